@@ -1,0 +1,100 @@
+"""The contract that every backend keeps. `testing/conformance.py` holds each of them to it.
+
+A backend makes a bottle from a plan. The order is fixed:
+
+    bottle = backend.create(plan, stdio)     the sandbox exists, the agent in it does not run yet
+    bottle.open_door(listeners, channel)     listeners opened inside, passed to the bundle over `channel`
+    bottle.spawn(...)                        provisioning
+    bottle.release()                         the agent runs
+    bottle.agent.wait()                      ... and ends
+    bottle.destroy()                         nothing of it is left; may be called at any point, any number of times
+
+A command that failed is a result (its exit code); a sandbox that is gone is a `SandboxError`. Whoever dies in between,
+`backend.reap(traces)` removes what is left, from what `backend.traces(plan)` said before anything was made.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from socket import socket
+from typing import Any, Protocol
+
+from bot_bottle.door.model import Listener
+from bot_bottle.plan.model import Command, RunPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Stdio:
+    """Descriptors of the caller's that become 0, 1 and 2 of a process inside; the caller still closes its own.
+
+    With `tty` they are one pseudo-terminal's slave, which becomes the controlling terminal of a new session.
+    """
+
+    stdin: int
+    stdout: int
+    stderr: int
+    tty: bool = False
+
+
+class Process(Protocol):
+    """A process inside a bottle, seen from outside."""
+
+    def fileno(self) -> int:
+        """A descriptor that becomes readable when the process has ended, for `select`."""
+
+    def poll(self) -> int | None:
+        """The exit code if it has ended, 128 + N if signal N ended it; None while it runs. Never raises."""
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Waits at most `timeout` seconds (None: as long as it takes) and answers like `poll`."""
+
+    def signal(self, number: int) -> None:
+        """Sends signal `number` to the process's own group inside; nothing happens when it has ended."""
+
+
+class Bottle(Protocol):
+    """One bottle, held by the process that created it."""
+
+    @property
+    def agent(self) -> Process:
+        """The agent's own process. Before `release` it is there, but has not run a single instruction of its own."""
+
+    def open_door(self, listeners: Sequence[Listener], channel: socket) -> None:
+        """Opens `listeners` inside and passes them, in order, over the unix socket `channel` in one message.
+
+        Raises SandboxError when the sandbox is gone or refuses one of them; then none was passed.
+        """
+
+    def spawn(self, command: Command, stdio: Stdio) -> Process:
+        """Starts `command` inside, as the agent's user, with no descriptor but `stdio` and no environment but its own.
+
+        It is confined exactly as the agent is. Works before and after `release`. An argv[0] that does not exist or can't
+        be run is a result: exit code 127 or 126. Raises SandboxError when the bottle has ended.
+        """
+
+    def release(self) -> None:
+        """Lets the agent run. Raises SandboxError when the bottle has ended."""
+
+    def destroy(self) -> None:
+        """Ends every process inside and removes everything made. Idempotent; succeeds when nothing is there."""
+
+
+class Backend(Protocol):
+    """Makes bottles of one kind. Found by name through `backends/registry.py`."""
+
+    name: str
+
+    def mismatches(self, plan: RunPlan) -> Sequence[str]:
+        """Everything in `plan` that this backend can't do, one sentence each; pure, called when planning."""
+
+    def traces(self, plan: RunPlan) -> Mapping[str, Any]:
+        """JSON-able names of everything that `create` will make outside `plan.paths`; pure, recorded before `create`."""
+
+    def create(self, plan: RunPlan, stdio: Stdio) -> Bottle:
+        """Makes the bottle, with the agent (`plan.command`) held back, its standard streams being `stdio`.
+
+        Raises HostError when the machine lacks something (and says what to do), SandboxError when it failed otherwise;
+        either way nothing is left behind.
+        """
+
+    def reap(self, traces: Mapping[str, Any]) -> Sequence[str]:
+        """Removes what a dead keeper left; a sentence for each thing removed. Succeeds when nothing is there."""

@@ -1,0 +1,47 @@
+"""What an event is: one line of the record of what happened, chained by hash. Pure; the store keeps them.
+
+Kinds are `ROOM.WHAT`: `run.planned run.started run.ended run.reaped`, `door.opened door.closed`,
+`egress.allowed egress.refused egress.failed`, `dns.allowed dns.refused`. `data` is a flat JSON object; text that came from
+the agent in it is cleaned and bounded by whoever makes the event.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+GENESIS = "0" * 64
+"""The hash that stands before the first event (hexadecimal, like every hash here)."""
+
+
+class NewEvent(NamedTuple):
+    """An event before it has a place in the chain. `at` is seconds since the epoch, by the host's clock."""
+
+    run: str
+    at: float
+    kind: str
+    data: Mapping[str, Any]
+
+
+class Event(NamedTuple):
+    """An event in the chain: `digest` covers everything before it in the tuple, and so the whole chain before it."""
+
+    number: int
+    previous: str
+    run: str
+    at: float
+    kind: str
+    data: Mapping[str, Any]
+    digest: str
+
+
+def digest(number: int, previous: str, event: NewEvent) -> str:
+    """The SHA-256, in hexadecimal, of the event at place `number` (from 1) after `previous`."""
+    line = json.dumps([number, previous, event.run, repr(event.at), event.kind, dict(event.data)],
+                      sort_keys=True, separators=(",", ":"), ensure_ascii=True)  # fmt: skip
+    return hashlib.sha256(line.encode()).hexdigest()
+
+
+def chain(number: int, previous: str, event: NewEvent) -> Event:
+    """`event` at its place in the chain."""
+    return Event(number, previous, event.run, event.at, event.kind, event.data, digest(number, previous, event))

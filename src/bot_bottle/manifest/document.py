@@ -1,0 +1,98 @@
+"""The checked manifest as plain data: what `manifest/load.py` gives and `plan/` reads.
+
+Every default is filled in and every value normalised (memory in bytes, names checked, `extends` composed), so reading it
+needs no checks and no heavy import. The pydantic models of `manifest/model.py` make it; a test holds the two together.
+"""
+
+from typing import Literal, NotRequired, TypedDict
+
+
+class UpstreamDocument(TypedDict):
+    host: str
+    port: int
+    tls: bool
+
+
+class RouteDocument(TypedDict):
+    host: str
+    port: int
+    protocol: Literal["https", "http", "tcp"]
+    methods: list[str]
+    paths: list[str]
+    credential: str | None
+    upstream: UpstreamDocument | None
+
+
+class CredentialDocument(TypedDict):
+    source: str
+    """`env:NAME`, `file:PATH`, `command:JSON-ARGV`, `keyring:SERVICE/USER`"""
+    header: str
+    prefix: str
+
+
+class EgressDocument(TypedDict):
+    engine: Literal["builtin", "pipelock"]
+    routes: list[RouteDocument]
+    on_match: Literal["hold", "redact", "block"] | None
+    """None unless the file has `secrets:`"""
+
+
+class ResourcesDocument(TypedDict):
+    cpus: float | None
+    memory: int | None
+    pids: int | None
+
+
+class GitRemoteDocument(TypedDict):
+    name: str
+    url: str
+    key: str | None
+    known_host: str | None
+
+
+class GitDocument(TypedDict):
+    user_name: str | None
+    user_email: str | None
+    remotes: list[GitRemoteDocument]
+
+
+class BottleDocument(TypedDict):
+    name: str
+    file: str
+    backend: Literal["namespace", "docker", "smolmachines"]
+    image: str | None
+    workspace: Literal["mount", "copy"] | None
+    """None: `mount` when a person is at the terminal, `copy` when headless."""
+    resources: ResourcesDocument
+    egress: EgressDocument
+    credentials: dict[str, CredentialDocument]
+    git: GitDocument
+    env: dict[str, str]
+    supervise: bool
+
+
+class SkillDocument(TypedDict):
+    name: str
+    folder: str
+
+
+class AgentDocument(TypedDict):
+    name: str
+    file: str
+    from_repository: bool
+    provider: str
+    bottle: str
+    command: list[str]
+    """The argv of provider `command`; empty for the others."""
+    model: str | None
+    base_url: str | None
+    skills: list[SkillDocument]
+    env: dict[str, str]
+    prompt: str
+
+
+class ManifestDocument(TypedDict):
+    agent: AgentDocument
+    bottle: BottleDocument
+    sources: NotRequired[list[str]]
+    """Every file that it was made from, absolute."""

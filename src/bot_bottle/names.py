@@ -1,0 +1,22 @@
+"""Names of bottles, agents and runs: what is allowed, and how a run gets its own.
+
+A *run* is one start of an agent; its id is `AGENT-xxxx` with four characters that are hard to confuse when read aloud.
+"""
+
+import re
+import secrets
+
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
+_ALPHABET = "23456789abcdefghjkmnpqrstvwxyz"
+
+RULE = "lower-case letters, digits and inner dashes, 40 characters at most"
+
+
+def is_name(text: str) -> bool:
+    """Whether `text` can name a bottle, an agent, a skill or a credential."""
+    return _NAME.fullmatch(text) is not None
+
+
+def new_run_id(agent: str) -> str:
+    """A fresh id for one run of `agent`; about 660,000 possibilities, so the caller checks that it is free."""
+    return agent + "-" + "".join(secrets.choice(_ALPHABET) for _ in range(4))

@@ -1,0 +1,21 @@
+"""What planning has to know of the host. `host/facts.py` finds it out; a test writes it down."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostFacts:
+    """`cgroup_limits` names the limits (`memory`, `cpus`, `pids`) that cgroups can keep for this user here."""
+
+    uid: int
+    gid: int
+    workspace: str
+    workspace_uid: int
+    state_root: str
+    runtime_root: str
+    data_root: str
+    cgroup_limits: tuple[str, ...] = ()
+    bubblewrap: str = ""
+    """Absolute path; empty when there is none."""
+    term: str = ""
+    time_zone: str = ""

@@ -1,0 +1,114 @@
+"""What a run will be, decided in full before anything is made. Frozen, without I/O.
+
+`plan/resolve.py` makes a `RunPlan` from the checked manifest and the host's facts; `launch/` carries it out; `bot-bottle
+plan` prints it. Secrets are in it by reference only.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from bot_bottle.policy.model import EgressPolicy
+
+WorkspaceMode = Literal["mount", "copy"]
+INSIDE_HOME = "/home/agent"
+INSIDE_WORKSPACE = "/workspace"
+INSIDE_USER = "agent"
+INSIDE_UID = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mount:
+    """A host path (absolute) shown inside at `target` (absolute). Files and folders; read-only unless said otherwise."""
+
+    source: str
+    target: str
+    writable: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class File:
+    """A file that provisioning writes inside as the agent's user, before the agent starts. `mode` as in chmod."""
+
+    target: str
+    content: bytes
+    mode: int = 0o600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """What runs inside: `env` is the whole environment, nothing is added or inherited."""
+
+    argv: tuple[str, ...]
+    env: tuple[tuple[str, str], ...]
+    cwd: str = INSIDE_WORKSPACE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What the bottle as a whole may use; None is the host's own limit.
+
+    `memory` in bytes, `cpus` in cores, `pids` processes and threads: kept by cgroups. `stated` names those that the
+    bottle's file asked for: if the host can't keep one of them, the run is refused; the others are kept where possible.
+    `files` (open descriptors a process) is an rlimit and always kept; core dumps are always off.
+    """
+
+    memory: int | None = None
+    cpus: float | None = None
+    pids: int | None = 4096
+    files: int = 65536
+    stated: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workspace:
+    """The user's repository: `source` on the host; in `copy` mode the bottle gets a copy made at `copy`."""
+
+    source: str
+    mode: WorkspaceMode
+    copy: str = ""
+    base: str = ""
+    """A bare git directory of ours that remembers what the copy looked like at the start."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paths:
+    """Where the run keeps what it makes on the host; all absolute, all named after the run."""
+
+    run: str
+    """Sockets, lock, pid file; gone when the run ends."""
+    state: str
+    """Log and saved changes; stay until `bot-bottle cleanup --forget`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credential:
+    """A secret by reference: where it is read (`env:NAME`, `file:PATH`), and the header it goes out in."""
+
+    name: str
+    source: str
+    header: str
+    prefix: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunPlan:
+    """Everything about one run. `uid` and `gid` are those of the agent on the host; never 0."""
+
+    id: str
+    agent: str
+    bottle: str
+    backend: str
+    provider: str
+    command: Command
+    tty: bool
+    workspace: Workspace
+    paths: Paths
+    uid: int
+    gid: int
+    mounts: tuple[Mount, ...] = ()
+    files: tuple[File, ...] = ()
+    limits: Limits = field(default_factory=Limits)
+    egress: EgressPolicy = field(default_factory=EgressPolicy)
+    credentials: tuple[Credential, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What the person should know: something asked for that this version or host can't do, and that weakens nothing."""
