@@ -1,0 +1,43 @@
+"""The only room that writes to the terminal: stdout is data, stderr is conversation."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+
+class Console:
+    """Writes data to stdout and conversation to stderr; `--json` asks for data as JSON, `--quiet` for no conversation."""
+
+    def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
+        self.as_json = as_json
+        self.quiet = quiet
+
+    def data(self, text: str) -> None:
+        """A line (or lines) of data."""
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+
+    def json(self, value: Any) -> None:
+        """One JSON document, indented for a terminal and on one line otherwise."""
+        import json
+
+        indent = 2 if sys.stdout.isatty() else None
+        self.data(json.dumps(value, indent=indent, ensure_ascii=False, default=str))
+
+    def table(self, headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+        """Columns as wide as they must be; plain text, so that it pastes and greps."""
+        lines = [list(headers), *[[str(cell) for cell in row] for row in rows]]
+        widths = [max(len(line[column]) for line in lines) for column in range(len(headers))]
+        for line in lines:
+            self.data("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+    def say(self, text: str) -> None:
+        """A line of conversation."""
+        if not self.quiet:
+            sys.stderr.write(text + "\n")
+            sys.stderr.flush()
+
+    def warn(self, text: str) -> None:
+        """A line that is said even when quiet."""
+        sys.stderr.write(f"bot-bottle: {text}\n")
+        sys.stderr.flush()

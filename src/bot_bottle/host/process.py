@@ -1,0 +1,79 @@
+"""Starting the host's own programs (git, npm, tar …) and hearing what they said.
+
+Argument lists only, the environment always given whole, no shell, no inherited descriptor. What runs inside a bottle is not
+started here but by its backend.
+"""
+
+import os
+import shlex
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bot_bottle.errors import HostError
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A program that ran to its end: that it failed is a result, not an exception."""
+
+    argv: tuple[str, ...]
+    code: int
+    stdout: bytes
+    stderr: bytes
+
+    @property
+    def said(self) -> str:
+        """What it said about itself: stderr, else stdout; stripped, the last 2,000 characters."""
+        return (self.stderr.strip() or self.stdout.strip()).decode(errors="replace")[-2000:]
+
+    def or_raise(self, brief: str, *, resolution: str = "") -> "Finished":
+        """Itself when the code is 0; else raises HostError with the command to paste and what it said."""
+        if self.code:
+            details = f"{display(self.argv)}: exit code {self.code}\n{self.said}"
+            raise HostError(brief, details=details, resolution=resolution)
+        return self
+
+
+def display(argv: Sequence[str]) -> str:
+    """`argv` as a person would paste it. Secrets never stand on a command line, so nothing is left out."""
+    return shlex.join(argv)
+
+
+def base_environment() -> dict[str, str]:
+    """The environment for the host's programs: PATH, HOME, locale and certificates of ours, and nothing else."""
+    kept = ("PATH", "HOME", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS")
+    environment = {name: os.environ[name] for name in kept if name in os.environ}
+    return {"PATH": os.defpath, **environment, "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: str | Path | None = None,
+    stdin: bytes = b"",
+    timeout: float | None = None,
+) -> Finished:
+    """Runs `argv` to its end with `env` (default: `base_environment()`), at most `timeout` seconds.
+
+    Raises HostError when it can't be started or takes longer; it is killed then.
+    """
+    try:
+        done = subprocess.run(
+            list(argv),
+            env=dict(base_environment() if env is None else env),
+            cwd=cwd,
+            input=stdin,
+            capture_output=True,
+            timeout=timeout,
+            check=False,
+        )
+    except FileNotFoundError as error:
+        raise HostError(f"{argv[0]} was not found", details=str(error)) from error
+    except OSError as error:
+        raise HostError(f"{argv[0]} could not be started", details=str(error)) from error
+    except subprocess.TimeoutExpired as error:
+        raise HostError(f"{argv[0]} took longer than {timeout:.0f} s", details=display(argv)) from error
+    return Finished(tuple(argv), done.returncode, done.stdout, done.stderr)
