@@ -1,0 +1,155 @@
+"""The command line's front door: finds the command, imports only that one, and turns every error into words and a code.
+
+Start-up is a feature (`docs/performance.md`), so a command's module is imported when it is called, and `--help` is made from
+the table below without importing any.
+"""
+
+import argparse
+import sys
+from importlib import import_module
+from typing import NoReturn
+
+from bot_bottle import __version__
+from bot_bottle.cli import exits
+from bot_bottle.cli.console import Console
+from bot_bottle.errors import BotBottleError, UsageError
+
+GROUPS: dict[str, dict[str, str]] = {
+    "Run": {
+        "start": "run an agent in a bottle, in this repository",
+        "attach": "connect the terminal to a running bottle",
+        "exec": "run a command inside a running bottle",
+        "stop": "stop a bottle in order",
+        "list": "show the bottles that run",
+        "logs": "show what the agent printed",
+        "demo": "watch a real agent work in a bottle",
+    },
+    "Work": {
+        "diff": "show what the agent changed in its copy",
+        "apply": "apply these changes to the repository",
+    },
+    "Record": {
+        "events": "show what happened, as it happens",
+        "verify": "check that the record was not changed",
+        "cleanup": "remove what dead bottles left",
+    },
+    "Set up": {
+        "init": "write a first bottle and agent",
+        "validate": "check bottles and agents",
+        "plan": "show what would run and what it may reach",
+        "schema": "print the JSON Schema of the files, for editors",
+        "provider": "install and list agent tools",
+        "doctor": "check what this machine can do",
+        "completion": "print a shell's completion script",
+        "version": "print the version",
+    },
+}
+HIDDEN = ("names",)
+
+
+def names() -> list[str]:
+    """Every command, hidden ones not."""
+    return [name for group in GROUPS.values() for name in group]
+
+
+class Parser(argparse.ArgumentParser):
+    """Raises UsageError where argparse would exit by itself."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message[:1].upper() + message[1:], resolution=f"Try: {self.prog} --help")
+
+
+def global_options(parser: argparse.ArgumentParser) -> None:
+    """The options that may stand before or after the command."""
+    quiet = argparse.SUPPRESS
+    parser.add_argument("--json", action="store_true", default=quiet, help="data as JSON, errors too")
+    parser.add_argument("--quiet", "-q", action="store_true", default=quiet, help="no progress, only data and warnings")
+
+
+def command_parser(name: str) -> Parser:
+    """The parser of one command; imports its module."""
+    module = import_module(f"bot_bottle.cli.commands.{name.replace('-', '_')}")
+    parser = Parser(prog=f"bot-bottle {name}", description=module.__doc__, allow_abbrev=False)
+    module.arguments(parser)
+    global_options(parser)
+    parser.set_defaults(run_command=module.run)
+    return parser
+
+
+def help_text() -> str:
+    """What `bot-bottle --help` prints."""
+    lines = ["usage: bot-bottle [--json] [--quiet] COMMAND ...", "", "Run a coding agent in a bottle: no network but one door."]
+    for title, commands in GROUPS.items():
+        lines += ["", f"{title}:", *(f"  {name:<12}{summary}" for name, summary in commands.items())]
+    return "\n".join([*lines, "", "bot-bottle COMMAND --help says more. First steps: init, doctor, start."])
+
+
+def split(argv: list[str]) -> tuple[list[str], str | None, list[str]]:
+    """Global options, the command, and the rest."""
+    for index, word in enumerate(argv):
+        if not word.startswith("-"):
+            return argv[:index], word, argv[index + 1 :]
+    return argv, None, []
+
+
+def dispatch(argv: list[str], console: Console) -> int:
+    """Runs the command that `argv` names."""
+    before, name, rest = split(argv)
+    if "--version" in before or "-V" in before:
+        console.data(f"bot-bottle {__version__}")
+        return 0
+    if "--help" in before or "-h" in before or name in (None, "help"):
+        if name == "help" and rest:
+            return dispatch([rest[0], "--help"], console)
+        console.data(help_text())
+        return 0 if name == "help" or before else exits.USAGE
+    if name not in names() and name not in HIDDEN:
+        import difflib
+
+        near = difflib.get_close_matches(str(name), names(), 1)
+        hint = f"Did you mean {near[0]}?" if near else "bot-bottle --help lists the commands."
+        raise UsageError(f"There is no command {name!r}", resolution=hint)
+    options = command_parser(str(name)).parse_args([*before, *rest])
+    code: int = options.run_command(options, console)
+    return code
+
+
+def report(error: BotBottleError, console: Console) -> int:
+    """Says `error` on stderr, as JSON when asked, and gives its exit code."""
+    kind, code = exits.kind_and_code(error)
+    if console.as_json:
+        import json
+
+        shape = {"kind": kind, "brief": error.brief, "details": error.details, "resolution": error.resolution}
+        sys.stderr.write(json.dumps({"error": shape, "exit_code": code}) + "\n")
+    else:
+        details = "\n".join(f"  {line}" for line in error.details.splitlines())
+        console.warn("\n".join(part for part in (error.brief, details, error.resolution) if part))
+    return code
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The whole program: never raises, returns the exit code."""
+    words = sys.argv[1:] if argv is None else argv
+    ours = words[: words.index("--")] if "--" in words else words
+    console = Console(as_json="--json" in ours, quiet="--quiet" in ours or "-q" in ours)
+    try:
+        return dispatch(words, console)
+    except BotBottleError as error:
+        return report(error, console)
+    except KeyboardInterrupt:
+        return exits.INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output went away: that is their right, and nothing to report.
+        sys.stderr.close()
+        return 0
+    except Exception:  # noqa: BLE001 - the process boundary: what nobody foresaw becomes a log and one line
+        from bot_bottle.cli.crash import save
+
+        where = save(words)
+        console.warn(f"something went wrong that should not have.\n  The details are in {where}")
+        return exits.INTERNAL
+
+
+if __name__ == "__main__":
+    sys.exit(main())
