@@ -1,0 +1,92 @@
+"""How other commands talk to a running bottle's keeper: frames over a unix socket that only its user can reach.
+
+A client says what it wants in its first frame (`hello`, JSON): `attach`, `stop` or `exec` (with three descriptors as
+SCM_RIGHTS). Frames are a type byte, a length (32 bit, network order) and that many bytes.
+"""
+
+import array
+import contextlib
+import json
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+from bot_bottle.errors import NotFoundError, SandboxError
+from bot_bottle.launch.folders import CONTROL
+
+HELLO, INPUT, RESIZE, OUTPUT, EXIT, ERROR = b"h", b"i", b"r", b"o", b"x", b"e"
+HEAD = struct.Struct("!cI")
+LARGEST = 1 << 20
+
+
+def frame(kind: bytes, payload: bytes = b"") -> bytes:
+    """One frame on the wire."""
+    return HEAD.pack(kind, len(payload)) + payload
+
+
+def document(kind: bytes, value: Any) -> bytes:
+    """One frame that carries JSON."""
+    return frame(kind, json.dumps(value).encode())
+
+
+class Frames:
+    """Cuts a byte stream into frames."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """The frames that `data` completes. Raises ValueError when one is too large."""
+        self._buffer += data
+        while len(self._buffer) >= HEAD.size:
+            kind, length = HEAD.unpack_from(self._buffer)
+            if length > LARGEST:
+                raise ValueError("frame too large")
+            if len(self._buffer) < HEAD.size + length:
+                return
+            payload = bytes(self._buffer[HEAD.size : HEAD.size + length])
+            del self._buffer[: HEAD.size + length]
+            yield kind, payload
+
+
+@contextlib.contextmanager
+def short_path(folder: str, name: str) -> Iterator[str]:
+    """A path to a socket in `folder` that fits into sun_path (108 bytes, unix(7)) however deep the folder is."""
+    descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{descriptor}/{name}"
+    finally:
+        os.close(descriptor)
+
+
+def listen(run_folder: str) -> socket.socket:
+    """The keeper's control socket."""
+    server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        with short_path(run_folder, CONTROL) as path:
+            server.bind(path)
+    finally:
+        os.umask(before)
+    server.listen(16)
+    server.setblocking(False)
+    return server
+
+
+def connect(run_folder: str, hello: dict[str, Any], descriptors: tuple[int, ...] = ()) -> socket.socket:
+    """A connection to the keeper of the run, the hello sent. Raises NotFoundError when nobody keeps it."""
+    client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with short_path(run_folder, CONTROL) as path:
+            client.connect(path)
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+        client.sendmsg([document(HELLO, hello)], rights)
+    except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError) as error:
+        client.close()
+        raise NotFoundError("That bottle does not run any more", resolution="bot-bottle list --all shows the past.") from error
+    except OSError as error:
+        client.close()
+        raise SandboxError("The bottle's keeper does not answer", details=str(error)) from error
+    return client

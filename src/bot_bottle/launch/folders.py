@@ -1,0 +1,90 @@
+"""The run folder and its lock: who holds the lock is the living keeper of the run.
+
+A kernel lock ends with its process, whatever ended it, and can't be confused by a process id that is used again. Folders are
+made and scanned under one short lock of the runtime root, so a scan never sees a folder whose lock is not held yet.
+"""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bot_bottle.errors import HostError
+
+LOCK = "lock"
+CONTROL = "keeper.sock"
+
+
+@contextmanager
+def exclusive(runtime_root: str) -> Iterator[None]:
+    """Holds the runtime root's own lock for the few system calls that make or scan run folders."""
+    os.makedirs(runtime_root, mode=0o700, exist_ok=True)
+    descriptor = os.open(os.path.join(runtime_root, ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def make(path: str) -> int:
+    """Makes the run folder `path` and takes its lock; the descriptor must stay open for as long as the run lives.
+
+    Raises HostError when it can't be made, FileExistsError when another run has the name.
+    """
+    try:
+        with exclusive(os.path.dirname(path)):
+            os.mkdir(path, 0o700)
+            descriptor = os.open(os.path.join(path, LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return descriptor
+    except FileExistsError:
+        raise
+    except OSError as error:
+        remove(path)
+        raise HostError(f"The run folder {path} can't be made", details=str(error),
+                        resolution="Check the space and the permissions there.") from error  # fmt: skip
+
+
+def keeper_lives(path: str) -> bool:
+    """Whether somebody holds the lock of the run folder `path`."""
+    try:
+        descriptor = os.open(os.path.join(path, LOCK), os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def dead(runtime_root: str) -> list[str]:
+    """The run folders that nobody keeps any more."""
+    if not os.path.isdir(runtime_root):
+        return []
+    with exclusive(runtime_root):
+        folders = [entry.path for entry in os.scandir(runtime_root) if entry.is_dir(follow_symlinks=False)]
+        return sorted(path for path in folders if not keeper_lives(path))
+
+
+def remove(path: str) -> None:
+    """Removes a folder of ours and everything in it; never follows a link, succeeds when it is not there."""
+    if os.path.islink(path):
+        raise HostError(f"{path} is a link where a folder of bot-bottle's was", resolution="Look who put it there.")
+    shutil.rmtree(path, onerror=_make_removable) if os.path.isdir(path) else None
+
+
+def _make_removable(function: object, path: str, info: object) -> None:
+    """An agent may leave folders that forbid their own removal; the owner may lift that."""
+    parent = os.path.dirname(path)
+    for folder in (parent, path):
+        if os.path.isdir(folder) and not os.path.islink(folder):
+            os.chmod(folder, 0o700)
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+    elif os.path.lexists(path):
+        os.unlink(path)

@@ -1,0 +1,124 @@
+"""The keeper's side of the bundle: forked, watched, told to stop.
+
+The bundle is a fork of the keeper, so it costs few pages and no start of an interpreter. It holds its own bottle's policy and
+nothing else; it may write events to the keeper's socket and cannot open the store.
+"""
+
+import json
+import os
+import signal
+import socket
+import time
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+from bot_bottle.bundle.model import BundleConfig
+from bot_bottle.errors import SandboxError
+from bot_bottle.events import NewEvent
+
+READY_WITHIN = 15.0
+"""Seconds; the bundle is ready within a tenth of one on an idle machine."""
+
+
+class Sidecar:
+    """One bundle process. `door` is where the bottle's listeners are sent; `sock` is where it reports."""
+
+    def __init__(self, config: BundleConfig) -> None:
+        self.config = config
+        self.facts: Mapping[str, Any] = {}
+        self.code: int | None = None
+        self._buffer = b""
+        door, door_inside = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock, keeper_inside = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.door = door
+        self.pid = os.fork()
+        if self.pid == 0:
+            door.close()
+            self.sock.close()
+            _serve(config, door_inside, keeper_inside)
+        door_inside.close()
+        keeper_inside.close()
+
+    def wait_ready(self, fingerprint: str) -> None:
+        """Waits until the bundle serves the policy with that fingerprint. Raises SandboxError when it does not."""
+        deadline = time.monotonic() + READY_WITHIN
+        while not self.facts.get("ready"):
+            self.sock.settimeout(max(0.01, deadline - time.monotonic()))
+            try:
+                messages = self.read()
+            except TimeoutError as error:
+                raise SandboxError("The bundle did not become ready", details=f"waited {READY_WITHIN:.0f} s") from error
+            if messages is None:
+                raise SandboxError("The bundle ended while starting", details=f"exit code {self.reap()}")
+            for message in messages:
+                self.facts = message if message.get("ready") or message.get("failed") else self.facts
+            if self.facts.get("failed"):
+                raise SandboxError("The bundle refused to serve", details=str(self.facts["failed"]))
+        if self.facts.get("policy") != fingerprint:
+            raise SandboxError("The bundle enforces another policy than the plan's", details=str(self.facts.get("policy")))
+        self.sock.setblocking(False)
+
+    def read(self) -> list[dict[str, Any]] | None:
+        """The messages that have arrived; None at the end. The sender is not trusted: what is no message is dropped."""
+        try:
+            data = self.sock.recv(65536)
+        except BlockingIOError:
+            return []
+        except ConnectionError:
+            return None
+        if not data:
+            return None
+        *lines, self._buffer = (self._buffer + data).split(b"\n")
+        if len(self._buffer) > 1 << 20:
+            return None
+        return [message for line in lines if isinstance(message := _parse(line), dict)]
+
+    def events(self, run: str, messages: list[dict[str, Any]]) -> list[NewEvent]:
+        """The events among `messages`, with the run's name from here: a bundle cannot name another."""
+        found = []
+        for message in messages:
+            kind, data = message.get("event"), message.get("data")
+            if isinstance(kind, str) and isinstance(data, dict) and kind.partition(".")[0] in ("egress", "dns", "door"):
+                found.append(NewEvent(run, time.time(), kind[:64], data))
+        return found
+
+    def reap(self) -> int | None:
+        """Collects the ended process's exit code."""
+        if self.code is None:
+            _, status = os.waitpid(self.pid, 0)
+            self.code = os.waitstatus_to_exitcode(status)
+        return self.code
+
+    def stop(self) -> list[dict[str, Any]]:
+        """Ends the bundle and collects it; gives its last messages. Idempotent."""
+        last: list[dict[str, Any]] = []
+        if self.code is None:
+            try:
+                self.sock.settimeout(2)
+                self.sock.sendall(b'{"stop": true}\n')
+                while (messages := self.read()) is not None:
+                    last += messages
+            except OSError:
+                pass  # it is gone or does not listen: the next line ends it either way
+            os.kill(self.pid, signal.SIGKILL)
+            self.reap()
+        self.door.close()
+        self.sock.close()
+        return last
+
+
+def _parse(line: bytes) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
+
+
+def _serve(config: BundleConfig, door: socket.socket, keeper: socket.socket) -> NoReturn:
+    """The forked side: never returns, whatever happens."""
+    try:
+        from bot_bottle.bundle.main import serve
+
+        serve(config, door=door, keeper=keeper)
+    finally:
+        os._exit(70)
