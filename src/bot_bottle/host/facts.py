@@ -1,0 +1,56 @@
+"""Finds out what planning has to know of this host. Cheap: it stats and reads, and starts nothing."""
+
+import os
+
+from bot_bottle.errors import HostError
+from bot_bottle.host import cgroups, paths
+from bot_bottle.plan.facts import HostFacts
+
+FORBIDDEN_WORKSPACES = ("/", "/home", "/root", "/etc", "/usr", "/var", "/tmp", "/proc", "/sys", "/dev", "/run")  # noqa: S108
+
+
+def gather(workspace: str) -> HostFacts:
+    """The facts for a run in the folder `workspace`. Raises HostError when that can't be a workspace."""
+    folder = os.path.realpath(workspace)
+    owner = _check_workspace(folder)
+    return HostFacts(
+        uid=os.getuid(),
+        gid=os.getgid(),
+        workspace=folder,
+        workspace_uid=owner,
+        state_root=paths.state_root(),
+        runtime_root=paths.runtime_root(),
+        data_root=paths.data_root(),
+        cgroup_limits=cgroups.available(),
+        term=os.environ.get("TERM", ""),
+        time_zone=_time_zone(),
+    )
+
+
+def _check_workspace(folder: str) -> int:
+    brief = f"{folder} can't be a workspace"
+    try:
+        owner = os.stat(folder).st_uid
+        os.close(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+    except OSError as error:
+        raise HostError(brief, details=str(error), resolution="Go to the repository that the agent is to work in.") from error
+    ours = (paths.home(), paths.manifest_root(), paths.state_root())
+    if folder in FORBIDDEN_WORKSPACES or any(_within(place, folder) for place in ours):
+        raise HostError(
+            brief,
+            details="It holds more than a project: the agent would be given all of it.",
+            resolution="Go to the repository that the agent is to work in.",
+        )
+    return owner
+
+
+def _within(path: str, folder: str) -> bool:
+    return (os.path.realpath(path) + "/").startswith(folder.rstrip("/") + "/")
+
+
+def _time_zone() -> str:
+    try:
+        target = os.readlink("/etc/localtime")
+    except OSError:
+        return os.environ.get("TZ", "")
+    return target.partition("zoneinfo/")[2]

@@ -1,0 +1,297 @@
+"""The lifecycle of a run: everything is made in order, kept, and removed in the opposite order, whatever happened.
+
+Each step registers its removal before it makes anything. The process that runs this is the run's *keeper*: the bundle and the
+sandbox are its children and die with it, and its lock says that it lives.
+"""
+
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+from bot_bottle.backends.base import Backend, Bottle, Stdio
+from bot_bottle.bundle.model import BundleConfig
+from bot_bottle.door.model import STANDARD
+from bot_bottle.errors import BotBottleError, SandboxError
+from bot_bottle.events import NewEvent
+from bot_bottle.launch import control, folders
+from bot_bottle.launch.output import Log, Outlet
+from bot_bottle.launch.session import Session
+from bot_bottle.launch.sidecar import Sidecar
+from bot_bottle.launch.signals import Interrupts
+from bot_bottle.plan.model import RunPlan
+from bot_bottle.provision import workspace
+from bot_bottle.provision.pipeline import provision
+from bot_bottle.secret import Secret
+from bot_bottle.state.model import RunRecord
+from bot_bottle.state.store import Store
+
+RESTARTS = 3
+"""How often a bundle that died is started again in one run; then the bottle stays without a way out."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How a run ended. `phases` are seconds, in order; `exit_code` is the agent's."""
+
+    id: str
+    exit_code: int = 0
+    reason: str = "exited"
+    phases: dict[str, float] = field(default_factory=dict)
+    changed: str = ""
+    """Path of the saved changes, if the bottle worked on a copy and changed something."""
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What the keeper has around it. `phase` is told the name of each phase as it begins; `ready` that the agent runs."""
+
+    store: Store
+    backend: Backend
+    interrupts: Interrupts
+    secrets: dict[str, Secret] = field(default_factory=dict)
+    foreground: bool = True
+    phase: Callable[[str], None] = lambda name: None
+    ready: Callable[[Outcome], None] = lambda outcome: None
+
+
+def keep(plan: RunPlan, around: Surroundings) -> Outcome:
+    """Carries out `plan` from first folder to last removal and says how it ended.
+
+    Raises BotBottleError when the agent never came to run; then nothing is left but the record of the attempt.
+    """
+    return _Run(plan, around).keep()
+
+
+class _Run:
+    def __init__(self, plan: RunPlan, around: Surroundings) -> None:
+        self.plan = plan
+        self.around = around
+        self.store = around.store
+        self.outcome = Outcome(plan.id)
+        self.restarts = 0
+        self.sidecar: Sidecar
+        self.bottle: Bottle
+        self.session: Session | None = None
+
+    def keep(self) -> Outcome:
+        with ExitStack() as undo:
+            try:
+                self._begin(undo)
+                self._start_bundle(undo)
+                self._copy_workspace(undo)
+                session = self._open(undo)
+                self._release()
+                self.outcome.exit_code = session.run()
+                self.outcome.reason = session.stop_reason or "exited"
+                with self._phase("end"):
+                    self.bottle.destroy()
+                    session.finish(self.outcome.exit_code)
+            except BotBottleError as error:
+                self.outcome.reason = f"failed: {error.brief}"
+                raise
+        return self.outcome
+
+    @contextmanager
+    def _phase(self, name: str) -> Iterator[None]:
+        self.around.interrupts.checkpoint() if name != "end" else None
+        self.around.phase(name)
+        before = time.monotonic()
+        try:
+            yield
+        finally:
+            self.outcome.phases[name] = self.outcome.phases.get(name, 0.0) + time.monotonic() - before
+
+    # The steps, in order
+
+    def _begin(self, undo: ExitStack) -> None:
+        plan = self.plan
+        with self._phase("record"):
+            lock = folders.make(plan.paths.run)
+            undo.callback(os.close, lock)
+            undo.callback(folders.remove, plan.paths.run)
+            os.makedirs(plan.paths.state, mode=0o700)
+            self.log = Log(os.path.join(plan.paths.state, "output.log"))
+            undo.callback(self.log.close)
+            self.store.add_run(record_of(plan, self.around.backend), self._event("run.planned", describe(plan)))
+            undo.callback(self._record_end)
+
+    def _start_bundle(self, undo: ExitStack) -> None:
+        with self._phase("bundle"):
+            self.sidecar = self._fork_bundle()
+            undo.callback(self._stop_bundle)
+
+    def _fork_bundle(self) -> Sidecar:
+        return Sidecar(
+            BundleConfig(
+                run=self.plan.id,
+                policy=self.plan.egress,
+                listeners=STANDARD,
+                credentials=self.around.secrets,
+            )
+        )
+
+    def _copy_workspace(self, undo: ExitStack) -> None:
+        if self.plan.workspace.mode != "copy":
+            return
+        with self._phase("workspace"):
+            undo.callback(self._save_changes)
+            workspace.copy_workspace(self.plan)
+
+    def _open(self, undo: ExitStack) -> Session:
+        with self._phase("sandbox"):
+            streams = _Streams(self.plan.tty)
+            undo.callback(streams.close)
+            self.bottle = self.around.backend.create(self.plan, streams.inside)
+            undo.callback(self.bottle.destroy)
+            streams.close_inside()
+        with self._phase("door"):
+            self.bottle.open_door(STANDARD, self.sidecar.door)
+        with self._phase("provision"):
+            provision(self.bottle, self.plan)
+        with self._phase("policy"):
+            self.sidecar.wait_ready(self.plan.egress.fingerprint())
+        server = control.listen(self.plan.paths.run)
+        undo.callback(server.close)
+        return self._session(server, streams)
+
+    def _session(self, server: socket.socket, streams: "_Streams") -> Session:
+        session = self.session = Session(
+            self.plan, self.bottle, log=self.log, server=server, interrupts=self.around.interrupts
+        )
+        session.watch_bundle(self.sidecar.sock, self._hear_bundle)
+        session.master = streams.master
+        for descriptor, own in streams.outside:
+            session.add_output(descriptor, Outlet(own) if self.around.foreground else None)
+        return session
+
+    def _release(self) -> None:
+        with self._phase("release"):
+            event = self._event("run.started", {"policy": self.plan.egress.fingerprint(), "confined": self.sidecar.facts.get("confined")})
+            self.store.record([event], run=self.plan.id, state="running")
+            self.bottle.release()
+        self.around.ready(self.outcome)
+
+    # While it runs
+
+    def _hear_bundle(self) -> None:
+        messages = self.sidecar.read()
+        if messages is None:
+            self._bundle_died()
+        elif events := self.sidecar.events(self.plan.id, messages):
+            self.store.record(events)
+
+    def _bundle_died(self) -> None:
+        """A dead bundle is a closed door. It is opened again a few times, with the same policy; every time is recorded."""
+        session = self.session
+        if session is None:
+            return
+        session.forget(self.sidecar.sock)
+        self.sidecar.stop()
+        self.restarts += 1
+        self.store.record([self._event("door.closed", {"why": "the bundle died", "code": self.sidecar.code, "times": self.restarts})])
+        if self.restarts > RESTARTS:
+            self.outcome.warnings.append("The bundle died again and again; the bottle has had no way out since.")
+            return
+        try:
+            self.sidecar = self._fork_bundle()
+            self.bottle.open_door(STANDARD, self.sidecar.door)
+            self.sidecar.wait_ready(self.plan.egress.fingerprint())
+        except SandboxError as error:
+            self.sidecar.stop()
+            self.outcome.warnings.append(f"The bundle died and could not be started again: {error.brief}")
+            return
+        session.watch_bundle(self.sidecar.sock, self._hear_bundle)
+        self.store.record([self._event("door.opened", {"again": self.restarts})])
+
+    # The removals, in the opposite order
+
+    def _stop_bundle(self) -> None:
+        if events := self.sidecar.events(self.plan.id, self.sidecar.stop()):
+            self.store.record(events)
+
+    def _save_changes(self) -> None:
+        with self._phase("end"):
+            self.outcome.changed = workspace.save_and_remove(self.plan.workspace, self.plan.paths.state)
+
+    def _record_end(self) -> None:
+        data = {"exit_code": self.outcome.exit_code, "why": self.outcome.reason, "seconds": self.outcome.phases}
+        self.store.record(
+            [self._event("run.ended", data)],
+            run=self.plan.id,
+            state="ended",
+            ended_at=time.time(),
+            exit_code=self.outcome.exit_code,
+            outcome=self.outcome.reason,
+        )
+
+    def _event(self, kind: str, data: dict[str, object]) -> NewEvent:
+        return NewEvent(self.plan.id, time.time(), kind, data)
+
+
+class _Streams:
+    """The agent's standard streams: a pseudo-terminal, or pipes with nothing to read."""
+
+    def __init__(self, tty: bool) -> None:
+        self.master: int | None = None
+        self.outside: list[tuple[int, int]] = []
+        if tty:
+            self.master, slave = os.openpty()
+            self._inside = [slave]
+            self.inside = Stdio(slave, slave, slave, tty=True)
+            self.outside = [(self.master, 1)]
+        else:
+            nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+            out, out_inside = os.pipe()
+            err, err_inside = os.pipe()
+            self._inside = [nothing, out_inside, err_inside]
+            self.inside = Stdio(nothing, out_inside, err_inside)
+            self.outside = [(out, 1), (err, 2)]
+
+    def close_inside(self) -> None:
+        """After the sandbox has them: so that the end of the output is seen."""
+        for descriptor in self._inside:
+            os.close(descriptor)
+        self._inside = []
+
+    def close(self) -> None:
+        self.close_inside()
+        for descriptor, _ in self.outside:
+            os.close(descriptor)
+        self.outside = []
+
+
+def describe(plan: RunPlan) -> dict[str, object]:
+    """The plan in a line of the record: what would have to be known to say what this run could do."""
+    return {
+        "agent": plan.agent,
+        "bottle": plan.bottle,
+        "backend": plan.backend,
+        "provider": plan.provider,
+        "workspace": plan.workspace.source,
+        "workspace_mode": plan.workspace.mode,
+        "policy": plan.egress.fingerprint(),
+        "routes": [f"{route.protocol}://{route.host}:{route.port}" for route in plan.egress.routes],
+    }
+
+
+def record_of(plan: RunPlan, backend: Backend) -> RunRecord:
+    """The run's row before anything of it exists."""
+    import json
+
+    return RunRecord(
+        id=plan.id,
+        agent=plan.agent,
+        bottle=plan.bottle,
+        backend=plan.backend,
+        state="starting",
+        workspace=plan.workspace.source,
+        workspace_mode=plan.workspace.mode,
+        run_path=plan.paths.run,
+        state_path=plan.paths.state,
+        started_at=time.time(),
+        traces=json.dumps(dict(backend.traces(plan))),
+    )

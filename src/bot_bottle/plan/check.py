@@ -1,0 +1,67 @@
+"""What a manifest asks for and can't have: everything at once, by name, before anything is made. Pure.
+
+Fail closed: a rule that this version can't enforce is refused, never left out in silence.
+"""
+
+from collections.abc import Iterator
+
+from bot_bottle.errors import PlanError
+from bot_bottle.manifest.document import BottleDocument, ManifestDocument
+from bot_bottle.plan.facts import HostFacts
+from bot_bottle.plan.model import RunPlan
+
+READABLE_SOURCES = ("env:", "file:")
+
+
+def mismatches(manifest: ManifestDocument, plan: RunPlan, facts: HostFacts) -> tuple[str, ...]:
+    """One sentence for each thing that this version or this host can't keep."""
+    return (*_bottle(manifest["bottle"]), *_host(plan, facts))
+
+
+def refuse(problems: tuple[str, ...], where: str) -> None:
+    """Raises PlanError that lists `problems`, if there are any."""
+    if problems:
+        raise PlanError(
+            f"{where} asks for what can't be kept",
+            details="\n".join(problems),
+            resolution="Change the bottle's file; bot-bottle plan shows what is left.",
+        )
+
+
+def notes(manifest: ManifestDocument) -> tuple[str, ...]:
+    """What is asked for, not there yet, and weakens nothing by being absent."""
+    if manifest["bottle"]["supervise"]:
+        return ("supervise: the agent can't ask yet in this version; what policy refuses stays refused",)
+    return ()
+
+
+def _bottle(bottle: BottleDocument) -> Iterator[str]:
+    if bottle["backend"] != "namespace":
+        yield f"backend: {bottle['backend']} is not in this version; namespace is"
+    if bottle["image"]:
+        yield "image: the namespace backend uses the host's own /usr, read-only"
+    egress = bottle["egress"]
+    if egress["engine"] != "builtin":
+        yield f"egress.engine: {egress['engine']} is not in this version; builtin is"
+    if egress["on_match"]:
+        yield "egress.secrets: outgoing traffic is not searched for secrets in this version"
+    for route in egress["routes"]:
+        name = f"egress.routes: {route['host']}:{route['port']}"
+        if route["protocol"] == "tcp":
+            yield f"{name}: protocol tcp is not in this version; https and http are"
+        for rule in ("methods", "paths"):
+            if route[rule]:  # type: ignore[literal-required]
+                yield f"{name}: {rule} can't be enforced in this version, only hosts and ports"
+        if route["credential"] and not (route["protocol"] == "http" and (route["upstream"] or {}).get("tls")):
+            yield f"{name}: a credential needs protocol http and an https:// upstream in this version"
+    for name, credential in bottle["credentials"].items():
+        if not credential["source"].startswith(READABLE_SOURCES):
+            yield f"credentials.{name}: only env and file are read in this version"
+    if bottle["git"]["remotes"]:
+        yield "git.remotes: there is no git gate in this version"
+
+
+def _host(plan: RunPlan, facts: HostFacts) -> Iterator[str]:
+    for name in plan.limits.stated:
+        if name not in facts.cgroup_limits:
+            yield f"resources.{name}: no cgroup that could keep it is delegated to this user on this host"

@@ -1,0 +1,69 @@
+"""The plan for people and for programs. Secrets stand in it by reference, so nothing has to be hidden."""
+
+from dataclasses import asdict
+from typing import Any
+
+from bot_bottle.plan.model import RunPlan
+
+
+def document(plan: RunPlan) -> dict[str, Any]:
+    """The whole plan as JSON-able data; file contents by size."""
+    shape = asdict(plan)
+    shape["command"]["env"] = dict(plan.command.env)
+    shape["files"] = [{"target": file.target, "bytes": len(file.content), "mode": f"{file.mode:o}"} for file in plan.files]
+    shape["egress"]["fingerprint"] = plan.egress.fingerprint()
+    return shape
+
+
+def text(plan: RunPlan) -> str:
+    """The plan as a page."""
+    source = plan.workspace.source
+    shown = f"{source}, read-write" if plan.workspace.mode == "mount" else f"a copy of {source}"
+    sections = [
+        ("Run", [f"{plan.agent} in bottle {plan.bottle}, backend {plan.backend}, provider {plan.provider}"]),
+        ("Command", [" ".join(plan.command.argv)]),
+        ("Workspace", [f"/workspace is {shown}"]),
+        ("May reach", reach(plan) or ["nothing: no route is allowed"]),
+        ("Secrets", secrets(plan) or ["none"]),
+        ("Sees of the host", [f"{mount.target} ({'read-write' if mount.writable else 'read-only'})" for mount in plan.mounts]
+            or ["/usr and parts of /etc, read-only"]),
+        ("Limits", limits(plan)),
+        ("User on the host", [f"uid {plan.uid}, gid {plan.gid}"]),
+        ("Files put inside", [f"{file.target} ({len(file.content)} bytes)" for file in plan.files] or ["none"]),
+        ("Notes", list(plan.notes)),
+    ]  # fmt: skip
+    lines = []
+    for title, items in sections:
+        lines += [f"{title + ':' if index == 0 else '':<18}{item}" for index, item in enumerate(items)]
+    return "\n".join(lines)
+
+
+def reach(plan: RunPlan) -> list[str]:
+    """A line per route: what it opens, where it really goes, with which credential."""
+    found = []
+    for route in plan.egress.routes:
+        line = f"{route.protocol}://{route.host}:{route.port}"
+        if route.upstream:
+            line += f" → {'https' if route.upstream.tls else 'tcp'}://{route.upstream.host}:{route.upstream.port}"
+        if route.credential:
+            line += f" with credential {route.credential}, put in outside the bottle"
+        found.append(line)
+    return found
+
+
+def secrets(plan: RunPlan) -> list[str]:
+    """A line per credential: where it is read and where it goes."""
+    return [f"{item.name} from {item.source}, sent as {item.header}" for item in plan.credentials]
+
+
+def limits(plan: RunPlan) -> list[str]:
+    """A line per limit."""
+    limit = plan.limits
+    shown = [f"{limit.files} open files a process", "no core dumps"]
+    if limit.memory:
+        shown.append(f"{limit.memory / 2**30:.2f} GiB of memory")
+    if limit.cpus:
+        shown.append(f"{limit.cpus:g} cores")
+    if limit.pids:
+        shown.append(f"{limit.pids} processes and threads")
+    return shown

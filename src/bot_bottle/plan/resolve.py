@@ -1,0 +1,106 @@
+"""Makes the plan: checked manifest and host facts in, frozen data out. No I/O."""
+
+from dataclasses import dataclass
+from zlib import crc32
+
+from bot_bottle.manifest.document import BottleDocument, ManifestDocument, RouteDocument
+from bot_bottle.plan.facts import HostFacts
+from bot_bottle.plan.model import (
+    Command,
+    Credential,
+    File,
+    Limits,
+    Mount,
+    Paths,
+    RunPlan,
+    Workspace,
+    WorkspaceMode,
+)
+from bot_bottle.policy.model import EgressPolicy, Protocol, Route, Upstream
+
+FIRST_UNUSED_UID = 1_879_048_192
+UNUSED_UIDS = 200_000_000
+"""Above everything that systemd and subuid(5) hand out (systemd's UIDS-GIDS: 1879048191 is the last); below 2**31."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choices:
+    """What the operator chose for this one run, and what its provider answered."""
+
+    id: str
+    tty: bool
+    workspace: WorkspaceMode | None
+    command: Command
+    files: tuple[File, ...] = ()
+    mounts: tuple[Mount, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def resolve(manifest: ManifestDocument, facts: HostFacts, choices: Choices) -> RunPlan:
+    """The plan of one run. Total: what can't be kept is `plan/check.py`'s to say."""
+    agent, bottle = manifest["agent"], manifest["bottle"]
+    mode: WorkspaceMode = choices.workspace or bottle["workspace"] or ("mount" if choices.tty else "copy")
+    state = f"{facts.state_root}/runs/{choices.id}"
+    uid, gid = host_identity(facts, choices.id)
+    return RunPlan(
+        id=choices.id,
+        agent=agent["name"],
+        bottle=bottle["name"],
+        backend=bottle["backend"],
+        provider=agent["provider"],
+        command=choices.command,
+        tty=choices.tty,
+        workspace=Workspace(
+            source=facts.workspace,
+            mode=mode,
+            copy=f"{state}/workspace" if mode == "copy" else "",
+            base=f"{state}/base.git" if mode == "copy" else "",
+        ),
+        paths=Paths(run=f"{facts.runtime_root}/{choices.id}", state=state),
+        uid=uid,
+        gid=gid,
+        mounts=choices.mounts,
+        files=choices.files,
+        limits=limits(bottle),
+        egress=EgressPolicy(routes=tuple(route(item) for item in bottle["egress"]["routes"])),
+        credentials=tuple(
+            Credential(name=name, source=item["source"], header=item["header"], prefix=item["prefix"])
+            for name, item in sorted(bottle["credentials"].items())
+        ),
+        notes=choices.notes,
+    )
+
+
+def host_identity(facts: HostFacts, run: str) -> tuple[int, int]:
+    """Who the agent is on the host: the operator, or for root an id that nothing else has; never 0.
+
+    A process that is user 0 outside can write /proc/sys even without a capability, so root's bottles get ids of their own.
+    """
+    if facts.uid:
+        return facts.uid, facts.gid
+    unused = FIRST_UNUSED_UID + crc32(run.encode()) % UNUSED_UIDS
+    return unused, unused
+
+
+def limits(bottle: BottleDocument) -> Limits:
+    """The limits that the bottle's file states, and ours where it states none."""
+    resources = bottle["resources"]
+    stated = tuple(name for name in ("memory", "cpus", "pids") if resources[name] is not None)  # type: ignore[literal-required]
+    return Limits(
+        memory=resources["memory"],
+        cpus=resources["cpus"],
+        pids=resources["pids"] or Limits().pids,
+        stated=stated,
+    )
+
+
+def route(item: RouteDocument) -> Route:
+    """One route of the policy."""
+    protocol: Protocol = "http" if item["protocol"] == "http" else "https"
+    given = item["upstream"]
+    upstream = None
+    if given:
+        upstream = Upstream(host=given["host"], port=given["port"], tls=given["tls"], server_name=given["host"])
+    return Route(
+        host=item["host"], port=item["port"], protocol=protocol, upstream=upstream, credential=item["credential"]
+    )
