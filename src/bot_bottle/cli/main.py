@@ -144,7 +144,7 @@ def main(argv: list[str] | None = None) -> int:
         sys.stderr.close()
         return 0
     except Exception:  # noqa: BLE001 - the process boundary: what nobody foresaw becomes a log and one line
-        from bot_bottle.cli.crash import save
+        from bot_bottle.host.crash import save
 
         where = save(words)
         console.warn(f"something went wrong that should not have.\n  The details are in {where}")

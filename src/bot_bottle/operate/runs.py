@@ -1,0 +1,183 @@
+"""Starting, stopping and finding runs: what every front end calls."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from bot_bottle.errors import HostError, UsageError
+from bot_bottle.host import facts as host_facts
+from bot_bottle.host import paths
+from bot_bottle.names import new_run_id
+from bot_bottle.plan.model import RunPlan, WorkspaceMode
+from bot_bottle.secret import Secret
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartRequest:
+    """What the operator asked for. `folder` is where they stand; `arguments` stood after `--`."""
+
+    agent: str
+    folder: str
+    bottle: str | None = None
+    headless: bool = False
+    prompt: str = ""
+    workspace: WorkspaceMode | None = None
+    arguments: tuple[str, ...] = ()
+
+
+class Prepared(NamedTuple):
+    """A checked plan, with the secrets that it refers to."""
+
+    plan: RunPlan
+    secrets: dict[str, Secret]
+
+
+def plan(request: StartRequest) -> RunPlan:
+    """The plan of the run that `request` would start. Makes nothing and reads no secret."""
+    from bot_bottle.manifest.cache import load_cached
+    from bot_bottle.plan import check
+    from bot_bottle.plan.resolve import Choices, resolve
+    from bot_bottle.providers.base import Request
+    from bot_bottle.providers.install import installed_program
+    from bot_bottle.providers.registry import provider
+    from bot_bottle.provision.skills import skill_files
+
+    repository = repository_of(request.folder)
+    facts = host_facts.gather(str(repository))
+    manifest = load_cached(
+        request.agent,
+        root=Path(paths.manifest_root()),
+        repository=repository,
+        bottle=request.bottle,
+        cache_root=Path(paths.cache_root()),
+    )
+    run = free_id(request.agent, facts.state_root)
+    tool = provider(manifest["agent"]["provider"])
+    setup = tool.setup(
+        Request(
+            agent=manifest["agent"],
+            run=run,
+            headless=request.headless,
+            prompt=request.prompt,
+            arguments=request.arguments,
+            program=installed_program(tool.name, facts.data_root),
+            term=facts.term,
+            time_zone=facts.time_zone,
+            bottle_env=manifest["bottle"]["env"],
+        )
+    )
+    skills = skill_files(manifest["agent"]["skills"], setup.skills)
+    made = resolve(
+        manifest,
+        facts,
+        Choices(
+            id=run,
+            tty=not request.headless,
+            workspace=request.workspace,
+            command=setup.command,
+            files=(*setup.files, *skills),
+            mounts=setup.mounts,
+            notes=(*setup.notes, *check.notes(manifest)),
+        ),
+    )
+    from bot_bottle.backends.registry import backend
+
+    problems = check.mismatches(manifest, made, facts)
+    if not problems:
+        problems = tuple(backend(made.backend).mismatches(made))
+    check.refuse(problems, f"Bottle {made.bottle}")
+    return made
+
+
+def prepare(request: StartRequest) -> Prepared:
+    """The plan and its secrets. Raises everything that can be said before anything is made."""
+    from bot_bottle.host import secrets
+
+    made = plan(request)
+    used = {route.credential for route in made.egress.routes}
+    return Prepared(made, {item.name: secrets.read(item) for item in made.credentials if item.name in used})
+
+
+def repository_of(folder: str) -> Path:
+    """The repository that `folder` is in: the nearest folder upwards with a `.git`, else `folder` itself."""
+    here = Path(os.path.realpath(folder))
+    return next((place for place in (here, *here.parents) if (place / ".git").exists()), here)
+
+
+def free_id(agent: str, state_root: str) -> str:
+    """A run id that no run has had."""
+    for _ in range(100):
+        run = new_run_id(agent)
+        if not os.path.lexists(os.path.join(state_root, "runs", run)):
+            return run
+    raise HostError(f"There are too many past runs of {agent}", resolution="bot-bottle cleanup --forget")
+
+
+def open_store() -> "Store":
+    """The operator's store."""
+    from bot_bottle.state.store import Store
+
+    return Store.open(Path(paths.state_root()) / "state.db")
+
+
+def run_here(prepared: Prepared, *, foreground: bool, phase: Callable[[str], None], ready: Callable[["Outcome"], None]) -> "Outcome":
+    """Keeps the run in this process until it has ended."""
+    from bot_bottle.backends.registry import backend
+    from bot_bottle.launch.launcher import Surroundings, keep
+    from bot_bottle.launch.reap import reap
+    from bot_bottle.launch.signals import Interrupts
+
+    with Interrupts() as interrupts, open_store() as store:
+        reap(store, paths.runtime_root())
+        return keep(
+            prepared.plan,
+            Surroundings(
+                store=store,
+                backend=backend(prepared.plan.backend),
+                interrupts=interrupts,
+                secrets=prepared.secrets,
+                foreground=foreground,
+                phase=phase,
+                ready=ready,
+            ),
+        )
+
+
+def stop(name: str, *, now: bool = False) -> int:
+    """Stops the run called `name` and waits for its end; its exit code. Raises NotFoundError when it does not run."""
+    from bot_bottle.launch import control
+
+    with open_store() as store:
+        record = store.run(name)
+    client = control.connect(record.run_path, {"want": "stop", "now": now})
+    with client:
+        return wait_for_exit(client)
+
+
+def wait_for_exit(client: "socket.socket") -> int:
+    """Reads frames until the exit code comes."""
+    import json
+
+    from bot_bottle.errors import SandboxError
+    from bot_bottle.launch import control
+
+    frames = control.Frames()
+    while data := client.recv(65536):
+        for kind, payload in frames.feed(data):
+            if kind == control.EXIT:
+                return int(json.loads(payload)["code"])
+            if kind == control.ERROR:
+                raise SandboxError("The bottle refused", details=json.loads(payload)["brief"])
+    raise SandboxError("The bottle's keeper went away", resolution="bot-bottle cleanup removes what it left.")
+
+
+def check_request(request: StartRequest, *, detach: bool, terminal: bool) -> None:
+    """Raises UsageError for combinations that mean nothing."""
+    if request.headless or detach or terminal:
+        return
+    raise UsageError(
+        "There is no terminal to attach",
+        resolution="Add --headless (with --prompt), or --detach and attach later.",
+    )
