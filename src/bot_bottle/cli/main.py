@@ -72,7 +72,7 @@ def command_parser(name: str) -> Parser:
     parser = Parser(prog=f"bot-bottle {name}", description=module.__doc__, allow_abbrev=False)
     module.arguments(parser)
     global_options(parser)
-    parser.set_defaults(run_command=module.run)
+    parser.set_defaults(run_command=module.run, tail=(), takes_tail=getattr(module, "TAKES_TAIL", False))
     return parser
 
 
@@ -109,7 +109,11 @@ def dispatch(argv: list[str], console: Console) -> int:
         near = difflib.get_close_matches(str(name), names(), 1)
         hint = f"Did you mean {near[0]}?" if near else "bot-bottle --help lists the commands."
         raise UsageError(f"There is no command {name!r}", resolution=hint)
-    options = command_parser(str(name)).parse_args([*before, *rest])
+    ours, tail = (rest[: rest.index("--")], rest[rest.index("--") + 1 :]) if "--" in rest else (rest, [])
+    options = command_parser(str(name)).parse_args([*before, *ours])
+    if tail and not options.takes_tail:
+        raise UsageError(f"{name} takes nothing after --")
+    options.tail = tuple(tail)
     code: int = options.run_command(options, console)
     return code
 

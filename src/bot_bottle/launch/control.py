@@ -16,7 +16,7 @@ from typing import Any
 from bot_bottle.errors import NotFoundError, SandboxError
 from bot_bottle.launch.folders import CONTROL
 
-HELLO, INPUT, RESIZE, OUTPUT, EXIT, ERROR = b"h", b"i", b"r", b"o", b"x", b"e"
+HELLO, INPUT, RESIZE, LEAVE, OUTPUT, EXIT, ERROR = b"h", b"i", b"r", b"l", b"o", b"x", b"e"
 HEAD = struct.Struct("!cI")
 LARGEST = 1 << 20
 

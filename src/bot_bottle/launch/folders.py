@@ -28,6 +28,20 @@ def exclusive(runtime_root: str) -> Iterator[None]:
         os.close(descriptor)
 
 
+@contextmanager
+def alone(runtime_root: str) -> Iterator[bool]:
+    """Whether nobody else reaps now; if so, nobody does until the end."""
+    os.makedirs(runtime_root, mode=0o700, exist_ok=True)
+    descriptor = os.open(os.path.join(runtime_root, ".reap"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield True
+    except BlockingIOError:
+        yield False
+    finally:
+        os.close(descriptor)
+
+
 def make(path: str) -> int:
     """Makes the run folder `path` and takes its lock; the descriptor must stay open for as long as the run lives.
 

@@ -18,6 +18,11 @@ ALIVE = ("starting", "running", "stopping")
 
 def reap(store: Store, runtime_root: str) -> list[str]:
     """Removes everything that dead keepers left; a sentence for each thing. What fails is said and tried again next time."""
+    with folders.alone(runtime_root) as alone:
+        return _reap(store, runtime_root) if alone else []
+
+
+def _reap(store: Store, runtime_root: str) -> list[str]:
     said: list[str] = []
     for record in store.runs(states=ALIVE):
         if folders.keeper_lives(record.run_path):

@@ -215,7 +215,7 @@ class Session:
         elif kind == control.RESIZE:
             rows, columns = struct.unpack("!HH", payload)
             self._resize(rows, columns)
-        elif kind == b"d":
+        elif kind == control.LEAVE:
             client.owner = False
 
     def _type(self, data: bytes) -> None:
@@ -234,7 +234,7 @@ class Session:
             raise ValueError("exec needs three descriptors")
         command = Command(
             argv=tuple(str(word) for word in hello["argv"]),
-            env=tuple((str(name), str(value)) for name, value in hello["env"]),
+            env=tuple({**dict(self.plan.command.env), **{str(k): str(v) for k, v in hello["env"].items()}}.items()),
             cwd=str(hello["cwd"]),
         )
         stdin, stdout, stderr = client.descriptors

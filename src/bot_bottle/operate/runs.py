@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from bot_bottle.errors import HostError, UsageError
 from bot_bottle.host import facts as host_facts
@@ -12,6 +12,13 @@ from bot_bottle.host import paths
 from bot_bottle.names import new_run_id
 from bot_bottle.plan.model import RunPlan, WorkspaceMode
 from bot_bottle.secret import Secret
+
+if TYPE_CHECKING:
+    import socket
+
+    from bot_bottle.launch.launcher import Outcome
+    from bot_bottle.state.model import RunRecord
+    from bot_bottle.state.store import Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,13 +152,31 @@ def run_here(prepared: Prepared, *, foreground: bool, phase: Callable[[str], Non
         )
 
 
+def find(name: str) -> "RunRecord":
+    """The run called `name`. Raises NotFoundError when there is none."""
+    with open_store() as store:
+        return store.run(name)
+
+
+def cleanup(*, forget: bool) -> list[str]:
+    """Removes what dead keepers left and, when told to `forget`, what ended runs keep; a sentence for each thing."""
+    from bot_bottle.launch import folders
+    from bot_bottle.launch.reap import reap
+
+    with open_store() as store:
+        said = reap(store, paths.runtime_root())
+        for record in store.runs(states=("ended",)) if forget else []:
+            folders.remove(record.state_path)
+            store.forget_run(record.id)
+            said.append(f"{record.id}: forgotten")
+    return said
+
+
 def stop(name: str, *, now: bool = False) -> int:
     """Stops the run called `name` and waits for its end; its exit code. Raises NotFoundError when it does not run."""
     from bot_bottle.launch import control
 
-    with open_store() as store:
-        record = store.run(name)
-    client = control.connect(record.run_path, {"want": "stop", "now": now})
+    client = control.connect(find(name).run_path, {"want": "stop", "now": now})
     with client:
         return wait_for_exit(client)
 

@@ -1,0 +1,45 @@
+"""Print a shell's completion script: source <(bot-bottle completion bash)."""
+
+import argparse
+
+from bot_bottle.cli.console import Console
+
+NAMES = {"AGENT": "agents", "BOTTLE": "runs"}
+PREAMBLE = {
+    "bash": "\n".join(
+        f'_bot_bottle_{kind}() {{ COMPREPLY=($(compgen -W "$(bot-bottle names {kind} 2>/dev/null)" -- "$1")); '
+        f'bot-bottle names {kind} 2>/dev/null | grep -- "^$1"; }}'
+        for kind in ("agents", "bottles", "runs")
+    ),
+    "zsh": "\n".join(
+        f"_bot_bottle_{kind}() {{ local -a found; found=(${{(f)\"$(bot-bottle names {kind} 2>/dev/null)\"}}); compadd -a found; }}"
+        for kind in ("agents", "bottles", "runs")
+    ),
+    "tcsh": "",
+}
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The shell."""
+    parser.add_argument("shell", choices=("bash", "zsh"))
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Prints it. Builds every command's parser, so it is the one command that imports them all."""
+    import shtab
+
+    from bot_bottle.cli.main import GROUPS, command_parser, global_options
+
+    whole = argparse.ArgumentParser(prog="bot-bottle")
+    global_options(whole)
+    commands = whole.add_subparsers(dest="command")
+    for group in GROUPS.values():
+        for name, summary in group.items():
+            made = command_parser(name)
+            commands.add_parser(name, help=summary, parents=[made], add_help=False)
+            for action in made._actions:  # noqa: SLF001 - argparse has no public way to walk a parser (shtab does the same)
+                kind = NAMES.get(str(action.metavar)) or ("bottles" if action.dest == "bottle" else "")
+                if kind:
+                    action.complete = {"bash": f"_bot_bottle_{kind}", "zsh": f"_bot_bottle_{kind}"}  # type: ignore[attr-defined]
+    console.data(shtab.complete(whole, shell=options.shell, preamble=PREAMBLE))
+    return 0

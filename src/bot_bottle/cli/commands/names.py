@@ -1,0 +1,24 @@
+"""Names for shell completion: one a line, nothing when there is none."""
+
+import argparse
+
+from bot_bottle.cli.console import Console
+from bot_bottle.errors import BotBottleError
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Which names."""
+    parser.add_argument("of", choices=("agents", "bottles", "runs"))
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Prints them; a completion never shows an error."""
+    from bot_bottle.operate.completion import known
+
+    try:
+        found = known(options.of)
+    except BotBottleError:
+        return 0
+    if found:
+        console.data("\n".join(found))
+    return 0

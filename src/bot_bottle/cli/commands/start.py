@@ -1,0 +1,111 @@
+"""Run an agent in a bottle, in this repository. What stands after -- goes to the agent's command."""
+
+import argparse
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from bot_bottle.cli.console import Console
+from bot_bottle.errors import UsageError
+from bot_bottle.operate.runs import StartRequest, check_request, prepare, run_here
+
+if TYPE_CHECKING:
+    from bot_bottle.launch.launcher import Outcome
+
+TAKES_TAIL = True
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """What `start` takes; `plan` takes the same."""
+    parser.add_argument("agent", metavar="AGENT", help="an agent's file: ~/.bot-bottle/agents/AGENT.md, or in the repository")
+    parser.add_argument("--headless", action="store_true", help="no terminal: the agent does its work and ends")
+    parser.add_argument("--prompt", "-p", default="", metavar="TEXT", help="what the agent is to do; - reads it from stdin")
+    parser.add_argument("--detach", "-d", action="store_true", help="return when the agent runs; attach later")
+    parser.add_argument("--bottle", metavar="NAME", help="another bottle than the agent's own")
+    parser.add_argument("--workspace", choices=("mount", "copy"), help="the repository itself, or a copy of it (default when headless)")
+
+
+def request_from(options: argparse.Namespace) -> StartRequest:
+    """The use case's request."""
+    prompt = sys.stdin.read() if options.prompt == "-" else options.prompt
+    try:
+        folder = os.getcwd()
+    except FileNotFoundError as error:
+        raise UsageError("The current folder does not exist any more", resolution="cd to the repository.") from error
+    return StartRequest(
+        agent=options.agent,
+        folder=folder,
+        bottle=options.bottle,
+        headless=options.headless,
+        prompt=prompt,
+        workspace=options.workspace,
+        arguments=options.tail,
+    )
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Starts it and stays until it ends, unless detached."""
+    request = request_from(options)
+    terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    check_request(request, detach=options.detach, terminal=terminal)
+    prepared = prepare(request)
+    for note in prepared.plan.notes:
+        console.warn(note)
+    if options.headless and not options.detach:
+        return _headless(prepared, console)
+    return _kept(prepared, console, detach=options.detach)
+
+
+def _headless(prepared: "object", console: Console) -> int:
+    from bot_bottle.cli.progress import Progress
+    from bot_bottle.operate.runs import Prepared
+
+    assert isinstance(prepared, Prepared)
+    with Progress(quiet=console.quiet) as progress:
+        outcome = run_here(
+            prepared,
+            foreground=not console.as_json,
+            phase=progress.phase,
+            ready=lambda begun: progress.clear(),
+        )
+    tell(outcome, console)
+    return outcome.exit_code if outcome.reason == "exited" else outcome.exit_code or 130
+
+
+def tell(outcome: "Outcome", console: Console) -> None:
+    """How it went: as data when asked for JSON, else a line of conversation."""
+    if console.as_json:
+        console.json(
+            {
+                "id": outcome.id,
+                "exit_code": outcome.exit_code,
+                "reason": outcome.reason,
+                "phases": outcome.phases,
+                "changes": outcome.changed or None,
+                "warnings": outcome.warnings,
+            }
+        )
+        return
+    for warning in outcome.warnings:
+        console.warn(warning)
+    more = f"; bot-bottle diff {outcome.id} shows what it changed" if outcome.changed else ""
+    console.say(f"bot-bottle: {outcome.id} {outcome.reason}, exit code {outcome.exit_code}{more}")
+
+
+def _kept(prepared: "object", console: Console, *, detach: bool) -> int:
+    from bot_bottle.cli.progress import Progress
+    from bot_bottle.operate.detached import start_detached
+    from bot_bottle.operate.runs import Prepared
+
+    assert isinstance(prepared, Prepared)
+    with Progress(quiet=console.quiet) as progress:
+        begun = start_detached(prepared, phase=progress.phase)
+    if detach:
+        if console.as_json:
+            console.json({"id": begun["id"], "phases": begun["phases"]})
+        else:
+            console.data(begun["id"])
+        return 0
+    from bot_bottle.cli.commands.attach import attach_to
+
+    return attach_to(prepared.plan.paths.run, begun["id"], console, owner=True)
