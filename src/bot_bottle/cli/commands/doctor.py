@@ -1,0 +1,25 @@
+"""Check what this machine can do, and say what to do about the rest."""
+
+import argparse
+
+from bot_bottle.cli.console import Console
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """None."""
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Prints every check; 1 when bottles can't run here."""
+    from bot_bottle.operate.doctor import examine
+
+    found = examine()
+    if console.as_json:
+        console.json([item._asdict() for item in found])
+    else:
+        for item in found:
+            mark = {"ok": "ok", "note": "note", "missing": "MISSING"}[item.status]
+            console.data(f"{mark:<8}{item.name:<12}{item.seen}")
+            if item.do:
+                console.data(f"{'':<20}{item.do}")
+    return int(any(item.status == "missing" for item in found))

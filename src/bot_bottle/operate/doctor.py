@@ -1,0 +1,111 @@
+"""What this machine can do: each check tries the thing itself rather than ask whether it should work."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Literal, NamedTuple
+
+from bot_bottle.errors import BotBottleError
+from bot_bottle.host import paths
+
+Status = Literal["ok", "note", "missing"]
+
+
+class Finding(NamedTuple):
+    """One check's answer: `missing` means that bottles can't run, `note` that something is weaker or absent."""
+
+    name: str
+    status: Status
+    seen: str
+    do: str = ""
+
+
+def examine() -> list[Finding]:
+    """Every check, in the order in which a person would mend things."""
+    checks: tuple[Callable[[], Iterator[Finding]], ...] = (
+        _bubblewrap, _confinement, _limits, _git, _providers, _manifest, _record,
+    )  # fmt: skip
+    found: list[Finding] = []
+    for check in checks:
+        try:
+            found += check()
+        except BotBottleError as error:
+            found.append(Finding(check.__name__.strip("_"), "missing", error.brief, error.resolution or error.details))
+    return found
+
+
+def _bubblewrap() -> Iterator[Finding]:
+    from bot_bottle.backends.namespace.bubblewrap import find, try_it
+
+    path, version = find()
+    yield Finding("bubblewrap", "ok", f"{version} at {path}")
+    try_it(path)
+    yield Finding("namespaces", "ok", "a sandbox with namespaces of its own starts and ends")
+
+
+def _confinement() -> Iterator[Finding]:
+    from bot_bottle.bundle.confine import landlock_version
+
+    version = landlock_version()
+    if version:
+        yield Finding("landlock", "ok", f"version {version}")
+    else:
+        yield Finding("landlock", "note", "this kernel has none", "The bundle is confined by seccomp alone. Linux 5.13 has it.")
+
+
+def _limits() -> Iterator[Finding]:
+    from bot_bottle.host import cgroups
+
+    kept = cgroups.available()
+    if kept:
+        yield Finding("limits", "ok", "cgroups keep " + ", ".join(kept))
+    else:
+        yield Finding(
+            "limits",
+            "note",
+            "no cgroup is delegated to this user",
+            "Bottles that state `resources:` are refused. Under systemd, start it in a delegated scope: "
+            "systemd-run --user --scope -p Delegate=yes bot-bottle start …",
+        )
+
+
+def _git() -> Iterator[Finding]:
+    from bot_bottle.host.process import run
+
+    if shutil.which("git"):
+        yield Finding("git", "ok", run(["git", "--version"]).stdout.decode().strip())
+    else:
+        yield Finding("git", "missing", "not found", "Install git; the changes of a run are kept with it.")
+
+
+def _providers() -> Iterator[Finding]:
+    from bot_bottle.providers.install import installed_program
+
+    program = installed_program("claude", paths.data_root())
+    if program:
+        yield Finding("claude", "ok", program)
+    else:
+        yield Finding("claude", "note", "not installed", "bot-bottle provider install claude")
+
+
+def _manifest() -> Iterator[Finding]:
+    root = paths.manifest_root()
+    if not os.path.isdir(os.path.join(root, "bottles")):
+        yield Finding("bottles", "note", f"none in {root}", "bot-bottle init writes a first bottle and agent.")
+        return
+    open_to_others = os.stat(root).st_mode & 0o022
+    if open_to_others or os.stat(root).st_uid != os.getuid():
+        yield Finding("bottles", "missing", f"others may write {root}", f"chmod go-w {root}: who writes it decides what is allowed.")
+    else:
+        yield Finding("bottles", "ok", root)
+
+
+def _record() -> Iterator[Finding]:
+    from bot_bottle.operate.runs import open_store
+
+    with open_store() as store:
+        checked = store.verify()
+    if checked.ok:
+        yield Finding("record", "ok", f"{checked.checked} events, unbroken")
+    else:
+        yield Finding("record", "missing", f"broken at event {checked.first_bad}: {checked.why}", "bot-bottle verify")
