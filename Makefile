@@ -25,7 +25,7 @@ lint: setup  ## ruff, mypy and the import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 
 fmt: setup  ## format, and fix what ruff can fix
 	$(BIN)/ruff check --fix .

@@ -127,25 +127,26 @@ def install_packages(missing: Sequence[Tool]) -> None:
     run(["apt-get", "install", "-y", "-q", "--no-install-recommends", *packages], **quiet)
 
 
-def fingerprint(python: Path) -> str:
-    """What `.venv` is made from: change any of it, and it is made anew."""
-    parts = [str(python), str(version_of(python)), str(ROOT)]
-    files = [LOCK, ROOT / "pyproject.toml", Path(__file__)]
-    content = b"\0".join([*(part.encode() for part in parts), *(path.read_bytes() for path in files)])
-    return hashlib.sha256(content).hexdigest()
+def fingerprint(*parts: str | Path) -> str:
+    """A digest of texts and of files' contents."""
+    content = [part.read_bytes() if isinstance(part, Path) else part.encode() for part in parts]
+    return hashlib.sha256(b"\0".join(content)).hexdigest()
 
 
 def make_venv(python: Path) -> None:
-    """Makes `.venv` from `python`, with the locked dependencies and the package itself, unless it is there already."""
-    wanted = fingerprint(python)
-    if STAMP.exists() and STAMP.read_text() == wanted:
-        return
+    """Makes `.venv` from `python` with the locked dependencies and the package itself; does what is not done yet."""
+    libraries = fingerprint(str(python), str(version_of(python)), str(ROOT), LOCK, Path(__file__))
+    package = fingerprint(libraries, ROOT / "pyproject.toml")
+    done = STAMP.read_text().split() if STAMP.exists() else []
     os.umask(0o022)
-    run([python, "-m", "venv", "--clear", VENV])
     pip = [VENV / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    run([*pip, "--require-hashes", "-r", LOCK], PIP_ROOT_USER_ACTION="ignore")
-    run([*pip, "--no-deps", "--no-build-isolation", "--editable", ROOT], PIP_ROOT_USER_ACTION="ignore")
-    STAMP.write_text(wanted)
+    if libraries not in done:
+        run([python, "-m", "venv", "--clear", VENV])
+        run([*pip, "--require-hashes", "-r", LOCK], PIP_ROOT_USER_ACTION="ignore")
+        STAMP.write_text(libraries)
+    if package not in done:
+        run([*pip, "--no-deps", "--no-build-isolation", "--editable", ROOT], PIP_ROOT_USER_ACTION="ignore")
+        STAMP.write_text(f"{libraries} {package}")
 
 
 def main() -> int:
