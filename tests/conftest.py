@@ -1,0 +1,148 @@
+"""Guards and fixtures of every test: no test touches the real home, leaves something behind or is skipped in silence."""
+
+import itertools
+import os
+import shutil
+import subprocess
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+from support.place import Done, Place, make_place, program
+
+settings.register_profile("project", deadline=None, max_examples=60, print_blob=True)
+settings.load_profile("project")
+
+REAL_HOME = Path(os.path.expanduser("~"))
+UNPRIVILEGED = itertools.count(20000 + 500 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]))
+MUST_RUN_IN_CI = ("namespace",)
+
+
+@cache
+def namespaces_missing() -> str:
+    """Why bubblewrap can't make a bottle here; empty when it can."""
+    if shutil.which("bwrap") is None:
+        return "bubblewrap is not installed"
+    argv = ["bwrap", "--unshare-all", "--ro-bind", "/", "/", "true"]
+    if os.geteuid() == 0:
+        argv = ["setpriv", "--reuid=20000", "--regid=20000", "--clear-groups", "--", *argv]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd="/")
+    return f"bubblewrap can't make namespaces here ({done.stderr.strip()})" if done.returncode else ""
+
+
+@cache
+def docker_missing() -> str:
+    """Why there is no Docker engine; empty when one answers."""
+    if shutil.which("docker") is None:
+        return "the docker command is not installed"
+    done = subprocess.run(["docker", "version"], capture_output=True, check=False)
+    return "no Docker engine answers" if done.returncode else ""
+
+
+REASONS: dict[str, Callable[[], str]] = {
+    "namespace": namespaces_missing,
+    "docker": docker_missing,
+    "root": lambda: "" if os.geteuid() == 0 else "not run as root",
+    "registry": lambda: "BOT_BOTTLE_OFFLINE is set" if os.environ.get("BOT_BOTTLE_OFFLINE") else "",
+}
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A test whose marker names something that is missing says so; in CI some must not be missing."""
+    for name, missing in REASONS.items():
+        if item.get_closest_marker(name) and (why := missing()):
+            if name in MUST_RUN_IN_CI and os.environ.get("CI"):
+                pytest.fail(f"CI has to run this test, but {why}", pytrace=False)
+            pytest.skip(why)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Counts what was skipped, by reason."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in skipped)
+    if reasons:
+        terminalreporter.section("not run on this machine")
+        for reason, count in reasons.most_common():
+            terminalreporter.write_line(f"{count:4}  {reason}")
+
+
+def traces_in_real_home() -> dict[str, float]:
+    """Our folders in the home of whoever runs the tests, and when they last changed."""
+    names = (".bot-bottle", ".local/state/bot-bottle", ".local/share/bot-bottle", ".cache/bot-bottle")
+    return {name: (REAL_HOME / name).stat().st_mtime for name in names if (REAL_HOME / name).exists()}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def real_home_untouched() -> Iterator[None]:
+    """Fails the session when a test wrote to the real home."""
+    before = traces_in_real_home()
+    yield
+    assert traces_in_real_home() == before, "a test wrote to the real home"
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """HOME is the test's own, and nothing else of the person's environment says where things are."""
+    home = tmp_path / "own-home"
+    home.mkdir(mode=0o700)
+    monkeypatch.setenv("HOME", str(home))
+    for name in [
+        name for name in os.environ if name.startswith(("XDG_", "BOT_BOTTLE_", "ANTHROPIC_", "GIT_"))
+    ]:
+        if name not in ("GIT_SSL_CAINFO", "BOT_BOTTLE_OFFLINE"):
+            monkeypatch.delenv(name)
+    return home
+
+
+@pytest.fixture(params=["root", "user"])
+def who(request: pytest.FixtureRequest) -> int:
+    """The uid that the program runs as: once root, once a user without rights (the same uid never twice)."""
+    if os.geteuid() != 0:
+        if request.param == "root":
+            pytest.skip("not run as root")
+        return os.geteuid()
+    return 0 if request.param == "root" else next(UNPRIVILEGED)
+
+
+@pytest.fixture
+def place(who: int) -> Iterator[Place]:
+    """A home and a workspace for `who`; nothing of a run may be left there when the test ends."""
+    place = make_place(who)
+    try:
+        yield place
+        place.assert_nothing_left()
+    finally:
+        place.remove()
+
+
+@pytest.fixture
+def repository(place: Place) -> Path:
+    """The place's workspace as a git repository with one commit."""
+    (place.workspace / "hello.txt").write_text("hello\n")
+    os.chown(place.workspace / "hello.txt", place.uid, place.uid)
+    identity = ["-c", "user.name=Test", "-c", "user.email=test@example.org"]
+    for words in (["init", "-q", "-b", "main"], ["add", "."], [*identity, "commit", "-q", "-m", "Start"]):
+        done = place.run(["git", *words])
+        assert done.code == 0, done.stderr
+    return place.workspace
+
+
+@pytest.fixture
+def cli(place: Place) -> Callable[..., Done]:
+    """Runs the installed `bot-bottle` in `place`: `cli("list", "--json")`, `cli("start", "x", stdin="…", timeout=30)`."""
+
+    def run(*words: str, **options: Any) -> Done:
+        return place.run([str(program()), *words], **options)
+
+    return run
+
+
+@pytest.fixture
+def nothing_left(place: Place) -> Callable[[], None]:
+    """Says at once whether anything of a run is left, in the middle of a test; the end of every `place` does so too."""
+    return place.assert_nothing_left

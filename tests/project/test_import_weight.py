@@ -1,0 +1,76 @@
+"""What a command imports before it is needed: start-up is a feature, and this is what keeps it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("bot_bottle.cli.main", reason="there is no command line yet")
+
+HEAVY = {
+    "asyncio",
+    "cryptography",
+    "ctypes",
+    "dataclasses",
+    "email",
+    "http",
+    "httptools",
+    "importlib.metadata",
+    "inspect",
+    "logging",
+    "multiprocessing",
+    "pathlib",
+    "pydantic",
+    "pyseccomp",
+    "rich",
+    "shtab",
+    "ssl",
+    "subprocess",
+    "tempfile",
+    "urllib.request",
+    "yaml",
+}
+THIRD_PARTY = {"httptools", "pydantic", "pyseccomp", "rich", "shtab", "yaml"}
+PROBE = """
+import json, sys
+before = set(sys.modules)
+from bot_bottle.cli.main import main
+code = main(sys.argv[1:])
+sys.stderr.write(json.dumps([code, sorted(set(sys.modules) - before)]))
+"""
+
+
+def imported_by(*words: str, home: Path) -> set[str]:
+    """The modules that `bot-bottle WORDS` imports."""
+    environment = {"HOME": str(home), "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE, *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+        cwd=home,
+    )
+    code, modules = json.loads(done.stderr.splitlines()[-1])
+    assert code == 0, done.stderr
+    return set(modules)
+
+
+@pytest.mark.parametrize("words", [("--help",), ("--version",), ("list",), ("list", "--json")])
+def test_nothing_heavy_is_imported_by(words: tuple[str, ...], own_home: Path) -> None:
+    assert imported_by(*words, home=own_home) & HEAVY == set()
+
+
+def test_help_imports_no_command(own_home: Path) -> None:
+    commands = {
+        name for name in imported_by("--help", home=own_home) if name.startswith("bot_bottle.cli.commands.")
+    }
+    assert commands == set()
+
+
+def test_the_probe_sees_a_heavy_import(own_home: Path) -> None:
+    """`schema` is made from the pydantic models, so it has to show."""
+    pytest.importorskip("bot_bottle.cli.commands.schema", reason="there is no `schema` command yet")
+    assert "pydantic" in imported_by("schema", home=own_home)

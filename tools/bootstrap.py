@@ -1,0 +1,172 @@
+#!/usr/bin/env python3
+"""Makes a checkout ready to test: Debian packages, `.venv`, locked dependencies, the package itself.
+
+Uses nothing but the standard library of a Python >= 3.11. Run twice, the second time does next to nothing: a stamp in
+`.venv` remembers what it was made from.
+"""
+
+import argparse
+import hashlib
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+STAMP = VENV / "made-from"
+LOCK = ROOT / "requirements" / "dev.txt"
+MINIMUM = (3, 11)
+NAMES = ("python3", "python3.13", "python3.12", "python3.11", "python3.14")
+
+
+class Tool(NamedTuple):
+    """A program that is needed, the Debian package that has it, and what needs it."""
+
+    program: str
+    package: str
+    reason: str
+
+
+TEST_TOOLS = (
+    Tool("bwrap", "bubblewrap", "holds a bottle of the namespace backend"),
+    Tool("git", "git", "remembers what an agent changed"),
+    Tool("setpriv", "util-linux", "lets the tests be another user"),
+    Tool("curl", "curl", "is a client that the tests put into a bottle"),
+    Tool("openssl", "openssl", "makes the tests' certificates"),
+)
+BENCH_TOOLS = (
+    Tool("rg", "ripgrep", "is needed by the yardstick `srt`"),
+    Tool("socat", "socat", "is needed by the yardstick `srt`"),
+)
+CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+
+
+class SetupError(Exception):
+    """What is missing, and what to do about it."""
+
+
+def run(argv: Sequence[str | Path], **environment: str) -> None:
+    """Runs `argv` in the checkout with our environment and what is added to it; SetupError when it fails."""
+    words = [str(word) for word in argv]
+    print("+", " ".join(words), file=sys.stderr, flush=True)
+    done = subprocess.run(
+        words, cwd=ROOT, env={**os.environ, **environment}, stdin=subprocess.DEVNULL, check=False
+    )
+    if done.returncode:
+        raise SetupError(f"{' '.join(words)}: exit code {done.returncode}")
+
+
+def reachable_by_all(path: Path) -> bool:
+    """Whether a user without any rights can execute `path`: the file, and every folder on the way to it."""
+    real = path.resolve()
+    return all(place.stat().st_mode & stat.S_IXOTH for place in (real, *real.parents))
+
+
+def version_of(python: Path) -> tuple[int, ...]:
+    """The version that `python` says it has; empty when it does not run."""
+    ask = [str(python), "-I", "-c", "import sys; print(*sys.version_info[:2])"]
+    try:
+        done = subprocess.run(ask, capture_output=True, text=True, check=False)
+    except OSError:
+        return ()
+    return tuple(int(part) for part in done.stdout.split()) if done.returncode == 0 else ()
+
+
+def find_python(wanted: str = "") -> Path:
+    """The interpreter for `.venv`: `wanted`, else the first new enough one that every user can execute, else any."""
+    if wanted:
+        found = shutil.which(wanted)
+        if found is None or version_of(Path(found)) < MINIMUM:
+            raise SetupError(f"{wanted} is not a Python {MINIMUM[0]}.{MINIMUM[1]} or newer")
+        return Path(found)
+    places = ["/usr/bin", "/usr/local/bin", *os.environ.get("PATH", "").split(os.pathsep)]
+    candidates = [Path(place, name) for place in places if place for name in NAMES]
+    usable = [
+        path for path in [*candidates, Path(sys.executable)] if path.exists() and version_of(path) >= MINIMUM
+    ]
+    if not usable:
+        raise SetupError(f"no Python {MINIMUM[0]}.{MINIMUM[1]} or newer was found on PATH")
+    return next((path for path in usable if reachable_by_all(path)), usable[0])
+
+
+def venv_package(python: Path) -> str:
+    """The Debian package without which `python` can't make a virtual environment."""
+    if python.resolve() == Path("/usr/bin/python3").resolve():
+        return "python3-venv"
+    return f"{python.resolve().name}-venv"
+
+
+def missing_tools(python: Path, tools: Sequence[Tool]) -> list[Tool]:
+    """Those of `tools` that PATH does not have, and what `python` needs to make a virtual environment."""
+    search = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+    missing = [tool for tool in tools if shutil.which(tool.program, path=search) is None]
+    probe = subprocess.run(
+        [str(python), "-I", "-c", "import ensurepip, venv"], capture_output=True, check=False
+    )
+    if probe.returncode:
+        missing.append(Tool("ensurepip", venv_package(python), "makes .venv"))
+    if not CERTIFICATES.exists() and shutil.which("apt-get"):
+        missing.append(Tool("certificates", "ca-certificates", "is what TLS clients trust"))
+    return missing
+
+
+def install_packages(missing: Sequence[Tool]) -> None:
+    """Installs what is missing, as root on Debian and Ubuntu; elsewhere one message says all of it."""
+    packages = sorted({tool.package for tool in missing})
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        lines = [f"  {tool.program:13} (Debian package {tool.package}) {tool.reason}" for tool in missing]
+        hint = f"Install them, as root: apt-get install {' '.join(packages)}"
+        raise SetupError("\n".join(["this machine lacks:", *lines, hint]))
+    quiet = {"DEBIAN_FRONTEND": "noninteractive"}
+    run(["apt-get", "update", "-q"], **quiet)
+    run(["apt-get", "install", "-y", "-q", "--no-install-recommends", *packages], **quiet)
+
+
+def fingerprint(*parts: str | Path) -> str:
+    """A digest of texts and of files' contents."""
+    content = [part.read_bytes() if isinstance(part, Path) else part.encode() for part in parts]
+    return hashlib.sha256(b"\0".join(content)).hexdigest()
+
+
+def make_venv(python: Path) -> None:
+    """Makes `.venv` from `python` with the locked dependencies and the package itself; does what is not done yet."""
+    libraries = fingerprint(str(python), str(version_of(python)), str(ROOT), LOCK, Path(__file__))
+    package = fingerprint(libraries, ROOT / "pyproject.toml")
+    done = STAMP.read_text().split() if STAMP.exists() else []
+    os.umask(0o022)
+    pip = [VENV / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    if libraries not in done:
+        run([python, "-m", "venv", "--clear", VENV])
+        run([*pip, "--require-hashes", "-r", LOCK], PIP_ROOT_USER_ACTION="ignore")
+        STAMP.write_text(libraries)
+    if package not in done:
+        run([*pip, "--no-deps", "--no-build-isolation", "--editable", ROOT], PIP_ROOT_USER_ACTION="ignore")
+        STAMP.write_text(f"{libraries} {package}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Makes this checkout ready to test.")
+    parser.add_argument("--bench", action="store_true", help="also what `make bench` needs")
+    parser.add_argument(
+        "--python", default=os.environ.get("BOT_BOTTLE_PYTHON", ""), help="make .venv from this one"
+    )
+    options = parser.parse_args()
+    try:
+        python = find_python(options.python)
+        missing = missing_tools(python, TEST_TOOLS + (BENCH_TOOLS if options.bench else ()))
+        if missing:
+            install_packages(missing)
+        make_venv(python)
+    except SetupError as error:
+        print(f"bootstrap: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
