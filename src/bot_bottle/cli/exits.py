@@ -20,4 +20,6 @@ BY_KIND: tuple[tuple[type[errors.BotBottleError], int, str], ...] = (
 
 def kind_and_code(error: errors.BotBottleError) -> tuple[str, int]:
     """The kind's name (for `--json`) and the exit code of `error`."""
-    return next(((name, code) for kind, code, name in BY_KIND if isinstance(error, kind)), ("internal", INTERNAL))
+    return next(
+        ((name, code) for kind, code, name in BY_KIND if isinstance(error, kind)), ("internal", INTERNAL)
+    )

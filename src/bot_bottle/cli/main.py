@@ -1,7 +1,7 @@
-"""The command line's front door: finds the command, imports only that one, and turns every error into words and a code.
+"""The command line's front door: finds the command, imports only that one, turns every error into words and a code.
 
-Start-up is a feature (`docs/performance.md`), so a command's module is imported when it is called, and `--help` is made from
-the table below without importing any.
+Start-up is a feature (`docs/performance.md`), so a command's module is imported when it is called, and `--help` is made
+from the table below without importing any.
 """
 
 import argparse
@@ -63,7 +63,9 @@ def global_options(parser: argparse.ArgumentParser) -> None:
     """The options that may stand before or after the command."""
     quiet = argparse.SUPPRESS
     parser.add_argument("--json", action="store_true", default=quiet, help="data as JSON, errors too")
-    parser.add_argument("--quiet", "-q", action="store_true", default=quiet, help="no progress, only data and warnings")
+    parser.add_argument(
+        "--quiet", "-q", action="store_true", default=quiet, help="no progress, only data and warnings"
+    )
 
 
 def command_parser(name: str) -> Parser:
@@ -78,7 +80,11 @@ def command_parser(name: str) -> Parser:
 
 def help_text() -> str:
     """What `bot-bottle --help` prints."""
-    lines = ["usage: bot-bottle [--json] [--quiet] COMMAND ...", "", "Run a coding agent in a bottle: no network but one door."]
+    lines = [
+        "usage: bot-bottle [--json] [--quiet] COMMAND ...",
+        "",
+        "Run a coding agent in a bottle: no network but one door.",
+    ]
     for title, commands in GROUPS.items():
         lines += ["", f"{title}:", *(f"  {name:<12}{summary}" for name, summary in commands.items())]
     return "\n".join([*lines, "", "bot-bottle COMMAND --help says more. First steps: init, doctor, start."])

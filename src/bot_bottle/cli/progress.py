@@ -34,12 +34,16 @@ class Progress:
     def __enter__(self) -> "Progress":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.clear()
 
     def phase(self, name: str) -> None:
         """A phase begins."""
-        if not self.shown or time.monotonic() - self.began < PATIENCE and self.status is None and name != "workspace":
+        if not self.shown or (
+            time.monotonic() - self.began < PATIENCE and self.status is None and name != "workspace"
+        ):
             return
         if self.status is None:
             from rich.console import Console

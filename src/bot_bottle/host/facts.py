@@ -6,7 +6,7 @@ from bot_bottle.errors import HostError
 from bot_bottle.host import cgroups, paths
 from bot_bottle.plan.facts import HostFacts
 
-FORBIDDEN_WORKSPACES = ("/", "/home", "/root", "/etc", "/usr", "/var", "/tmp", "/proc", "/sys", "/dev", "/run")  # noqa: S108
+FORBIDDEN_WORKSPACES = frozenset(["/", "/home", "/root", "/etc", "/usr", "/opt", "/var", "/tmp", "/proc", "/sys", "/dev", "/run"])
 
 
 def gather(workspace: str) -> HostFacts:
@@ -33,19 +33,22 @@ def _check_workspace(folder: str) -> int:
         owner = os.stat(folder).st_uid
         os.close(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
     except OSError as error:
-        raise HostError(brief, details=str(error), resolution="Go to the repository that the agent is to work in.") from error
-    ours = (paths.home(), paths.manifest_root(), paths.state_root())
-    if folder in FORBIDDEN_WORKSPACES or any(_within(place, folder) for place in ours):
+        raise HostError(
+            brief, details=str(error), resolution="Go to the repository that the agent is to work in."
+        ) from error
+    ours = (paths.manifest_root(), paths.state_root(), paths.data_root(), paths.cache_root())
+    holds_us = any(_within(place, folder) for place in (paths.home(), *ours))
+    if folder in FORBIDDEN_WORKSPACES or holds_us or any(_within(folder, place) for place in ours):
         raise HostError(
             brief,
-            details="It holds more than a project: the agent would be given all of it.",
+            details="It holds more than a project, or bot-bottle's own files: the agent would be given all of it.",
             resolution="Go to the repository that the agent is to work in.",
         )
     return owner
 
 
 def _within(path: str, folder: str) -> bool:
-    return (os.path.realpath(path) + "/").startswith(folder.rstrip("/") + "/")
+    return (os.path.realpath(path) + "/").startswith(os.path.realpath(folder).rstrip("/") + "/")
 
 
 def _time_zone() -> str:

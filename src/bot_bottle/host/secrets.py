@@ -10,7 +10,7 @@ LARGEST = 65536
 
 
 def read(credential: Credential) -> Secret:
-    """The header value of `credential` (prefix included). Raises HostError that says which one is missing, never its value."""
+    """The header value of `credential` (prefix included). Raises HostError that says which is missing, never a value."""
     kind, _, place = credential.source.partition(":")
     value = os.environ.get(place, "") if kind == "env" else _file(credential.name, place)
     value = value.strip()
@@ -21,7 +21,10 @@ def read(credential: Credential) -> Secret:
             resolution=f"export {place}=…" if kind == "env" else f"Write it to {place}.",
         )
     if not value.isascii() or not value.isprintable():
-        raise HostError(f"The credential {credential.name} can't stand in a header", details="It has control or non-ASCII characters.")
+        raise HostError(
+            f"The credential {credential.name} can't stand in a header",
+            details="It has control or non-ASCII characters.",
+        )
     return Secret(credential.prefix + value)
 
 

@@ -39,7 +39,7 @@ def raw() -> Iterator[None]:
 def resized() -> Iterator[int]:
     """A descriptor that becomes readable when the terminal's size changes."""
     reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    before = signal.signal(signal.SIGWINCH, lambda number, frame: os.write(writing, b"!"))
+    before = signal.signal(signal.SIGWINCH, lambda _number, _frame: os.write(writing, b"!"))
     try:
         yield reading
     finally:

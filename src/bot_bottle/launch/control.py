@@ -81,11 +81,15 @@ def connect(run_folder: str, hello: dict[str, Any], descriptors: tuple[int, ...]
     try:
         with short_path(run_folder, CONTROL) as path:
             client.connect(path)
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+        rights = (
+            [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+        )
         client.sendmsg([document(HELLO, hello)], rights)
     except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError) as error:
         client.close()
-        raise NotFoundError("That bottle does not run any more", resolution="bot-bottle list --all shows the past.") from error
+        raise NotFoundError(
+            "That bottle does not run any more", resolution="bot-bottle list --all shows the past."
+        ) from error
     except OSError as error:
         client.close()
         raise SandboxError("The bottle's keeper does not answer", details=str(error)) from error

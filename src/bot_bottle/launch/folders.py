@@ -1,7 +1,7 @@
 """The run folder and its lock: who holds the lock is the living keeper of the run.
 
-A kernel lock ends with its process, whatever ended it, and can't be confused by a process id that is used again. Folders are
-made and scanned under one short lock of the runtime root, so a scan never sees a folder whose lock is not held yet.
+A kernel lock ends with its process, whatever ended it, and can't be confused by a process id that is used again. Folders
+are made and scanned under one short lock of the runtime root, so a scan never sees a folder whose lock is not held yet.
 """
 
 import fcntl
@@ -88,11 +88,13 @@ def dead(runtime_root: str) -> list[str]:
 def remove(path: str) -> None:
     """Removes a folder of ours and everything in it; never follows a link, succeeds when it is not there."""
     if os.path.islink(path):
-        raise HostError(f"{path} is a link where a folder of bot-bottle's was", resolution="Look who put it there.")
+        raise HostError(
+            f"{path} is a link where a folder of bot-bottle's was", resolution="Look who put it there."
+        )
     shutil.rmtree(path, onerror=_make_removable) if os.path.isdir(path) else None
 
 
-def _make_removable(function: object, path: str, info: object) -> None:
+def _make_removable(_function: object, path: str, _info: object) -> None:
     """An agent may leave folders that forbid their own removal; the owner may lift that."""
     parent = os.path.dirname(path)
     for folder in (parent, path):

@@ -1,7 +1,7 @@
 """The lifecycle of a run: everything is made in order, kept, and removed in the opposite order, whatever happened.
 
-Each step registers its removal before it makes anything. The process that runs this is the run's *keeper*: the bundle and the
-sandbox are its children and die with it, and its lock says that it lives.
+Each step registers its removal before it makes anything. The process that runs this is the run's *keeper*: the
+bundle and the sandbox are its children and die with it, and its lock says that it lives.
 """
 
 import os
@@ -54,8 +54,8 @@ class Surroundings:
     interrupts: Interrupts
     secrets: dict[str, Secret] = field(default_factory=dict)
     foreground: bool = True
-    phase: Callable[[str], None] = lambda name: None
-    ready: Callable[[Outcome], None] = lambda outcome: None
+    phase: Callable[[str], None] = lambda _: None
+    ready: Callable[[Outcome], None] = lambda _: None
 
 
 def keep(plan: RunPlan, around: Surroundings) -> Outcome:
@@ -116,7 +116,9 @@ class _Run:
             os.makedirs(plan.paths.state, mode=0o700)
             self.log = Log(os.path.join(plan.paths.state, "output.log"))
             undo.callback(self.log.close)
-            self.store.add_run(record_of(plan, self.around.backend), self._event("run.planned", describe(plan)))
+            self.store.add_run(
+                record_of(plan, self.around.backend), self._event("run.planned", describe(plan))
+            )
             undo.callback(self._record_end)
 
     def _start_bundle(self, undo: ExitStack) -> None:
@@ -170,7 +172,10 @@ class _Run:
 
     def _release(self) -> None:
         with self._phase("release"):
-            event = self._event("run.started", {"policy": self.plan.egress.fingerprint(), "confined": self.sidecar.facts.get("confined")})
+            event = self._event(
+                "run.started",
+                {"policy": self.plan.egress.fingerprint(), "confined": self.sidecar.facts.get("confined")},
+            )
             self.store.record([event], run=self.plan.id, state="running")
             self.bottle.release()
         self.around.ready(self.outcome)
@@ -192,9 +197,18 @@ class _Run:
         session.forget(self.sidecar.sock)
         self.sidecar.stop()
         self.restarts += 1
-        self.store.record([self._event("door.closed", {"why": "the bundle died", "code": self.sidecar.code, "times": self.restarts})])
+        self.store.record(
+            [
+                self._event(
+                    "door.closed",
+                    {"why": "the bundle died", "code": self.sidecar.code, "times": self.restarts},
+                )
+            ]
+        )
         if self.restarts > RESTARTS:
-            self.outcome.warnings.append("The bundle died again and again; the bottle has had no way out since.")
+            self.outcome.warnings.append(
+                "The bundle died again and again; the bottle has had no way out since."
+            )
             return
         try:
             self.sidecar = self._fork_bundle()
@@ -218,7 +232,11 @@ class _Run:
             self.outcome.changed = workspace.save_and_remove(self.plan.workspace, self.plan.paths.state)
 
     def _record_end(self) -> None:
-        data = {"exit_code": self.outcome.exit_code, "why": self.outcome.reason, "seconds": self.outcome.phases}
+        data = {
+            "exit_code": self.outcome.exit_code,
+            "why": self.outcome.reason,
+            "seconds": self.outcome.phases,
+        }
         self.store.record(
             [self._event("run.ended", data)],
             run=self.plan.id,

@@ -1,4 +1,4 @@
-"""Where the agent's output goes: the run's log always; this process's own stdout and stderr when it is in the foreground."""
+"""Where the agent's output goes: the run's log always; this process's own streams when it is in the foreground."""
 
 import os
 import select

@@ -17,7 +17,7 @@ ALIVE = ("starting", "running", "stopping")
 
 
 def reap(store: Store, runtime_root: str) -> list[str]:
-    """Removes everything that dead keepers left; a sentence for each thing. What fails is said and tried again next time."""
+    """Removes everything that dead keepers left; a sentence for each thing. What fails is tried again next time."""
     with folders.alone(runtime_root) as alone:
         return _reap(store, runtime_root) if alone else []
 

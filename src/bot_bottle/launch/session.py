@@ -1,4 +1,4 @@
-"""A running bottle from release to end: one loop over the agent, its output, the bundle, the operator and other commands."""
+"""A running bottle from release to end: one loop over the agent, its output, the bundle and the operator."""
 
 import array
 import fcntl
@@ -42,7 +42,9 @@ class Client:
 class Session:
     """Keeps one bottle until its agent has ended. `master` is the pseudo-terminal's, or None when there is none."""
 
-    def __init__(self, plan: RunPlan, bottle: Bottle, *, log: Log, server: socket.socket, interrupts: Interrupts) -> None:
+    def __init__(
+        self, plan: RunPlan, bottle: Bottle, *, log: Log, server: socket.socket, interrupts: Interrupts
+    ) -> None:
         self.plan = plan
         self.bottle = bottle
         self.log = log
@@ -234,7 +236,9 @@ class Session:
             raise ValueError("exec needs three descriptors")
         command = Command(
             argv=tuple(str(word) for word in hello["argv"]),
-            env=tuple({**dict(self.plan.command.env), **{str(k): str(v) for k, v in hello["env"].items()}}.items()),
+            env=tuple(
+                {**dict(self.plan.command.env), **{str(k): str(v) for k, v in hello["env"].items()}}.items()
+            ),
             cwd=str(hello["cwd"]),
         )
         stdin, stdout, stderr = client.descriptors

@@ -1,7 +1,7 @@
 """The keeper's side of the bundle: forked, watched, told to stop.
 
-The bundle is a fork of the keeper, so it costs few pages and no start of an interpreter. It holds its own bottle's policy and
-nothing else; it may write events to the keeper's socket and cannot open the store.
+The bundle is a fork of the keeper, so it costs few pages and no start of an interpreter. It holds its own bottle's policy
+and nothing else; it may write events to the keeper's socket and cannot open the store.
 """
 
 import json
@@ -47,7 +47,9 @@ class Sidecar:
             try:
                 messages = self.read()
             except TimeoutError as error:
-                raise SandboxError("The bundle did not become ready", details=f"waited {READY_WITHIN:.0f} s") from error
+                raise SandboxError(
+                    "The bundle did not become ready", details=f"waited {READY_WITHIN:.0f} s"
+                ) from error
             if messages is None:
                 raise SandboxError("The bundle ended while starting", details=f"exit code {self.reap()}")
             for message in messages:
@@ -55,7 +57,9 @@ class Sidecar:
             if self.facts.get("failed"):
                 raise SandboxError("The bundle refused to serve", details=str(self.facts["failed"]))
         if self.facts.get("policy") != fingerprint:
-            raise SandboxError("The bundle enforces another policy than the plan's", details=str(self.facts.get("policy")))
+            raise SandboxError(
+                "The bundle enforces another policy than the plan's", details=str(self.facts.get("policy"))
+            )
         self.sock.setblocking(False)
 
     def read(self) -> list[dict[str, Any]] | None:
@@ -78,7 +82,11 @@ class Sidecar:
         found = []
         for message in messages:
             kind, data = message.get("event"), message.get("data")
-            if isinstance(kind, str) and isinstance(data, dict) and kind.partition(".")[0] in ("egress", "dns", "door"):
+            if (
+                isinstance(kind, str)
+                and isinstance(data, dict)
+                and kind.partition(".")[0] in ("egress", "dns", "door")
+            ):
                 found.append(NewEvent(run, time.time(), kind[:64], data))
         return found
 

@@ -52,7 +52,9 @@ def _relay(client: socket.socket, changed: int | None) -> int | None:
             elif key.data == "keeper":
                 data = client.recv(65536)
                 if not data:
-                    raise SandboxError("The bottle's keeper went away", resolution="bot-bottle cleanup removes what it left.")
+                    raise SandboxError(
+                        "The bottle's keeper went away", resolution="bot-bottle cleanup removes what it left."
+                    )
                 for kind, payload in frames.feed(data):
                     if kind == control.OUTPUT:
                         terminal.write(payload)

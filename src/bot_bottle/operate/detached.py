@@ -38,7 +38,9 @@ def start_detached(prepared: Prepared, *, phase: Callable[[str], None]) -> dict[
         os.waitpid(keeper, 0)
         raise InterruptedRun("Interrupted; everything made so far was removed") from None
     _, status = os.waitpid(keeper, 0)
-    raise SandboxError("The keeper ended while starting", details=f"exit code {os.waitstatus_to_exitcode(status)}")
+    raise SandboxError(
+        "The keeper ended while starting", details=f"exit code {os.waitstatus_to_exitcode(status)}"
+    )
 
 
 def _error(shape: dict[str, str]) -> BotBottleError:
@@ -68,12 +70,26 @@ def _keep(prepared: Prepared, news: int) -> NoReturn:
             )
             code = outcome.exit_code
         except BotBottleError as error:
-            shape = {"class": type(error).__name__, "brief": error.brief, "details": error.details, "resolution": error.resolution}
+            shape = {
+                "class": type(error).__name__,
+                "brief": error.brief,
+                "details": error.details,
+                "resolution": error.resolution,
+            }
             _tell({"error": shape})
         except Exception as error:  # noqa: BLE001 - the process boundary
             from bot_bottle.host.crash import save
 
-            _tell({"error": {"class": "SandboxError", "brief": "The keeper failed", "details": f"{error!r}\n{save([])}", "resolution": ""}})
+            _tell(
+                {
+                    "error": {
+                        "class": "SandboxError",
+                        "brief": "The keeper failed",
+                        "details": f"{error!r}\n{save([])}",
+                        "resolution": "",
+                    }
+                }
+            )
     finally:
         os._exit(code)
 

@@ -30,7 +30,9 @@ def examine() -> list[Finding]:
         try:
             found += check()
         except BotBottleError as error:
-            found.append(Finding(check.__name__.strip("_"), "missing", error.brief, error.resolution or error.details))
+            found.append(
+                Finding(check.__name__.strip("_"), "missing", error.brief, error.resolution or error.details)
+            )
     return found
 
 
@@ -50,7 +52,12 @@ def _confinement() -> Iterator[Finding]:
     if version:
         yield Finding("landlock", "ok", f"version {version}")
     else:
-        yield Finding("landlock", "note", "this kernel has none", "The bundle is confined by seccomp alone. Linux 5.13 has it.")
+        yield Finding(
+            "landlock",
+            "note",
+            "this kernel has none",
+            "The bundle is confined by seccomp alone. Linux 5.13 has it.",
+        )
 
 
 def _limits() -> Iterator[Finding]:
@@ -91,11 +98,18 @@ def _providers() -> Iterator[Finding]:
 def _manifest() -> Iterator[Finding]:
     root = paths.manifest_root()
     if not os.path.isdir(os.path.join(root, "bottles")):
-        yield Finding("bottles", "note", f"none in {root}", "bot-bottle init writes a first bottle and agent.")
+        yield Finding(
+            "bottles", "note", f"none in {root}", "bot-bottle init writes a first bottle and agent."
+        )
         return
     open_to_others = os.stat(root).st_mode & 0o022
     if open_to_others or os.stat(root).st_uid != os.getuid():
-        yield Finding("bottles", "missing", f"others may write {root}", f"chmod go-w {root}: who writes it decides what is allowed.")
+        yield Finding(
+            "bottles",
+            "missing",
+            f"others may write {root}",
+            f"chmod go-w {root}: who writes it decides what is allowed.",
+        )
     else:
         yield Finding("bottles", "ok", root)
 
@@ -108,4 +122,6 @@ def _record() -> Iterator[Finding]:
     if checked.ok:
         yield Finding("record", "ok", f"{checked.checked} events, unbroken")
     else:
-        yield Finding("record", "missing", f"broken at event {checked.first_bad}: {checked.why}", "bot-bottle verify")
+        yield Finding(
+            "record", "missing", f"broken at event {checked.first_bad}: {checked.why}", "bot-bottle verify"
+        )

@@ -33,7 +33,13 @@ def execute_on_terminal(name: str, argv: tuple[str, ...], *, cwd: str) -> int:
 
 
 def _hello(argv: tuple[str, ...], *, cwd: str, term: str = "") -> dict[str, Any]:
-    return {"want": "exec", "argv": list(argv), "cwd": cwd, "tty": bool(term), "env": {"TERM": term} if term else {}}
+    return {
+        "want": "exec",
+        "argv": list(argv),
+        "cwd": cwd,
+        "tty": bool(term),
+        "env": {"TERM": term} if term else {},
+    }
 
 
 def _resize(master: int) -> None:

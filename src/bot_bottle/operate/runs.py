@@ -129,7 +129,9 @@ def open_store() -> "Store":
     return Store.open(Path(paths.state_root()) / "state.db")
 
 
-def run_here(prepared: Prepared, *, foreground: bool, phase: Callable[[str], None], ready: Callable[["Outcome"], None]) -> "Outcome":
+def run_here(
+    prepared: Prepared, *, foreground: bool, phase: Callable[[str], None], ready: Callable[["Outcome"], None]
+) -> "Outcome":
     """Keeps the run in this process until it has ended."""
     from bot_bottle.backends.registry import backend
     from bot_bottle.launch.launcher import Surroundings, keep

@@ -3,14 +3,16 @@
 from dataclasses import asdict
 from typing import Any
 
-from bot_bottle.plan.model import RunPlan
+from bot_bottle.plan.model import Mount, RunPlan
 
 
 def document(plan: RunPlan) -> dict[str, Any]:
     """The whole plan as JSON-able data; file contents by size."""
     shape = asdict(plan)
     shape["command"]["env"] = dict(plan.command.env)
-    shape["files"] = [{"target": file.target, "bytes": len(file.content), "mode": f"{file.mode:o}"} for file in plan.files]
+    shape["files"] = [
+        {"target": file.target, "bytes": len(file.content), "mode": f"{file.mode:o}"} for file in plan.files
+    ]
     shape["egress"]["fingerprint"] = plan.egress.fingerprint()
     return shape
 
@@ -25,8 +27,7 @@ def text(plan: RunPlan) -> str:
         ("Workspace", [f"/workspace is {shown}"]),
         ("May reach", reach(plan) or ["nothing: no route is allowed"]),
         ("Secrets", secrets(plan) or ["none"]),
-        ("Sees of the host", [f"{mount.target} ({'read-write' if mount.writable else 'read-only'})" for mount in plan.mounts]
-            or ["/usr and parts of /etc, read-only"]),
+        ("Sees of the host", ["/usr and parts of /etc, read-only", *(shown_mount(mount) for mount in plan.mounts)]),
         ("Limits", limits(plan)),
         ("User on the host", [f"uid {plan.uid}, gid {plan.gid}"]),
         ("Files put inside", [f"{file.target} ({len(file.content)} bytes)" for file in plan.files] or ["none"]),
@@ -38,13 +39,20 @@ def text(plan: RunPlan) -> str:
     return "\n".join(lines)
 
 
+def shown_mount(mount: Mount) -> str:
+    """A mount in words."""
+    return f"{mount.target}, {'read-write' if mount.writable else 'read-only'}"
+
+
 def reach(plan: RunPlan) -> list[str]:
     """A line per route: what it opens, where it really goes, with which credential."""
     found = []
     for route in plan.egress.routes:
         line = f"{route.protocol}://{route.host}:{route.port}"
         if route.upstream:
-            line += f" → {'https' if route.upstream.tls else 'tcp'}://{route.upstream.host}:{route.upstream.port}"
+            line += (
+                f" → {'https' if route.upstream.tls else 'tcp'}://{route.upstream.host}:{route.upstream.port}"
+            )
         if route.credential:
             line += f" with credential {route.credential}, put in outside the bottle"
         found.append(line)

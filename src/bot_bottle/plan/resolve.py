@@ -100,7 +100,13 @@ def route(item: RouteDocument) -> Route:
     given = item["upstream"]
     upstream = None
     if given:
-        upstream = Upstream(host=given["host"], port=given["port"], tls=given["tls"], server_name=given["host"])
+        upstream = Upstream(
+            host=given["host"], port=given["port"], tls=given["tls"], server_name=given["host"]
+        )
     return Route(
-        host=item["host"], port=item["port"], protocol=protocol, upstream=upstream, credential=item["credential"]
+        host=item["host"],
+        port=item["port"],
+        protocol=protocol,
+        upstream=upstream,
+        credential=item["credential"],
     )

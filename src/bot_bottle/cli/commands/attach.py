@@ -7,7 +7,9 @@ from bot_bottle.cli.console import Console
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The bottle."""
-    parser.add_argument("run", metavar="BOTTLE", help="a run's id, the start of one, or the agent's name if it runs once")
+    parser.add_argument(
+        "run", metavar="BOTTLE", help="a run's id, the start of one, or the agent's name if it runs once"
+    )
 
 
 def run(options: argparse.Namespace, console: Console) -> int:

@@ -8,7 +8,9 @@ from bot_bottle.cli.console import Console
 def arguments(parser: argparse.ArgumentParser) -> None:
     """How far."""
     parser.add_argument(
-        "--forget", action="store_true", help="also remove the logs, saved changes and rows of ended runs; the record of events stays"
+        "--forget",
+        action="store_true",
+        help="also remove the logs, saved changes and rows of ended runs; the record of events stays",
     )
 
 

@@ -12,7 +12,7 @@ PREAMBLE = {
         for kind in ("agents", "bottles", "runs")
     ),
     "zsh": "\n".join(
-        f"_bot_bottle_{kind}() {{ local -a found; found=(${{(f)\"$(bot-bottle names {kind} 2>/dev/null)\"}}); compadd -a found; }}"
+        f'_bot_bottle_{kind}() {{ compadd -- ${{(f)"$(bot-bottle names {kind} 2>/dev/null)"}}; }}'
         for kind in ("agents", "bottles", "runs")
     ),
     "tcsh": "",
@@ -37,7 +37,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         for name, summary in group.items():
             made = command_parser(name)
             commands.add_parser(name, help=summary, parents=[made], add_help=False)
-            for action in made._actions:  # noqa: SLF001 - argparse has no public way to walk a parser (shtab does the same)
+            for action in made._actions:
                 kind = NAMES.get(str(action.metavar)) or ("bottles" if action.dest == "bottle" else "")
                 if kind:
                     action.complete = {"bash": f"_bot_bottle_{kind}", "zsh": f"_bot_bottle_{kind}"}  # type: ignore[attr-defined]

@@ -11,10 +11,16 @@ TAKES_TAIL = True
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The bottle; the command stands after --."""
-    parser.add_argument("run", metavar="BOTTLE", help="a run's id, the start of one, or the agent's name if it runs once")
-    parser.add_argument("--tty", "-t", action="store_true", help="give the command a terminal (default when there is one)")
+    parser.add_argument(
+        "run", metavar="BOTTLE", help="a run's id, the start of one, or the agent's name if it runs once"
+    )
+    parser.add_argument(
+        "--tty", "-t", action="store_true", help="give the command a terminal (default when there is one)"
+    )
     parser.add_argument("--no-tty", "-T", action="store_true", help="give it none")
-    parser.add_argument("--cwd", default="/workspace", metavar="DIR", help="where it runs (default: /workspace)")
+    parser.add_argument(
+        "--cwd", default="/workspace", metavar="DIR", help="where it runs (default: /workspace)"
+    )
 
 
 def run(options: argparse.Namespace, console: Console) -> int:

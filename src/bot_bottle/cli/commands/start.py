@@ -17,12 +17,24 @@ TAKES_TAIL = True
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """What `start` takes; `plan` takes the same."""
-    parser.add_argument("agent", metavar="AGENT", help="an agent's file: ~/.bot-bottle/agents/AGENT.md, or in the repository")
-    parser.add_argument("--headless", action="store_true", help="no terminal: the agent does its work and ends")
-    parser.add_argument("--prompt", "-p", default="", metavar="TEXT", help="what the agent is to do; - reads it from stdin")
-    parser.add_argument("--detach", "-d", action="store_true", help="return when the agent runs; attach later")
+    parser.add_argument(
+        "agent", metavar="AGENT", help="an agent's file: ~/.bot-bottle/agents/AGENT.md, or in the repository"
+    )
+    parser.add_argument(
+        "--headless", action="store_true", help="no terminal: the agent does its work and ends"
+    )
+    parser.add_argument(
+        "--prompt", "-p", default="", metavar="TEXT", help="what the agent is to do; - reads it from stdin"
+    )
+    parser.add_argument(
+        "--detach", "-d", action="store_true", help="return when the agent runs; attach later"
+    )
     parser.add_argument("--bottle", metavar="NAME", help="another bottle than the agent's own")
-    parser.add_argument("--workspace", choices=("mount", "copy"), help="the repository itself, or a copy of it (default when headless)")
+    parser.add_argument(
+        "--workspace",
+        choices=("mount", "copy"),
+        help="the repository itself, or a copy of it (default when headless)",
+    )
 
 
 def request_from(options: argparse.Namespace) -> StartRequest:
@@ -31,7 +43,9 @@ def request_from(options: argparse.Namespace) -> StartRequest:
     try:
         folder = os.getcwd()
     except FileNotFoundError as error:
-        raise UsageError("The current folder does not exist any more", resolution="cd to the repository.") from error
+        raise UsageError(
+            "The current folder does not exist any more", resolution="cd to the repository."
+        ) from error
     return StartRequest(
         agent=options.agent,
         folder=folder,
@@ -66,7 +80,7 @@ def _headless(prepared: "object", console: Console) -> int:
             prepared,
             foreground=not console.as_json,
             phase=progress.phase,
-            ready=lambda begun: progress.clear(),
+            ready=lambda _: progress.clear(),
         )
     tell(outcome, console)
     return outcome.exit_code if outcome.reason == "exited" else outcome.exit_code or 130

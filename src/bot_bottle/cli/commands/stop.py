@@ -7,7 +7,12 @@ from bot_bottle.cli.console import Console
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The bottles, and how."""
-    parser.add_argument("runs", nargs="+", metavar="BOTTLE", help="a run's id, the start of one, or the agent's name if it runs once")
+    parser.add_argument(
+        "runs",
+        nargs="+",
+        metavar="BOTTLE",
+        help="a run's id, the start of one, or the agent's name if it runs once",
+    )
     parser.add_argument("--now", action="store_true", help="kill it at once")
 
 
