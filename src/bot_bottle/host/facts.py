@@ -6,7 +6,10 @@ from bot_bottle.errors import HostError
 from bot_bottle.host import cgroups, paths
 from bot_bottle.plan.facts import HostFacts
 
-FORBIDDEN_WORKSPACES = frozenset(["/", "/home", "/root", "/etc", "/usr", "/opt", "/var", "/tmp", "/proc", "/sys", "/dev", "/run"])
+FORBIDDEN_WORKSPACES = (
+    *("/", "/home", "/root", "/etc", "/usr", "/opt", "/var", "/proc", "/sys", "/dev", "/run"),
+    "/tmp",  # noqa: S108 - refused, not used
+)
 
 
 def gather(workspace: str) -> HostFacts:

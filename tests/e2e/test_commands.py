@@ -1,0 +1,158 @@
+"""The commands as a person uses them, on a real bottle."""
+
+import json
+import sqlite3
+
+import pytest
+
+from support.bottles import write_agent, write_bottle, write_script
+from support.waiting import wait_for
+
+pytestmark = pytest.mark.namespace
+
+
+@pytest.fixture
+def detached(place, cli, repository):
+    """Starts an agent in the background and gives its id."""
+
+    def start(name="sleeper", script="echo begun; sleep 600", **keys):
+        write_script(place, name, script, **keys)
+        done = cli("start", name, "--headless", "--detach", "--json")
+        assert done.code == 0, done.stderr
+        return json.loads(done.stdout)["id"]
+
+    return start
+
+
+def test_the_agents_output_and_exit_code_are_the_commands_own(place, cli, repository):
+    write_script(place, "say", "echo out; echo err >&2; exit 7")
+    done = cli("start", "say", "--headless", "--quiet")
+    assert (done.code, done.stdout) == (7, "out\n")
+    assert done.stderr == "err\n"
+
+
+def test_a_killed_agent_is_128_and_the_signal(place, cli, repository):
+    write_script(place, "die", "kill -9 $$")
+    assert cli("start", "die", "--headless").code == 137
+
+
+def test_a_detached_bottle_is_listed_logged_entered_and_stopped(place, cli, detached, nothing_left):
+    run = detached()
+    listed = json.loads(cli("list", "--json").stdout)
+    assert [(item["id"], item["state"]) for item in listed] == [(run, "running")]
+    wait_for(lambda: "begun" in cli("logs", run).stdout, "the agent's output")
+    entered = cli("exec", run, "--", "sh", "-c", "cat; exit 3", stdin="through")
+    assert (entered.code, entered.stdout) == (3, "through")
+    stopped = cli("stop", "sleeper")
+    assert stopped.code == 0, stopped.stderr
+    assert json.loads(cli("list", "--json").stdout) == []
+    nothing_left()
+    assert cli("exec", run, "--", "true").code == 66
+
+
+def test_a_prompt_and_the_agents_text_reach_a_command_as_files(place, cli, repository):
+    write_script(
+        place, "read", 'cat "$BOT_BOTTLE_PROMPT_FILE" "$BOT_BOTTLE_INSTRUCTIONS_FILE"', body="Be brief."
+    )
+    done = cli("start", "read", "--headless", "--prompt", "-", stdin="Fix the 'bug'.\n")
+    assert "Fix the 'bug'." in done.stdout
+    assert "Be brief." in done.stdout
+
+
+def test_headless_works_on_a_copy_that_can_be_shown_and_applied(place, cli, repository):
+    write_script(
+        place,
+        "edit",
+        "echo changed >> hello.txt; echo new > new.txt; mkdir -p deep/er; echo x > deep/er/file",
+    )
+    ended = json.loads(cli("start", "edit", "--headless", "--json").stdout)
+    assert (repository / "hello.txt").read_text() == "hello\n"
+    shown = cli("diff", ended["id"])
+    assert "+changed" in shown.stdout
+    assert cli("apply", ended["id"], "--yes").code == 0
+    assert (repository / "hello.txt").read_text() == "hello\nchanged\n"
+    assert (repository / "deep/er/file").read_text() == "x\n"
+    assert (repository / "new.txt").stat().st_uid == place.uid
+
+
+def test_a_mounted_workspace_is_the_repository_itself_and_its_files_stay_the_owners(place, cli, repository):
+    write_script(place, "edit", "echo changed >> hello.txt; echo new > new.txt; id -u")
+    done = cli("start", "edit", "--headless", "--workspace", "mount")
+    assert done.code == 0, done.stderr
+    assert (repository / "hello.txt").read_text() == "hello\nchanged\n"
+    assert (repository / "new.txt").stat().st_uid == place.uid
+
+
+def test_an_agent_leaves_no_setuid_file_in_a_mounted_workspace(place, cli, repository):
+    write_script(
+        place,
+        "plant",
+        "cp /bin/true planted; chmod u+s planted; chmod 4755 planted; install -m 6755 /bin/true other; true",
+    )
+    cli("start", "plant", "--headless", "--workspace", "mount")
+    modes = [path.stat().st_mode & 0o6000 for path in repository.iterdir()]
+    assert set(modes) == {0}
+
+
+def test_every_decision_is_an_event_and_the_record_is_whole(place, cli, repository):
+    write_script(place, "dial", "curl -sS -m 5 http://refused.example.org/; exit 0")
+    ended = json.loads(cli("start", "dial", "--headless", "--json").stdout)
+    lines = [json.loads(line) for line in cli("events", ended["id"], "--json").stdout.splitlines()]
+    kinds = [line["kind"] for line in lines]
+    assert kinds[0] == "run.planned"
+    assert kinds[-1] == "run.ended"
+    assert "refused.example.org" in json.dumps([line for line in lines if line["kind"] == "egress.refused"])
+    assert cli("verify").code == 0
+    with sqlite3.connect(place.home / ".local/state/bot-bottle/state.db") as store:
+        store.executescript("DROP TRIGGER IF EXISTS events_no_update; PRAGMA writable_schema=1;")
+        names = [row[0] for row in store.execute("SELECT name FROM sqlite_master WHERE type='trigger'")]
+        for name in names:
+            store.execute(f"DROP TRIGGER {name}")
+        store.execute("UPDATE events SET data = replace(data, 'refused.example.org', 'allowed.example.org')")
+    store.close()
+    broken = cli("verify")
+    assert broken.code != 0
+
+
+def test_limits_are_kept_or_refused(place, cli, repository):
+    write_bottle(place, resources={"memory": "64MiB", "pids": 64})
+    write_agent(place, "eat", ["python3", "-c", "x = bytearray(512 << 20); print(len(x))"])
+    done = cli("start", "eat", "--headless")
+    assert done.code in (137, 78), done.stderr
+    assert "536870912" not in done.stdout
+    if place.uid:
+        assert "resources.memory" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["start", "nobody", "--headless"], 66, "nobody"),
+        (["start"], 64, "AGENT"),
+        (["strat"], 64, "start"),
+        (["stop", "nothing-here"], 66, "nothing-here"),
+        (["diff", "nothing-here"], 66, "nothing-here"),
+        (["start", "sleeper"], 64, "--headless"),
+        (["start", "sleeper", "--bottle", "none", "--headless"], 66, "none"),
+    ],
+)
+def test_bad_input_is_one_clear_message_with_a_code_by_kind(place, cli, repository, words, code, said):
+    write_script(place, "sleeper", "sleep 1")
+    done = cli(*words)
+    assert (done.code, said in done.stderr, "Traceback" in done.stderr) == (code, True, False), done.stderr
+
+
+def test_errors_are_json_when_asked(place, cli):
+    done = cli("start", "nobody", "--headless", "--json")
+    assert json.loads(done.stderr)["error"]["kind"] == "not-found"
+
+
+def test_a_repository_cannot_grant_itself_anything(place, cli, repository):
+    write_script(place, "agent", "true")
+    write_bottle(place, "wide", egress={"routes": [{"host": "example.org"}]})
+    folder = repository / ".bot-bottle/agents"
+    folder.mkdir(parents=True)
+    (folder / "evil.md").write_text('---\nprovider: command\ncommand: ["true"]\nbottle: wide\n---\n')
+    done = cli("start", "evil", "--headless")
+    assert done.code == 65, done.stderr
+    assert cli("start", "evil", "--bottle", "wide", "--headless").code == 0
