@@ -44,4 +44,6 @@ def digest(number: int, previous: str, event: NewEvent) -> str:
 
 def chain(number: int, previous: str, event: NewEvent) -> Event:
     """`event` at its place in the chain."""
-    return Event(number, previous, event.run, event.at, event.kind, event.data, digest(number, previous, event))
+    return Event(
+        number, previous, event.run, event.at, event.kind, event.data, digest(number, previous, event)
+    )

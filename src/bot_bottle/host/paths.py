@@ -36,5 +36,7 @@ def cache_root() -> str:
 def runtime_root() -> str:
     """Sockets and locks of running bottles; below the state root when the session has no runtime directory."""
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    usable = runtime.startswith("/") and os.access(runtime, os.W_OK) and os.stat(runtime).st_uid == os.geteuid()
+    usable = (
+        runtime.startswith("/") and os.access(runtime, os.W_OK) and os.stat(runtime).st_uid == os.geteuid()
+    )
     return os.path.join(runtime, "bot-bottle") if usable else os.path.join(state_root(), "run")
