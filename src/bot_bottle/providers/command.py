@@ -18,7 +18,7 @@ class AnyCommand:
         if not argv:
             raise UsageError(
                 f"agent {request.agent['name']} names no command",
-                resolution=f"Write `command: [PROGRAM, …]` into {request.agent['file']} or give it after `--`.",
+                resolution=f"Write `command: [PROGRAM, …]` into {request.agent['file']} or after `--`.",
             )
         texts = {
             "BOT_BOTTLE_PROMPT_FILE": (PROMPT_FILE, request.prompt),

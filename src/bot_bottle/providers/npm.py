@@ -15,6 +15,10 @@ from bot_bottle.errors import HostError
 from bot_bottle.host import process
 
 _TIMEOUT = 1800.0
+_OPTIONS = (
+    *("--loglevel", "error", "--logs-max", "0", "--ignore-scripts", "--no-update-notifier"),
+    *("--fetch-retries", "1", "--fetch-retry-mintimeout", "1000"),
+)
 _INHERITED = ("http_proxy", "https_proxy", "no_proxy", "npm_config_")
 _OFFLINE = re.compile(
     r"\b(ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|EHOSTUNREACH|ERR_SOCKET_TIMEOUT)\b"
@@ -65,14 +69,7 @@ def integrity(package: str, version: str, scratch: Path) -> str:
 
 
 def _npm(arguments: tuple[str, ...], scratch: Path, what: str) -> str:
-    options = (
-        "--cache",
-        str(scratch / "cache"),
-        "--loglevel",
-        "error",
-        "--ignore-scripts",
-        "--no-update-notifier",
-    )
+    options = ("--cache", str(scratch / "cache"), *_OPTIONS)
     done = process.run((*command(), *arguments, *options), env=_environment(), cwd=scratch, timeout=_TIMEOUT)
     if done.code:
         raise _explain(done, what)
