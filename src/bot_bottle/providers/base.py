@@ -1,0 +1,85 @@
+"""The contract that every provider keeps: what knows one agent tool, asked before anything is made.
+
+A provider is pure. Planning gives it a `Request` and gets a `Setup` back: the command with its whole
+environment, the files and mounts that the tool needs inside, and the routes without which it can't work.
+Fetching the tool is `providers/install.py`'s; writing the files is `provision/`'s.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from bot_bottle.manifest.document import AgentDocument
+from bot_bottle.plan.model import INSIDE_HOME, Command, File, Mount
+
+INSIDE_TOOLS = "/opt/bot-bottle"
+"""Where installed tools are mounted inside, read-only; on the agent's PATH."""
+
+INSIDE_NOTES = f"{INSIDE_HOME}/.bot-bottle"
+"""Where the prompt and the agent's instructions are written inside."""
+
+PROMPT_FILE = f"{INSIDE_NOTES}/prompt.md"
+INSTRUCTIONS_FILE = f"{INSIDE_NOTES}/instructions.md"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What is asked of a provider for one run.
+
+    `program` is the tool on the host (absolute; empty when it isn't installed, which only the providers
+    that bring a tool mind); `arguments` is what stood after `--`; `bottle_env` is the bottle's own `env:`.
+    """
+
+    agent: AgentDocument
+    run: str
+    headless: bool
+    prompt: str = ""
+    arguments: tuple[str, ...] = ()
+    program: str = ""
+    term: str = ""
+    time_zone: str = ""
+    bottle_env: Mapping[str, str] = field(default_factory=dict)
+
+
+class NeededRoute(NamedTuple):
+    """A route without which the tool can't work; planning warns when the bottle's policy lacks it."""
+
+    host: str
+    port: int
+    protocol: str
+
+    def __str__(self) -> str:
+        return f"{self.protocol}://{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """A provider's answer: everything that the tool needs inside, and nothing that is made yet.
+
+    `skills` is the folder inside that the tool reads skills from; empty when it knows none.
+    """
+
+    command: Command
+    files: tuple[File, ...] = ()
+    mounts: tuple[Mount, ...] = ()
+    routes: tuple[NeededRoute, ...] = ()
+    skills: str = ""
+    notes: tuple[str, ...] = ()
+
+
+class Provider(Protocol):
+    """Knows one agent tool. Found by name through `providers/registry.py`."""
+
+    name: str
+    summary: str
+    """One line for `bot-bottle provider list`."""
+    tool: str
+    """The file name of the program that `bot-bottle provider install` fetches; empty when there is nothing
+    to install."""
+
+    def setup(self, request: Request) -> Setup:
+        """What the run needs.
+
+        Raises UsageError when the request lacks something that this tool needs (a prompt, a command), and
+        NotFoundError when the tool isn't installed; both say what to do.
+        """

@@ -1,0 +1,169 @@
+"""Fetching a provider's tool: by npm, checked against the hash in `packages.py`, put in place in one rename.
+
+    DATA/providers/claude/2.1.330/claude      the program, readable by the users that agents run as
+    DATA/providers/claude/current -> 2.1.330  the version that runs use
+
+Everything before the rename happens in `.incoming`, held by a lock: an interrupted install leaves at most
+that folder, and the next one removes it.
+"""
+
+import base64
+import hashlib
+import os
+import platform
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from bot_bottle.errors import HostError, NotFoundError, UsageError
+from bot_bottle.providers import npm
+from bot_bottle.providers.packages import TOOLS, Tool, current, folder
+
+_MOST_BYTES = 2 << 30
+_VERSION = re.compile(r"[0-9]{1,6}\.[0-9]{1,6}\.[0-9]{1,6}(?:-[0-9A-Za-z.]{1,32})?")
+
+Report = Callable[[str], None]
+"""Hears what is being done, one sentence at a time."""
+
+
+class Installed(NamedTuple):
+    """A tool on this host. `fetched` is False when it was there already; `recorded` when our source has its
+    hash."""
+
+    tool: str
+    version: str
+    program: str
+    integrity: str
+    fetched: bool
+    recorded: bool
+
+
+def locate(data_root: str, tool: str) -> str:
+    """The program of `tool` that runs use, by its real path; empty when it isn't installed."""
+    program = current(data_root, tool).resolve() / tool
+    return str(program) if os.access(program, os.X_OK) else ""
+
+
+def versions(data_root: str, tool: str) -> tuple[str, ...]:
+    """Every installed version of `tool`, sorted as text."""
+    here = folder(data_root, tool)
+    found = here.iterdir() if here.is_dir() else ()
+    return tuple(sorted(one.name for one in found if _VERSION.fullmatch(one.name) and (one / tool).is_file()))
+
+
+def install(
+    data_root: str, name: str, *, version: str | None = None, report: Report = lambda _: None
+) -> Installed:
+    """Installs `name` at `version` (default: the pinned one) and makes it the current one; a second time
+    changes nothing.
+
+    Raises NotFoundError for an unknown tool, UsageError for what is no version, and HostError when it can't
+    be had: no npm, offline, no such version, disk full, a hash that is wrong. Then nothing was installed.
+    """
+    tool = TOOLS.get(name)
+    if tool is None:
+        raise NotFoundError(
+            f"{name} has nothing to install", resolution=f"One of: {', '.join(sorted(TOOLS))}."
+        )
+    wanted = version or tool.version
+    if not _VERSION.fullmatch(wanted):
+        raise UsageError(f"{wanted!r} is not an exact version", resolution=f"Write it like {tool.version}.")
+    place = folder(data_root, name)
+    try:
+        with _alone(place, report):
+            return _install(place, tool, wanted, report)
+    except OSError as error:
+        raise HostError(f"{name} {wanted} could not be installed", details=str(error)) from error
+
+
+def _install(place: Path, tool: Tool, version: str, report: Report) -> Installed:
+    build = tool.build(platform.machine())
+    recorded = version == tool.version
+    expected = build.integrity if recorded else ""
+    final = place / version
+    there = (final / tool.name).is_file()
+    if not there:
+        incoming = place / ".incoming"
+        shutil.rmtree(incoming, ignore_errors=True)
+        try:
+            incoming.mkdir(mode=0o700)
+            report(f"fetching {build.package} {version}")
+            expected = expected or npm.integrity(build.package, version, incoming)
+            archive = npm.pack(build.package, version, incoming)
+            report("checking its hash")
+            check(archive, expected)
+            report("unpacking")
+            _unpack(archive, tool, incoming / "new")
+            (incoming / "new").rename(final)
+        finally:
+            shutil.rmtree(incoming, ignore_errors=True)
+    _point(place, version)
+    return Installed(tool.name, version, str(final / tool.name), expected, not there, recorded)
+
+
+@contextmanager
+def _alone(place: Path, report: Report) -> Iterator[None]:
+    """Holds the tool's lock; a second installer waits, and then finds the work done."""
+    import fcntl
+
+    place.mkdir(parents=True, exist_ok=True)
+    for one in (place, place.parent):
+        one.chmod(0o755)
+    lock = os.open(place / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            report("waiting for another install of it")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
+def check(archive: Path, expected: str) -> None:
+    """Raises HostError unless the bytes of `archive` have the hash `expected` (`sha512-BASE64`)."""
+    with archive.open("rb") as source:
+        digest = hashlib.file_digest(source, "sha512").digest()
+    found = "sha512-" + base64.b64encode(digest).decode()
+    if found != expected:
+        raise HostError(
+            "the package is not the one that was expected; nothing was installed",
+            details=f"expected {expected}\nfound    {found}",
+            resolution="Try again; if it stays so, somebody on the way to the registry changed it: ask them.",
+        )
+
+
+def _unpack(archive: Path, tool: Tool, target: Path) -> None:
+    """Takes the one program out of `archive`; no other path in the archive is used for anything."""
+    import tarfile
+
+    target.mkdir(mode=0o755)
+    target.chmod(0o755)
+    try:
+        with tarfile.open(archive, "r:gz") as members:
+            member = members.getmember(tool.member)
+            content = members.extractfile(member) if member.isreg() else None
+            if content is None or member.size > _MOST_BYTES:
+                raise HostError(f"{tool.member} in the package is not a plain file of a sensible size")
+            program = target / tool.name
+            with program.open("xb") as out:
+                shutil.copyfileobj(content, out, 1 << 20)
+                out.flush()
+                os.fsync(out.fileno())
+            program.chmod(0o755)
+    except (tarfile.TarError, KeyError, EOFError) as error:
+        raise HostError(f"the package holds no readable {tool.member}", details=str(error)) from error
+
+
+def _point(place: Path, version: str) -> None:
+    link = place / "current"
+    if link.is_symlink() and str(link.readlink()) == version:
+        return
+    fresh = place / ".current"
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(version)
+    fresh.rename(link)

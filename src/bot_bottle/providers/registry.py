@@ -1,0 +1,26 @@
+"""Providers by name. Asking for one imports that one and no other; asking for the names imports none."""
+
+from importlib import import_module
+from typing import cast
+
+from bot_bottle.errors import NotFoundError
+from bot_bottle.providers.base import Provider
+
+_CLASSES = {
+    "claude": "bot_bottle.providers.claude:Claude",
+    "command": "bot_bottle.providers.command:AnyCommand",
+}
+
+
+def names() -> tuple[str, ...]:
+    """Every provider there is, in alphabetical order."""
+    return tuple(sorted(_CLASSES))
+
+
+def provider(name: str) -> Provider:
+    """The provider called `name`. Raises NotFoundError when there is none."""
+    place = _CLASSES.get(name)
+    if place is None:
+        raise NotFoundError(f"there is no provider {name!r}", resolution=f"One of: {', '.join(names())}.")
+    module, _, attribute = place.partition(":")
+    return cast("Provider", getattr(import_module(module), attribute)())

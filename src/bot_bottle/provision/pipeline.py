@@ -1,0 +1,70 @@
+"""Making a bottle ready before its agent runs: steps as data, one loop that does them.
+
+`steps(plan)` says what there is to do, `provision` does it through the bottle's handle, the same for every
+backend. All files go in as one tar stream, because what a bottle costs to provision is the number of
+processes started in it. Inside that needs `sh` and `tar`, and nothing when there is nothing to write.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bot_bottle.backends.base import Bottle
+from bot_bottle.errors import SandboxError
+from bot_bottle.plan.model import INSIDE_HOME, Command, File, RunPlan
+from bot_bottle.provision.files import archive
+
+_TIMEOUT = 60.0
+
+_UNPACK = Command(
+    # The umask is for folders made on the way; -p keeps the files' own modes from it, -m leaves times alone.
+    argv=("/bin/sh", "-c", "umask 077 && exec tar -x -p -m -f - -C /"),
+    env=(("PATH", "/usr/local/bin:/usr/bin:/bin"), ("HOME", INSIDE_HOME), ("LANG", "C.UTF-8")),
+    cwd="/",
+)
+
+Report = Callable[[str], None]
+"""Hears each step's description as it begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class WriteFiles:
+    """Writes `files` inside as the agent's user, parents included; what is there already is replaced."""
+
+    files: tuple[File, ...]
+
+    def describe(self) -> str:
+        targets = ", ".join(file.target for file in self.files[:3])
+        more = len(self.files) - 3
+        return f"write {targets}" + (f" and {more} more" if more > 0 else "")
+
+
+Step = WriteFiles
+"""Everything that provisioning can do; a union as it grows."""
+
+
+def steps(plan: RunPlan) -> tuple[Step, ...]:
+    """What has to be done inside before the agent of `plan` runs; empty when there is nothing."""
+    return (WriteFiles(plan.files),) if plan.files else ()
+
+
+def provision(bottle: Bottle, plan: RunPlan, report: Report = lambda _: None) -> None:
+    """Does every step of `plan` in order.
+
+    Raises PlanError when a file's target lies outside the agent's home, and SandboxError when the bottle is
+    gone or could not do a step; what was done so far stays, for the caller to destroy with the bottle.
+    """
+    for step in steps(plan):
+        report(step.describe())
+        _write(bottle, step)
+
+
+def _write(bottle: Bottle, step: WriteFiles) -> None:
+    from bot_bottle.backends.execution import run
+
+    done = run(bottle, _UNPACK, stdin=archive(step.files), timeout=_TIMEOUT)
+    if done.code:
+        raise SandboxError(
+            f"the bottle could not be provisioned: {step.describe()}",
+            details=f"exit code {done.code}\n{done.stderr.decode(errors='replace')[-2000:]}",
+            resolution="Inside must be `sh`, `tar` and a home folder that the agent's user can write.",
+        )

@@ -1,0 +1,333 @@
+"""A model that plays a script: the Messages API for a real agent tool, without a model and without a network.
+
+    python -m bot_bottle.testing.model --script FILE --port 0 --log FILE
+
+The first line on standard output names the address it listens on. It answers `POST /v1/messages` (as a
+stream of events or as one JSON document), `POST /v1/messages/count_tokens`, `GET /v1/models` and the
+agents' health checks; anything else is 404. A request that offers no tools is an agent's side question (a
+title, a topic): it is answered with a word and moves nothing.
+
+The log has one JSON line a request: what was asked for, which turn answered. Headers are never logged, so
+that no credential can be.
+"""
+
+import argparse
+import json
+import secrets
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bot_bottle.errors import BotBottleError
+from bot_bottle.testing.script import Reply, Script, Turn, parse, reply
+
+MOST_BODY = 64 << 20
+MOST_CONNECTIONS = 64
+_IDLE = 120.0
+_SHOWN = 500
+
+Log = Callable[[Mapping[str, Any]], None]
+
+
+class _RequestError(Exception):
+    """The client's request can't be answered; `status` says why."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class _Server(ThreadingHTTPServer):
+    """At most MOST_CONNECTIONS at once, a thread each; one more is closed."""
+
+    daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], scripts: Sequence[Script], log: Log) -> None:
+        super().__init__(address, _Handler)
+        self.scripts = scripts
+        self.log = log
+        self.free = threading.Semaphore(MOST_CONNECTIONS)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self.free.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self.free.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that went away is no event."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    timeout = _IDLE
+    server: _Server
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing goes to standard error; the log is the record."""
+
+    def do_HEAD(self) -> None:
+        self._note({})
+        self._json(200, {})
+
+    def do_GET(self) -> None:
+        self._note({})
+        if self._route == "/v1/models":
+            self._json(200, {"data": [], "has_more": False})
+        elif self._route in ("/", "/healthz", "/api/hello"):
+            self._json(200, {"ok": True})
+        else:
+            self._json(404, _error("not_found_error", self._route))
+
+    def do_POST(self) -> None:
+        try:
+            body = self._body()
+            request = _object(body)
+            if self._route == "/v1/messages":
+                self._messages(request)
+            elif self._route == "/v1/messages/count_tokens":
+                self._note({})
+                self._json(200, {"input_tokens": len(body) // 4})
+            else:
+                self._note({"bytes": len(body)})
+                self._json(404, _error("not_found_error", self._route))
+        except _RequestError as error:
+            self.close_connection = True
+            self._note({"refused": str(error)})
+            self._json(error.status, _error("invalid_request_error", str(error)))
+
+    @property
+    def _route(self) -> str:
+        """The path without its query; a proxy may send the whole URL."""
+        path = self.path.partition("?")[0]
+        return "/" + path.split("/", 3)[3] if path.startswith("http://") and path.count("/") > 2 else path
+
+    def _body(self) -> bytes:
+        """The request's body, whole. Raises _RequestError when it is larger than MOST_BODY or framed
+        wrongly."""
+        if "chunked" in self.headers.get("transfer-encoding", "").lower():
+            return b"".join(self._chunks())
+        length = self.headers.get("content-length") or "0"
+        if not length.isdecimal():
+            raise _RequestError(400, "no such Content-Length")
+        if int(length) > MOST_BODY:
+            raise _RequestError(413, "the body is too large")
+        return self.rfile.read(int(length))
+
+    def _chunks(self) -> Iterator[bytes]:
+        left = MOST_BODY
+        while True:
+            try:
+                size = int(self.rfile.readline(64).partition(b";")[0], 16)
+            except ValueError:
+                raise _RequestError(400, "a chunk has no size") from None
+            left -= size
+            if size < 0 or left < 0:
+                raise _RequestError(413, "the body is too large")
+            yield self.rfile.read(size)
+            self.rfile.readline(64)
+            if size == 0:
+                return
+
+    def _messages(self, request: Mapping[str, Any]) -> None:
+        try:
+            tools = [str(tool.get("name") or "") for tool in request.get("tools") or ()]
+            answer = reply(self.server.scripts, request.get("messages", ()), tools) if tools else _SIDE
+        except (AttributeError, TypeError, KeyError) as error:
+            raise _RequestError(400, "these are no messages") from error
+        turn = answer.turn
+        self._note(
+            {
+                "model": str(request.get("model"))[:_SHOWN],
+                "stream": bool(request.get("stream")),
+                "messages": len(request.get("messages", ())),
+                "tools": len(tools),
+                "mcp_tools": [name for name in tools if name.startswith("mcp__")],
+                "turn": turn.label,
+                "last_result": answer.last_result[:_SHOWN],
+                "reply": [call.tool for call in turn.calls] or [(turn.text or "")[:_SHOWN]],
+            }
+        )
+        if turn.delay:
+            time.sleep(turn.delay)
+        if turn.http_status:
+            self._json(turn.http_status, _error("api_error", "the script says so"))
+        elif request.get("stream"):
+            self._stream(_events(_message(str(request.get("model")), turn)))
+        else:
+            self._json(200, _message(str(request.get("model")), turn))
+
+    def _stream(self, events: Iterator[Mapping[str, Any]]) -> None:
+        self._head(200, "text/event-stream", ("transfer-encoding", "chunked"))
+        for event in events:
+            data = f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode()
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+            self.wfile.flush()
+        self.wfile.write(b"0\r\n\r\n")
+
+    def _json(self, status: int, document: Mapping[str, Any]) -> None:
+        data = json.dumps(document).encode()
+        self._head(status, "application/json", ("content-length", str(len(data))))
+        if self.command != "HEAD":
+            self.wfile.write(data)
+
+    def _head(self, status: int, kind: str, framing: tuple[str, str]) -> None:
+        self.send_response(status)
+        for name, value in (("content-type", kind), framing, ("request-id", f"req_{secrets.token_hex(8)}")):
+            self.send_header(name, value)
+        self.end_headers()
+
+    def _note(self, more: Mapping[str, Any]) -> None:
+        agent = str(self.headers.get("user-agent", ""))[:100]
+        known = {
+            "at": round(time.time(), 3),
+            "method": self.command,
+            "path": self._route[:_SHOWN],
+            "agent": agent,
+        }
+        self.server.log({**known, **more})
+
+
+_SIDE = Reply(Turn(label="side", text="ok"), "")
+
+
+def _object(body: bytes) -> Mapping[str, Any]:
+    try:
+        document = json.loads(body or b"{}")
+    except ValueError as error:
+        raise _RequestError(400, "the body is no JSON") from error
+    if not isinstance(document, dict):
+        raise _RequestError(400, "the body is no JSON object")
+    return document
+
+
+def _error(kind: str, text: str) -> Mapping[str, Any]:
+    return {"type": "error", "error": {"type": kind, "message": text[:_SHOWN]}}
+
+
+def _message(model: str, turn: Turn) -> dict[str, Any]:
+    """The whole answer as the API's message."""
+    blocks: list[dict[str, Any]] = [{"type": "text", "text": turn.text}] if turn.text is not None else []
+    for call in turn.calls:
+        blocks.append(
+            {
+                "type": "tool_use",
+                "id": f"toolu_{secrets.token_hex(12)}",
+                "name": call.tool,
+                "input": call.input,
+            }
+        )
+    usage = {
+        "input_tokens": 1,
+        "output_tokens": 1,
+        "cache_creation_input_tokens": 0,
+        "cache_read_input_tokens": 0,
+    }
+    return {
+        "id": f"msg_{secrets.token_hex(12)}",
+        "type": "message",
+        "role": "assistant",
+        "model": model,
+        "content": blocks,
+        "stop_reason": "tool_use" if turn.calls else "end_turn",
+        "stop_sequence": None,
+        "usage": usage,
+    }
+
+
+def _events(message: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The same answer as the API's stream of events."""
+    yield {"type": "message_start", "message": {**message, "content": [], "stop_reason": None}}
+    for index, block in enumerate(message["content"]):
+        if block["type"] == "text":
+            begin: dict[str, Any] = {"type": "text", "text": ""}
+            delta = {"type": "text_delta", "text": block["text"]}
+        else:
+            begin = {**block, "input": {}}
+            delta = {"type": "input_json_delta", "partial_json": json.dumps(block["input"])}
+        yield {"type": "content_block_start", "index": index, "content_block": begin}
+        yield {"type": "content_block_delta", "index": index, "delta": delta}
+        yield {"type": "content_block_stop", "index": index}
+    ending = {"stop_reason": message["stop_reason"], "stop_sequence": None}
+    yield {"type": "message_delta", "delta": ending, "usage": {"output_tokens": 1}}
+    yield {"type": "message_stop"}
+
+
+class Serving(NamedTuple):
+    """A scripted model that is being served."""
+
+    host: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}:{self.port}"
+
+
+@contextmanager
+def serving(scripts: Sequence[Script], *, log: Path | None = None, port: int = 0) -> Iterator[Serving]:
+    """Serves `scripts` on the loopback interface, in threads of this process, until the block ends.
+
+    `port` 0 is any free one; `log` is appended to. Raises OSError when the port is taken or the log can't
+    be written.
+    """
+    lock = threading.Lock()
+    lines = log.open("a") if log else None
+
+    def note(entry: Mapping[str, Any]) -> None:
+        with lock:
+            if lines and not lines.closed:
+                lines.write(json.dumps(entry) + "\n")
+                lines.flush()
+
+    try:
+        with _Server(("127.0.0.1", port), scripts, note) as server:
+            thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+            thread.start()
+            try:
+                yield Serving("127.0.0.1", server.server_address[1])
+            finally:
+                server.shutdown()
+                thread.join()
+    finally:
+        if lines:
+            with lock:
+                lines.close()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serves one script until it is interrupted."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bot_bottle.testing.model", description="A model that plays a script."
+    )
+    parser.add_argument("--script", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--port", type=int, default=0, help="0 (the default): any free one")
+    parser.add_argument("--log", type=Path, metavar="FILE", help="append a JSON line for each request")
+    options = parser.parse_args(argv)
+    try:
+        scripts = parse(json.loads(options.script.read_text()))
+        with serving(scripts, log=options.log, port=options.port) as served:
+            sys.stdout.write(f"listening on {served.url}\n")
+            sys.stdout.flush()
+            threading.Event().wait()
+    except KeyboardInterrupt:
+        return 130
+    except (BotBottleError, OSError, ValueError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
