@@ -103,7 +103,7 @@ def test_every_decision_is_an_event_and_the_record_is_whole(place, cli, reposito
     assert kinds[-1] == "run.ended"
     assert "refused.example.org" in json.dumps([line for line in lines if line["kind"] == "egress.refused"])
     assert cli("verify").code == 0
-    with sqlite3.connect(place.home / ".local/state/bot-bottle/state.db") as store:
+    with sqlite3.connect(place.home / ".local/state/bot-bottle/store.db") as store:
         store.executescript("DROP TRIGGER IF EXISTS events_no_update; PRAGMA writable_schema=1;")
         names = [row[0] for row in store.execute("SELECT name FROM sqlite_master WHERE type='trigger'")]
         for name in names:

@@ -116,8 +116,8 @@ class _Run:
             os.makedirs(plan.paths.state, mode=0o700)
             self.log = Log(os.path.join(plan.paths.state, "output.log"))
             undo.callback(self.log.close)
-            self.store.add_run(
-                record_of(plan, self.around.backend), self._event("run.planned", describe(plan))
+            self.store.record(
+                [self._event("run.planned", describe(plan))], record_of(plan, self.around.backend)
             )
             undo.callback(self._record_end)
 
@@ -176,7 +176,7 @@ class _Run:
                 "run.started",
                 {"policy": self.plan.egress.fingerprint(), "confined": self.sidecar.facts.get("confined")},
             )
-            self.store.record([event], run=self.plan.id, state="running")
+            self.store.record([event], self.plan.id, state="running")
             self.bottle.release()
         self.around.ready(self.outcome)
 
@@ -187,7 +187,7 @@ class _Run:
         if messages is None:
             self._bundle_died()
         elif events := self.sidecar.events(self.plan.id, messages):
-            self.store.record(events)
+            self.store.append(events)
 
     def _bundle_died(self) -> None:
         """A dead bundle is a closed door. It is opened again a few times, with the same policy; every time is recorded."""
@@ -197,7 +197,7 @@ class _Run:
         session.forget(self.sidecar.sock)
         self.sidecar.stop()
         self.restarts += 1
-        self.store.record(
+        self.store.append(
             [
                 self._event(
                     "door.closed",
@@ -219,13 +219,13 @@ class _Run:
             self.outcome.warnings.append(f"The bundle died and could not be started again: {error.brief}")
             return
         session.watch_bundle(self.sidecar.sock, self._hear_bundle)
-        self.store.record([self._event("door.opened", {"again": self.restarts})])
+        self.store.append([self._event("door.opened", {"again": self.restarts})])
 
     # The removals, in the opposite order
 
     def _stop_bundle(self) -> None:
         if events := self.sidecar.events(self.plan.id, self.sidecar.stop()):
-            self.store.record(events)
+            self.store.append(events)
 
     def _save_changes(self) -> None:
         with self._phase("end"):
@@ -239,7 +239,7 @@ class _Run:
         }
         self.store.record(
             [self._event("run.ended", data)],
-            run=self.plan.id,
+            self.plan.id,
             state="ended",
             ended_at=time.time(),
             exit_code=self.outcome.exit_code,

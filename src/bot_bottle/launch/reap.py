@@ -45,7 +45,7 @@ def _reap_run(store: Store, record: RunRecord) -> list[str]:
     folders.remove(record.run_path)
     outcome = "reaped: its keeper died"
     event = NewEvent(record.id, time.time(), "run.reaped", {"removed": said, "changes": changed})
-    store.record([event], run=record.id, state="ended", ended_at=time.time(), outcome=outcome)
+    store.record([event], record.id, state="ended", ended_at=time.time(), outcome=outcome)
     said.append(f"{record.id}: ended (its keeper had died){'; its changes were kept' if changed else ''}")
     return said
 

@@ -182,10 +182,10 @@ class Session:
             return
         except OSError:
             data, rights = b"", []
-        for level, kind, content in rights:
-            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+        for level, what, content in rights:
+            if level == socket.SOL_SOCKET and what == socket.SCM_RIGHTS:
                 found = array.array("i")
-                found.frombytes(content[: len(content) - len(content) % 4])
+                found.frombytes(content[: len(content) - len(content) % found.itemsize])
                 client.descriptors += found
         try:
             if not data:

@@ -86,9 +86,9 @@ def _git() -> Iterator[Finding]:
 
 
 def _providers() -> Iterator[Finding]:
-    from bot_bottle.providers.install import installed_program
+    from bot_bottle.providers.install import locate
 
-    program = installed_program("claude", paths.data_root())
+    program = locate(paths.data_root(), "claude")
     if program:
         yield Finding("claude", "ok", program)
     else:

@@ -47,9 +47,10 @@ def plan(request: StartRequest) -> RunPlan:
     from bot_bottle.plan import check
     from bot_bottle.plan.resolve import Choices, resolve
     from bot_bottle.providers.base import Request
-    from bot_bottle.providers.install import installed_program
+    from bot_bottle.providers.install import locate
     from bot_bottle.providers.registry import provider
-    from bot_bottle.provision.skills import skill_files
+    from bot_bottle.provision.git import identity
+    from bot_bottle.provision.skills import read_skills
 
     repository = repository_of(request.folder)
     facts = host_facts.gather(str(repository))
@@ -69,13 +70,13 @@ def plan(request: StartRequest) -> RunPlan:
             headless=request.headless,
             prompt=request.prompt,
             arguments=request.arguments,
-            program=installed_program(tool.name, facts.data_root),
+            program=locate(facts.data_root, tool.tool) if tool.tool else "",
             term=facts.term,
             time_zone=facts.time_zone,
             bottle_env=manifest["bottle"]["env"],
         )
     )
-    skills = skill_files(manifest["agent"]["skills"], setup.skills)
+    skills = read_skills(manifest["agent"]["skills"], setup.skills)
     made = resolve(
         manifest,
         facts,
@@ -84,7 +85,7 @@ def plan(request: StartRequest) -> RunPlan:
             tty=not request.headless,
             workspace=request.workspace,
             command=setup.command,
-            files=(*setup.files, *skills),
+            files=(*setup.files, *skills, *identity(manifest["bottle"]["git"], foreign_owner=False)),
             mounts=setup.mounts,
             notes=(*setup.notes, *check.notes(manifest)),
         ),
@@ -124,9 +125,9 @@ def free_id(agent: str, state_root: str) -> str:
 
 def open_store() -> "Store":
     """The operator's store."""
-    from bot_bottle.state.store import Store
+    from bot_bottle.state.store import FILE_NAME, Store
 
-    return Store.open(Path(paths.state_root()) / "state.db")
+    return Store.open(os.path.join(paths.state_root(), FILE_NAME))
 
 
 def run_here(

@@ -6,7 +6,7 @@ Fail closed: a rule that this version can't enforce is refused, never left out i
 from collections.abc import Iterator
 
 from bot_bottle.errors import PlanError
-from bot_bottle.manifest.document import BottleDocument, ManifestDocument
+from bot_bottle.manifest.document import BottleDocument, ManifestDocument, RouteDocument
 from bot_bottle.plan.facts import HostFacts
 from bot_bottle.plan.model import RunPlan
 
@@ -52,13 +52,17 @@ def _bottle(bottle: BottleDocument) -> Iterator[str]:
         for rule in ("methods", "paths"):
             if route[rule]:  # type: ignore[literal-required]
                 yield f"{name}: {rule} can't be enforced in this version, only hosts and ports"
-        if route["credential"] and not (route["protocol"] == "http" and (route["upstream"] or {}).get("tls")):
+        if route["credential"] and not (route["protocol"] == "http" and _tls_outside(route)):
             yield f"{name}: a credential needs protocol http and an https:// upstream in this version"
     for name, credential in bottle["credentials"].items():
         if not credential["source"].startswith(READABLE_SOURCES):
             yield f"credentials.{name}: only env and file are read in this version"
     if bottle["git"]["remotes"]:
         yield "git.remotes: there is no git gate in this version"
+
+
+def _tls_outside(route: RouteDocument) -> bool:
+    return bool(route["upstream"] and route["upstream"]["tls"])
 
 
 def _host(plan: RunPlan, facts: HostFacts) -> Iterator[str]:

@@ -41,5 +41,5 @@ def run(options: argparse.Namespace, console: Console) -> int:
                 kind = NAMES.get(str(action.metavar)) or ("bottles" if action.dest == "bottle" else "")
                 if kind:
                     action.complete = {"bash": f"_bot_bottle_{kind}", "zsh": f"_bot_bottle_{kind}"}  # type: ignore[attr-defined]
-    console.data(shtab.complete(whole, shell=options.shell, preamble=PREAMBLE))
+    console.data(shtab.complete(whole, shell=options.shell, preamble=PREAMBLE)  # type: ignore[arg-type])
     return 0
