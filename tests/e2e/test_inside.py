@@ -11,6 +11,17 @@ from support.bottles import write_agent, write_bottle, write_script
 
 pytestmark = pytest.mark.namespace
 
+HUNT = r"""
+cat /proc/*/environ /proc/*/cmdline 2>/dev/null; env
+find / -xdev -type f -newermt -1day -size -64k -not -path '/proc/*' -not -path '/usr/*' -exec cat {} + 2>/dev/null
+true
+"""
+MODEL = {
+    "host": "m.example.org",
+    "protocol": "http",
+    "upstream": "https://127.0.0.1:9",
+    "credential": "model",
+}
 LOOK = r"""
 import json, os, pathlib, resource, socket
 status = dict(line.split(":\t", 1) for line in open("/proc/self/status").read().splitlines() if ":\t" in line)
@@ -107,9 +118,8 @@ def test_a_secret_of_the_operator_is_nowhere_inside(place, cli, repository):
             ]
         },
     )
-    write_script(place, "hunt", "cat /proc/*/environ /proc/*/cmdline /proc/*/maps 2>/dev/null; env; find / -xdev -type f -newermt -1day -size -64k "
-                 "-not -path '/proc/*' -not -path '/usr/*' -exec cat {} + 2>/dev/null; true")  # fmt: skip
-    done = cli("start", "hunt", "--headless", env={"MODEL_KEY": "sk-very-secret-value"})
+    write_script(place, "hunt", HUNT)
+    done    done = cli("start", "hunt", "--headless", env={"MODEL_KEY": "sk-very-secret-value"})
     assert done.code == 0, done.stderr
     assert "BOT_BOTTLE" in done.stdout
     assert "sk-very-secret-value" not in done.stdout
@@ -126,7 +136,11 @@ def test_the_host_s_loopback_and_abstract_sockets_are_out_of_reach(place, cli, r
     threading.Thread(target=lambda: heard.append(server.accept()), daemon=True).start()
     code = f"""
 import socket
-for family, address in ((socket.AF_INET, ("127.0.0.1", {server.getsockname()[1]})), (socket.AF_UNIX, "\\0bot-bottle-test-{os.getpid()}")):
+targets = [
+    (socket.AF_INET, ("127.0.0.1", {server.getsockname()[1]})),
+    (socket.AF_UNIX, "\\0bot-bottle-test-{os.getpid()}"),
+]
+for family, address in targets:
     try:
         socket.socket(family).connect(address); print("reached", address)
     except OSError as error:

@@ -15,7 +15,6 @@ PREAMBLE = {
         f'_bot_bottle_{kind}() {{ compadd -- ${{(f)"$(bot-bottle names {kind} 2>/dev/null)"}}; }}'
         for kind in ("agents", "bottles", "runs")
     ),
-    "tcsh": "",
 }
 
 
@@ -41,5 +40,5 @@ def run(options: argparse.Namespace, console: Console) -> int:
                 kind = NAMES.get(str(action.metavar)) or ("bottles" if action.dest == "bottle" else "")
                 if kind:
                     action.complete = {"bash": f"_bot_bottle_{kind}", "zsh": f"_bot_bottle_{kind}"}  # type: ignore[attr-defined]
-    console.data(shtab.complete(whole, shell=options.shell, preamble=PREAMBLE)  # type: ignore[arg-type])
+    console.data(shtab.complete(whole, shell=options.shell, preamble=PREAMBLE[options.shell]))
     return 0
