@@ -40,7 +40,7 @@ demo: setup  ## run a real agent in a bottle on a repository that the demo bring
 	$(BIN)/bot-bottle demo
 
 bench: setup  ## measure; AREA=start|egress|... chooses, ARGS=--quick for a short try
-	@$(PYTHON) tools/bootstrap.py --bench
+	-@$(PYTHON) tools/bootstrap.py --bench
 	$(BIN)/python bench/run.py $(AREA) $(ARGS)
 
 clean:  ## remove what the other targets made

@@ -44,10 +44,12 @@ def test_a_process_that_works_in_the_place_is_seen_without_its_token(place: Plac
 @pytest.mark.namespace
 def test_a_process_that_sees_the_place_only_inside_a_sandbox_is_seen(place: Place) -> None:
     """Nothing of its environment, command line or open files names the place: only its mounts do."""
-    argv = ["bwrap", "--args", "0", "sleep", "60"]
+    argv = ["bwrap", "--args", "0", "/usr/bin/sleep", "60"]
     if os.geteuid() == 0 and place.uid:
         argv = place.argv(argv)
-    hidden = f"--unshare-all\0--ro-bind\0/usr\0/usr\0--symlink\0usr/bin\0/bin\0--symlink\0usr/lib\0/lib\0--symlink\0usr/lib64\0/lib64\0--bind\0{place.workspace}\0/workspace\0--clearenv\0--setenv\0PATH\0/usr/bin\0--die-with-parent\0"  # noqa: E501
+    same = [word for name in ("bin", "lib", "lib64") for word in ("--symlink", f"usr/{name}", f"/{name}")]
+    bind = ["--ro-bind", "/usr", "/usr", *same, "--bind", str(place.workspace), "/workspace"]
+    hidden = "\0".join(["--unshare-all", *bind, "--clearenv", "--die-with-parent", ""])
     process = subprocess.Popen(argv, stdin=subprocess.PIPE, env={"PATH": os.defpath}, cwd="/")
     assert process.stdin is not None
     try:

@@ -1,0 +1,110 @@
+#!/usr/bin/env python3
+"""Measures bot-bottle against its yardsticks: prints a table and writes build/bench.json.
+
+    make bench [AREA=start|egress] [ARGS=--quick]
+
+Exits 0 when everything that was asked for was measured, whatever the figures; 1 when something could not be measured,
+and says why.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import start
+from measure import Figure, NotMeasured
+from place import ROOT, Place
+
+RUNS = 21
+QUICK_RUNS = 3
+LATER = ("approvals", "docker", "smolmachines", "git")
+Progress = Callable[[str], None]
+
+
+def tunnel_part(area: str, _: Place, runs: int, progress: Progress) -> Iterator[Figure]:
+    """The egress proxy's tunnel against direct connections."""
+    try:
+        import tunnel
+    except ImportError as error:
+        raise NotMeasured(f"the tunnel can't be measured: {error}") from error
+    yield from tunnel.figures(area, runs=runs, progress=progress)
+
+
+AREAS: dict[str, tuple[Callable[[Place, int, Progress], Iterator[Figure]], ...]] = {
+    "start": (start.commands, start.whole_run, start.further_bottle, partial(tunnel_part, "start")),
+    "egress": (partial(tunnel_part, "egress"),),
+}
+
+
+def show_progress(text: str) -> None:
+    """One line on stderr that is written over; nothing when nobody watches."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\x1b[K{text}")
+        sys.stderr.flush()
+
+
+def table(figures: list[Figure]) -> str:
+    """The figures for a person."""
+    headers = ("area", "what", "value", "yardstick", "its value", "ratio", "goal", "met")
+    rows = [headers]
+    for f in figures:
+        theirs = "" if f.yardstick_value is None else f"{f.yardstick_value:g} {f.unit}"
+        ratio = "" if f.ratio is None else f"{f.ratio:.2f}"
+        met = "yes" if f.ok else "NO"
+        rows.append((f.area, f.name, f"{f.value:g} {f.unit}", f.yardstick, theirs, ratio, f.goal, met))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(headers))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def measure(areas: list[str], runs: int) -> tuple[list[Figure], list[str]]:
+    """The figures of `areas`, and why some could not be measured. A part that two areas share is measured once."""
+    figures: list[Figure] = []
+    problems: list[str] = []
+    done: set[object] = set()
+    with Place() as place:
+        for area in areas:
+            for part in AREAS[area]:
+                what = part.func if isinstance(part, partial) else part
+                if what in done:
+                    continue
+                done.add(what)
+                try:
+                    for figure in part(place, runs, show_progress):
+                        figures.append(figure)
+                except NotMeasured as error:
+                    problems.append(f"{area}: {error}")
+    show_progress("")
+    return figures, problems
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Measures bot-bottle against its yardsticks.")
+    parser.add_argument("area", nargs="?", choices=[*AREAS, *LATER], help="default: all there are")
+    parser.add_argument(
+        "--quick", action="store_true", help=f"{QUICK_RUNS} runs instead of {RUNS}: only to try it"
+    )
+    parser.add_argument("--output", type=Path, default=ROOT / "build" / "bench.json")
+    options = parser.parse_args()
+    if options.area in LATER:
+        print(f"area {options.area}: there is nothing to measure yet", file=sys.stderr)
+        return 1
+    runs = QUICK_RUNS if options.quick else RUNS
+    figures, problems = measure([options.area] if options.area else list(AREAS), runs)
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps([figure.as_json() for figure in figures], indent=2) + "\n")
+    print(table(figures))
+    load = os.getloadavg()[0]
+    print(f"\n{runs} runs each, medians; {os.cpu_count()} cores, load {load:.1f}; {options.output}")
+    for problem in problems:
+        print(f"not measured: {problem}", file=sys.stderr)
+    return 1 if problems or not figures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
