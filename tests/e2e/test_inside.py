@@ -107,19 +107,10 @@ def test_a_secret_of_the_operator_is_nowhere_inside(place, cli, repository):
     write_bottle(
         place,
         credentials={"model": {"from": {"env": "MODEL_KEY"}, "header": "x-api-key"}},
-        egress={
-            "routes": [
-                {
-                    "host": "model.example.org",
-                    "protocol": "http",
-                    "upstream": "https://127.0.0.1:9",
-                    "credential": "model",
-                }
-            ]
-        },
+        egress={"routes": [MODEL]},
     )
     write_script(place, "hunt", HUNT)
-    done    done = cli("start", "hunt", "--headless", env={"MODEL_KEY": "sk-very-secret-value"})
+    done = cli("start", "hunt", "--headless", env={"MODEL_KEY": "sk-very-secret-value"})
     assert done.code == 0, done.stderr
     assert "BOT_BOTTLE" in done.stdout
     assert "sk-very-secret-value" not in done.stdout
