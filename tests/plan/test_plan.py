@@ -1,0 +1,140 @@
+"""Planning: pure, total, and refusing by name what can't be kept."""
+
+import dataclasses
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bot_bottle.errors import PlanError
+from bot_bottle.plan import check, render
+from bot_bottle.plan.facts import HostFacts
+from bot_bottle.plan.model import Command
+from bot_bottle.plan.resolve import FIRST_UNUSED_UID, UNUSED_UIDS, Choices, resolve
+from support.manifests import manifest, route
+
+FACTS = HostFacts(
+    uid=1000, gid=1000, workspace="/home/me/repo", workspace_uid=1000, state_root="/home/me/.local/state/bot-bottle",
+    runtime_root="/run/user/1000/bot-bottle", data_root="/home/me/.local/share/bot-bottle",
+)  # fmt: skip
+CHOICES = Choices(id="fixer-2345", tty=False, workspace=None, command=Command(argv=("true",), env=()))
+
+
+def plan(document=None, facts=FACTS, **choices):
+    return resolve(document or manifest(), facts, dataclasses.replace(CHOICES, **choices))
+
+
+def problems(document, facts=FACTS):
+    return check.mismatches(document, plan(document, facts), facts)
+
+
+def test_headless_works_on_a_copy_and_a_terminal_on_the_repository_itself():
+    assert plan().workspace.mode == "copy"
+    assert plan(tty=True).workspace.mode == "mount"
+    assert plan(manifest(bottle={"workspace": "mount"})).workspace.mode == "mount"
+    assert plan(manifest(bottle={"workspace": "mount"}), workspace="copy").workspace.mode == "copy"
+
+
+@given(st.text(alphabet="23456789abcdefgh-", min_size=1, max_size=20))
+def test_root_never_lends_its_own_id_nor_one_that_anybody_has(run):
+    made = plan(facts=dataclasses.replace(FACTS, uid=0, gid=0), id=run)
+    assert FIRST_UNUSED_UID <= made.uid < FIRST_UNUSED_UID + UNUSED_UIDS < 2**31
+    assert made.gid == made.uid
+
+
+def test_an_empty_list_of_routes_allows_nothing():
+    assert plan().egress.routes == ()
+    assert "nothing" in render.text(plan())
+
+
+def test_the_plan_says_what_may_be_reached_and_prints_no_secret(monkeypatch):
+    monkeypatch.setenv("KEY", "sk-secret")
+    upstream = {"host": "api.example.org", "port": 443, "tls": True}
+    document = manifest(
+        bottle={
+            "egress": {
+                "engine": "builtin", "on_match": None,
+                "routes": [route("api.example.org", port=80, protocol="http", upstream=upstream, credential="model")],
+            },
+            "credentials": {"model": {"source": "env:KEY", "header": "x-api-key", "prefix": ""}},
+        }
+    )  # fmt: skip
+    assert problems(document) == ()
+    shown = render.text(plan(document)) + json.dumps(render.document(plan(document)))
+    assert "http://api.example.org:80 → https://api.example.org:443 with credential model" in shown
+    assert "env:KEY" in shown
+    assert "sk-secret" not in shown
+
+
+@pytest.mark.parametrize(
+    ("bottle", "name"),
+    [
+        ({"backend": "docker"}, "backend"),
+        ({"image": "./Dockerfile"}, "image"),
+        ({"egress": {"engine": "pipelock", "routes": [], "on_match": None}}, "engine"),
+        ({"egress": {"engine": "builtin", "routes": [], "on_match": "block"}}, "secrets"),
+        (
+            {
+                "egress": {
+                    "engine": "builtin",
+                    "routes": [route("a.example.org", paths=["/x/**"])],
+                    "on_match": None,
+                }
+            },
+            "paths",
+        ),
+        (
+            {
+                "egress": {
+                    "engine": "builtin",
+                    "routes": [route("a.example.org", methods=["GET"])],
+                    "on_match": None,
+                }
+            },
+            "methods",
+        ),
+        (
+            {
+                "egress": {
+                    "engine": "builtin",
+                    "routes": [route("a.example.org", protocol="tcp")],
+                    "on_match": None,
+                }
+            },
+            "tcp",
+        ),
+        (
+            {
+                "egress": {
+                    "engine": "builtin",
+                    "routes": [route("a.example.org", credential="c")],
+                    "on_match": None,
+                }
+            },
+            "credential",
+        ),
+        ({"credentials": {"c": {"source": "keyring:a/b", "header": "x", "prefix": ""}}}, "credentials.c"),
+        ({"git": {"user_name": None, "user_email": None, "remotes": [{}]}}, "git.remotes"),
+        ({"resources": {"cpus": None, "memory": 1, "pids": None}}, "resources.memory"),
+    ],
+)
+def test_a_rule_that_cannot_be_kept_is_refused_by_name(bottle, name):
+    found = problems(manifest(bottle=bottle))
+    assert len(found) == 1
+    assert name in found[0]
+
+
+def test_all_mismatches_are_said_at_once():
+    document = manifest(bottle={"backend": "docker", "resources": {"cpus": 2.0, "memory": 5, "pids": None}})
+    with pytest.raises(PlanError) as raised:
+        check.refuse(problems(document), "Bottle default")
+    assert len(raised.value.details.splitlines()) == 3
+
+
+def test_limits_that_were_not_asked_for_are_not_refused():
+    assert problems(manifest()) == ()
+    assert plan().limits.stated == ()
+    assert plan(manifest(bottle={"resources": {"cpus": None, "memory": None, "pids": 64}})).limits.stated == (
+        "pids",
+    )

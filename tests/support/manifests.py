@@ -1,0 +1,35 @@
+"""Checked manifests as planning gets them, for tests that need no files."""
+
+from typing import Any
+
+from bot_bottle.manifest.document import ManifestDocument, RouteDocument
+
+
+def route(host: str, **keys: Any) -> RouteDocument:
+    """A route with every default."""
+    base: RouteDocument = {
+        "host": host, "port": 443, "protocol": "https", "methods": [], "paths": [], "credential": None, "upstream": None,
+    }  # fmt: skip
+    return {**base, **keys}  # type: ignore[typeddict-item]
+
+
+def manifest(
+    *, bottle: dict[str, Any] | None = None, agent: dict[str, Any] | None = None
+) -> ManifestDocument:
+    """A manifest with every default; `bottle` and `agent` replace keys."""
+    return {
+        "agent": {
+            "name": "fixer", "file": "/home/me/.bot-bottle/agents/fixer.md", "from_repository": False,
+            "provider": "command",
+            "bottle": "default", "command": ["true"], "model": None, "base_url": None, "skills": [], "env": {}, "prompt": "",
+            **(agent or {}),
+        },
+        "bottle": {
+            "name": "default", "file": "/home/me/.bot-bottle/bottles/default.md", "backend": "namespace",
+            "image": None,
+            "workspace": None, "resources": {"cpus": None, "memory": None, "pids": None},
+            "egress": {"engine": "builtin", "routes": [], "on_match": None}, "credentials": {},
+            "git": {"user_name": None, "user_email": None, "remotes": []}, "env": {}, "supervise": False,
+            **(bottle or {}),
+        },
+    }  # type: ignore[typeddict-item]  # fmt: skip
