@@ -123,8 +123,7 @@ def test_the_sidecars_words_are_not_trusted():
     sidecar = object.__new__(Sidecar)
     sidecar.sock, sidecar._buffer = mine, b""
     for line in (b"nonsense", b"[1]", b'{"event": "run.ended", "data": {}}', GENUINE):
-        its.sendall(line + b"
-")
+        its.sendall(line + b"\n")
     events = sidecar.events("mine-2345", sidecar.read() or [])
     assert [(event.run, event.kind) for event in events] == [("mine-2345", "egress.refused")]
     its.close()

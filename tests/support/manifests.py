@@ -20,8 +20,8 @@ def manifest(
     return {
         "agent": {
             "name": "fixer", "file": "/home/me/.bot-bottle/agents/fixer.md", "from_repository": False,
-            "provider": "command",
-            "bottle": "default", "command": ["true"], "model": None, "base_url": None, "skills": [], "env": {}, "prompt": "",
+            "provider": "command", "bottle": "default", "command": ["true"], "model": None,
+            "base_url": None, "skills": [], "env": {}, "prompt": "",
             **(agent or {}),
         },
         "bottle": {
