@@ -1,7 +1,7 @@
 """The checked manifest as plain data: what `manifest/load.py` gives and `plan/` reads.
 
-Every default is filled in and every value normalised (memory in bytes, names checked, `extends` composed), so reading it
-needs no checks and no heavy import. The pydantic models of `manifest/model.py` make it; a test holds the two together.
+Every default is filled in and every value normalised (memory in bytes, names checked, `extends` composed), so
+reading it needs no checks and no heavy import. `manifest/load.py` makes it; a test holds the two together.
 """
 
 from typing import Literal, NotRequired, TypedDict
@@ -18,7 +18,9 @@ class RouteDocument(TypedDict):
     port: int
     protocol: Literal["https", "http", "tcp"]
     methods: list[str]
+    """Empty: every method. A file can't state an empty list."""
     paths: list[str]
+    """Empty: every path. A file can't state an empty list."""
     credential: str | None
     upstream: UpstreamDocument | None
 
@@ -61,6 +63,7 @@ class BottleDocument(TypedDict):
     file: str
     backend: Literal["namespace", "docker", "smolmachines"]
     image: str | None
+    """An absolute path, or the name of an image."""
     workspace: Literal["mount", "copy"] | None
     """None: `mount` when a person is at the terminal, `copy` when headless."""
     resources: ResourcesDocument
@@ -74,6 +77,7 @@ class BottleDocument(TypedDict):
 class SkillDocument(TypedDict):
     name: str
     folder: str
+    """Real, absolute; without a link that leads out of it."""
 
 
 class AgentDocument(TypedDict):

@@ -1,0 +1,28 @@
+"""`bot-bottle init`: writes a first bottle and a first agent."""
+
+import argparse
+
+from bot_bottle.cli.console import Console
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--force", action="store_true", help="replace files that are there, keeping them as NAME.md.bak"
+    )
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Says for each file whether it was written or was there already."""
+    from bot_bottle.host import paths
+    from bot_bottle.operate.scaffold import scaffold
+
+    written = scaffold(root=paths.manifest_root(), force=options.force)
+    if console.as_json:
+        console.json([one._asdict() for one in written])
+        return 0
+    for one in written:
+        console.data(f"{one.outcome:8}  {one.file}")
+    if any(one.outcome == "kept" for one in written):
+        console.say("What was there already was not touched; `--force` replaces it.")
+    console.say("Next: export ANTHROPIC_API_KEY=… && bot-bottle start claude")
+    return 0

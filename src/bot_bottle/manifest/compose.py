@@ -1,0 +1,185 @@
+"""Bottle files into one checked bottle: `extends:` flattened, maps merged, lists joined, defaults filled in.
+
+Later wins. Each file counts once, at its first place, so a base that two parents share can't undo what they
+say. Routes and remotes are joined; nothing is ever made up that no file states.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from bot_bottle.manifest.document import (
+    BottleDocument,
+    CredentialDocument,
+    EgressDocument,
+    GitDocument,
+    GitRemoteDocument,
+    ResourcesDocument,
+    RouteDocument,
+    UpstreamDocument,
+)
+from bot_bottle.manifest.frontmatter import FrontMatter
+from bot_bottle.manifest.hosts import canonical_host, parse_upstream
+from bot_bottle.manifest.model import Bottle, Credential, Git, Resources, Route
+from bot_bottle.manifest.source import Reading
+
+
+class Part(NamedTuple):
+    """One bottle file that was checked."""
+
+    file: str
+    bottle: Bottle
+    front: FrontMatter
+
+
+class _Placed(NamedTuple):
+    """A route and where it stands."""
+
+    route: RouteDocument
+    file: str
+    line: int
+
+
+def compose(name: str, parts: Sequence[Part], reading: Reading) -> BottleDocument:
+    """The bottle that `parts` make together, the last being its own file; contradictions are reported."""
+    bottles = [part.bottle for part in parts]
+    engine = _last([bottle.egress for bottle in bottles if bottle.egress is not None], "engine", "builtin")
+    secrets = _last([bottle.egress for bottle in bottles if bottle.egress is not None], "secrets", None)
+    credentials = {key: _credential(one) for bottle in bottles for key, one in bottle.credentials.items()}
+    placed = _routes(parts, reading)
+    _check(placed, credentials, reading)
+    egress: EgressDocument = {
+        "engine": engine,
+        "routes": [one.route for one in placed],
+        "on_match": None if secrets is None else secrets.on_match,
+    }
+    return {
+        "name": name,
+        "file": parts[-1].file,
+        "backend": _last(bottles, "backend", "namespace"),
+        "image": _image(parts),
+        "workspace": _last(bottles, "workspace", None),
+        "resources": _resources([bottle.resources for bottle in bottles if bottle.resources is not None]),
+        "egress": egress,
+        "credentials": credentials,
+        "git": _git([bottle.git for bottle in bottles if bottle.git is not None]),
+        "env": {key: value for bottle in bottles for key, value in bottle.env.items()},
+        "supervise": _last(bottles, "supervise", False),
+    }
+
+
+def _last(models: Sequence[Any], key: str, default: Any) -> Any:
+    """What the last of `models` that states `key` says."""
+    return next((getattr(model, key) for model in reversed(models) if key in model.model_fields_set), default)
+
+
+def _image(parts: Sequence[Part]) -> str | None:
+    """The image; a path is relative to the file that states it, so it is not the repository's to choose."""
+    for part in reversed(parts):
+        image: str | None = part.bottle.image
+        if image is not None:
+            path = os.path.expanduser(image) if image.startswith("~/") else image
+            is_path = path.startswith(("./", "../", "/"))
+            return os.path.normpath(os.path.join(os.path.dirname(part.file), path)) if is_path else image
+    return None
+
+
+def _resources(stated: Sequence[Resources]) -> ResourcesDocument:
+    return {
+        "cpus": _last(stated, "cpus", None),
+        "memory": _last(stated, "memory", None),
+        "pids": _last(stated, "pids", None),
+    }
+
+
+def _credential(credential: Credential) -> CredentialDocument:
+    origin = credential.from_
+    if origin.command is not None:
+        source = "command:" + json.dumps(origin.command)
+    elif origin.file is not None:
+        source = "file:" + os.path.expanduser(origin.file)
+    elif origin.keyring is not None:
+        source = "keyring:" + origin.keyring
+    else:
+        source = f"env:{origin.env}"
+    if credential.bearer:
+        return {"source": source, "header": "authorization", "prefix": "Bearer "}
+    return {"source": source, "header": credential.header or "", "prefix": credential.prefix}
+
+
+def _git(stated: Sequence[Git]) -> GitDocument:
+    users = [git.user for git in stated if git.user is not None]
+    remotes: dict[str, GitRemoteDocument] = {}
+    for git in stated:
+        for remote in git.remotes:
+            key = None if remote.key is None else os.path.expanduser(remote.key)
+            remotes[remote.name] = {
+                "name": remote.name,
+                "url": remote.url,
+                "key": key,
+                "known_host": remote.known_host,
+            }
+    return {
+        "user_name": _last(users, "name", None),
+        "user_email": _last(users, "email", None),
+        "remotes": list(remotes.values()),
+    }
+
+
+def route_document(route: Route) -> RouteDocument:
+    """One route with everything filled in and in its one spelling."""
+    upstream: UpstreamDocument | None = None
+    if route.upstream is not None:
+        parts = parse_upstream(route.upstream)
+        upstream = {"host": parts.host, "port": parts.port, "tls": parts.tls}
+    return {
+        "host": canonical_host(route.host),
+        "port": route.port,
+        "protocol": route.protocol,
+        "methods": sorted(set(route.methods)),
+        "paths": sorted(set(route.paths)),
+        "credential": route.credential,
+        "upstream": upstream,
+    }
+
+
+def _routes(parts: Sequence[Part], reading: Reading) -> list[_Placed]:
+    """All routes; of two that allow the same the later file's is kept; within one file they must agree."""
+    kept: dict[tuple[Any, ...], _Placed] = {}
+    for part in parts:
+        for index, stated in enumerate(part.bottle.egress.routes if part.bottle.egress else ()):
+            route = route_document(stated)
+            placed = _Placed(route, part.file, part.front.line(("egress", "routes", index)))
+            key = (route["host"], route["port"], route["protocol"], *route["methods"], *route["paths"])
+            before = kept.get(key)
+            if before is not None and before.file == part.file and before.route != route:
+                what = (
+                    f"`{route['host']}` is on line {before.line} already, with another upstream or credential"
+                )
+                reading.wrong(part.file, placed.line, f"egress.routes[{index}]: {what}; keep one")
+            kept[key] = placed
+    return list(kept.values())
+
+
+def _check(routes: Sequence[_Placed], credentials: dict[str, CredentialDocument], reading: Reading) -> None:
+    """Reports routes whose credential is not there, and those that can't both hold for one connection."""
+    first: dict[tuple[str, int], _Placed] = {}
+    for placed in routes:
+        route = placed.route
+        name = route["credential"]
+        if name is not None and name not in credentials:
+            known = ", ".join(sorted(credentials)) or "there is none"
+            what = f"names credential `{name}`, which is not in `credentials:` (known: {known}); add it there"
+            reading.wrong(placed.file, placed.line, f"route to {route['host']} {what}")
+        other = first.setdefault((route["host"], route["port"]), placed)
+        here, there = ((one["protocol"], one["upstream"]) for one in (route, other.route))
+        if here != there:
+            what = (
+                f"contradicts {other.file}:{other.line}: one host and port has one protocol and one upstream"
+            )
+            reading.wrong(
+                placed.file,
+                placed.line,
+                f"route to {route['host']}:{route['port']} {what}; change one of them",
+            )
