@@ -198,8 +198,8 @@ def _bases() -> dict[str, str]:
     """For each limit that can be kept, the folder in which a group for it can be made."""
     own: dict[str, str] = {}
     for line in _read("/proc/self/cgroup").splitlines():
-        _, controllers, path = line.split(":", 2)
-        own.update(dict.fromkeys(controllers.split(",") if controllers else ["v2"], path))
+        _, listed, path = line.split(":", 2)
+        own.update(dict.fromkeys(listed.split(",") if listed else ["v2"], path))
     bases: dict[str, str] = {}
     for mount, root, kind, controllers in _mounts():
         if kind == "cgroup2":
