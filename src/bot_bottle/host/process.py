@@ -7,9 +7,11 @@ started here but by its backend.
 import os
 import shlex
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from bot_bottle.errors import HostError
 
@@ -77,3 +79,27 @@ def run(
     except subprocess.TimeoutExpired as error:
         raise HostError(f"{argv[0]} took longer than {timeout:.0f} s", details=display(argv)) from error
     return Finished(tuple(argv), done.returncode, done.stdout, done.stderr)
+
+
+@contextmanager
+def background(argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> Iterator[IO[bytes]]:
+    """Runs `argv` beside us while the block lasts, and yields its standard output.
+
+    Its standard input is a pipe that nothing is written to: it ends when the block or we do, so a program
+    that stops at the end of its input outlives nobody. Raises HostError when it can't be started.
+    """
+    try:
+        child = subprocess.Popen(
+            list(argv),
+            env=dict(base_environment() if env is None else env),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+    except OSError as error:
+        raise HostError(f"{argv[0]} could not be started", details=str(error)) from error
+    with child:
+        try:
+            assert child.stdout is not None
+            yield child.stdout
+        finally:
+            child.terminate()

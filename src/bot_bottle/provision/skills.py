@@ -13,9 +13,9 @@ from bot_bottle.errors import ManifestError, NotFoundError
 from bot_bottle.manifest.document import SkillDocument
 from bot_bottle.plan.model import File
 
-MOST_FILES = 500
+MOST_FILES = 2000
 MOST_BYTES = 8 << 20
-MOST_DEPTH = 8
+MOST_DEPTH = 16
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

@@ -314,13 +314,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--script", type=Path, required=True, metavar="FILE")
     parser.add_argument("--port", type=int, default=0, help="0 (the default): any free one")
     parser.add_argument("--log", type=Path, metavar="FILE", help="append a JSON line for each request")
+    parser.add_argument("--until-eof", action="store_true", help="stop when standard input ends")
     options = parser.parse_args(argv)
     try:
         scripts = parse(json.loads(options.script.read_text()))
         with serving(scripts, log=options.log, port=options.port) as served:
             sys.stdout.write(f"listening on {served.url}\n")
             sys.stdout.flush()
-            threading.Event().wait()
+            if options.until_eof:
+                sys.stdin.buffer.read()
+            else:
+                threading.Event().wait()
     except KeyboardInterrupt:
         return 130
     except (BotBottleError, OSError, ValueError) as error:

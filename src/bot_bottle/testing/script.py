@@ -1,9 +1,8 @@
 """What the scripted model says: a script of turns, and which of them answers a conversation. Pure.
 
-A script is JSON: `{"turns": [TURN, …]}`, and for several prompts
-`{"scripts": [{"match": REGEX, "turns":
-[…]}, …]}` beside or instead of it; the first whose REGEX is found in the latest human prompt is played. A
-turn:
+A script is JSON: `{"turns": [TURN, …]}`, and for several prompts, beside or instead of it,
+`{"scripts": [{"match": REGEX, "turns": […]}, …]}`, of which the first whose REGEX is found in the latest
+human prompt is played. A turn:
 
     text           what the model says; {{last_result}} stands for the text of the last tool result
     tool, input    one tool call; `tools: [{tool, input}, …]` several at once. Without a call it ends the

@@ -1,0 +1,168 @@
+"""`bot-bottle demo`: see it work, in a minute."""
+
+import argparse
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from bot_bottle.cli.console import Console
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+    from bot_bottle.operate.demo import Demo
+
+_WIDEST = 100
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the demo's options."""
+    parser.add_argument(
+        "--keep", action="store_true", help="leave the repository and the records where they are"
+    )
+    parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="data as JSON")
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Runs the demo; 1 when the bug was not repaired or nothing was refused."""
+    from bot_bottle.operate.demo import demo
+
+    with _progress(console) as report:
+        shown = demo(keep=options.keep, report=report, api_key=os.environ.get("ANTHROPIC_API_KEY", ""))
+    if console.as_json:
+        console.json(_document(shown))
+    else:
+        console.data(_page(shown))
+    return 0 if shown.held else 1
+
+
+def _document(shown: "Demo") -> dict[str, object]:
+    return {
+        "run": shown.run,
+        "model": shown.model,
+        "exit_code": shown.exit_code,
+        "actions": [one._asdict() for one in shown.transcript.actions],
+        "last_word": shown.transcript.last_word,
+        "refusals": [one._asdict() for one in shown.refusals],
+        "phases": {one.name: round(one.seconds, 3) for one in shown.phases},
+        "diff": shown.diff,
+        "fixed": shown.fixed,
+        "tests": shown.tests,
+        "kept": shown.kept,
+        "held": shown.held,
+    }
+
+
+def _page(shown: "Demo") -> str:
+    """The whole page as text, in colour when standard output is a terminal."""
+    import io
+
+    from rich.console import Console as Terminal
+
+    width = min(shutil.get_terminal_size((80, 24)).columns, _WIDEST)
+    out = io.StringIO()
+    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    terminal = Terminal(file=out, width=width, force_terminal=colour, no_color=not colour, highlight=False)
+    for part in (_actions(shown), _refusals(shown), _phases(shown), _diff(shown), _verdict(shown)):
+        terminal.print(part)
+        terminal.print()
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()).rstrip()
+
+
+def _table(title: str, *columns: tuple[str, int | None]) -> "Table":
+    """A table with `columns` (heading, share of the width; None: as wide as it must be)."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, expand=True, pad_edge=False
+    )
+    for heading, ratio in columns:
+        table.add_column(heading, ratio=ratio, overflow="fold", no_wrap=ratio is None)
+    return table
+
+
+def _actions(shown: "Demo") -> "RenderableType":
+    from rich.text import Text
+
+    table = _table("What the agent did", ("tool", None), ("what", 5), ("result", 4))
+    for action in shown.transcript.actions:
+        mark, style = {True: ("ok", "green"), False: ("failed", "yellow"), None: ("no answer", "red")}[
+            action.ok
+        ]
+        outcome = Text(mark, style)
+        if action.ok is False:
+            outcome.append(f": {_telling(action.result)}", "default")
+        table.add_row(Text(action.tool), Text(action.what), outcome)
+    return table
+
+
+def _telling(result: str) -> str:
+    """The line of a failed call's result that says most: the last one."""
+    lines = [line.strip() for line in result.splitlines() if line.strip()]
+    return lines[-1][:200] if lines else ""
+
+
+def _refusals(shown: "Demo") -> "RenderableType":
+    from rich.text import Text
+
+    table = _table("What it was refused", ("by", None), ("target", 2), ("why", 3))
+    for one in shown.refusals:
+        table.add_row(Text(one.via), Text(one.target), Text(one.reason))
+    return table
+
+
+def _phases(shown: "Demo") -> "RenderableType":
+    table = _table("Time", ("phase", None), ("seconds", 1))
+    for phase in shown.phases:
+        table.add_row(phase.name, f"{phase.seconds:.2f}")
+    return table
+
+
+def _diff(shown: "Demo") -> "RenderableType":
+    from rich.text import Text
+
+    from bot_bottle.operate.transcript import clean
+
+    text = Text("The diff it left\n\n", "bold")
+    styles = {"+": "green", "-": "red", "@": "cyan"}
+    for line in clean(shown.diff, 20_000).splitlines():
+        text.append(line + "\n", styles.get(line[:1], "default"))
+    text.rstrip()
+    return text
+
+
+def _verdict(shown: "Demo") -> "RenderableType":
+    from rich.text import Text
+
+    who = "a scripted model" if shown.model == "scripted" else shown.model
+    lines = [
+        (
+            shown.fixed,
+            "The tests pass in a second bottle.",
+            f"The tests do not pass: {_telling(shown.tests)}",
+        ),
+        (bool(shown.refusals), f"{len(shown.refusals)} ways out were refused.", "Nothing was refused."),
+    ]
+    text = Text(f"Claude Code, with {who}: ", "bold")
+    for good, yes, no in lines:
+        text.append((yes if good else no) + " ", "green" if good else "red")
+    if shown.kept:
+        text.append(f"\nEverything is in {shown.kept}", "default")
+    return text
+
+
+@contextmanager
+def _progress(console: Console) -> Iterator[Callable[[str], None]]:
+    """A spinner with what is going on, on a terminal; a line for each part elsewhere."""
+    if console.quiet or not sys.stderr.isatty():
+        yield console.say
+        return
+    from rich.console import Console as Terminal
+
+    with Terminal(stderr=True).status("starting") as shown:
+        yield lambda part: shown.update(part)

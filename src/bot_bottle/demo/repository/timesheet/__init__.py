@@ -1,0 +1,1 @@
+"""From lines of work to an invoice."""

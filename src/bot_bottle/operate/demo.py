@@ -1,0 +1,234 @@
+"""The demo: one agent repairs a real program in a bottle, tries to get out, and everything that happened is
+shown.
+
+It goes the way that a person goes: `bot-bottle start … --headless`, `events`, `diff`, `apply`, each as a
+program of its own, in a home that only the demo knows. Whether the bug is repaired, a second bottle finds
+out by running the tests; what the agent says of itself decides nothing.
+"""
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from bot_bottle.errors import HostError
+from bot_bottle.host import paths, process
+from bot_bottle.operate.demo_setup import API_HOST, Stage, lay_out, package_file
+from bot_bottle.operate.transcript import Transcript, clean, read_transcript
+
+_PROGRAM = (sys.executable, "-c", "import sys; from bot_bottle.cli.main import main; sys.exit(main())")
+_AGENT_TIMEOUT = 1800.0
+_TIMEOUT = 120.0
+
+Report = Callable[[str], None]
+
+
+class Refusal(NamedTuple):
+    """One thing that the bottle's door refused: how it was tried, where it wanted to go, why not."""
+
+    via: str
+    target: str
+    reason: str
+
+
+class Phase(NamedTuple):
+    """A part of the run, and how long it took."""
+
+    name: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demo:
+    """What happened. `model` is `scripted` or the API's host; `kept` is where everything still is, if asked
+    for."""
+
+    run: str
+    model: str
+    exit_code: int
+    transcript: Transcript
+    refusals: tuple[Refusal, ...]
+    phases: tuple[Phase, ...]
+    diff: str
+    fixed: bool
+    tests: str
+    kept: str = ""
+
+    @property
+    def held(self) -> bool:
+        """Whether the demo showed what it is for: the bug repaired, and something refused."""
+        return self.fixed and bool(self.refusals)
+
+
+class Started(NamedTuple):
+    """A run that has ended: its id, its exit code, what the agent printed, when it began and ended (epoch
+    seconds)."""
+
+    run: str
+    code: int
+    output: bytes
+    said: str
+    began: float
+    ended: float
+
+
+class Product(Protocol):
+    """bot-bottle as the demo uses it."""
+
+    def start(self, agent: str, prompt: str) -> Started: ...
+    def events(self, run: str) -> Sequence[Mapping[str, Any]]: ...
+    def diff(self, run: str) -> str: ...
+    def apply(self, run: str) -> None: ...
+
+
+class CommandLine:
+    """The real one: the `bot-bottle` command, in the demo's home."""
+
+    def __init__(self, stage: Stage, environment: Mapping[str, str]) -> None:
+        self._stage = stage
+        self._environment = environment
+
+    def start(self, agent: str, prompt: str) -> Started:
+        began = time.time()
+        told = ("--prompt", prompt) if prompt else ()
+        done = self._run("start", agent, "--headless", *told, timeout=_AGENT_TIMEOUT)
+        runs = [one for one in self._json("list", "--all") if one["agent"] == agent]
+        if not runs:
+            raise HostError(f"agent {agent} could not be started", details=done.said)
+        newest = max(runs, key=lambda one: float(one["started_at"]))
+        return Started(str(newest["id"]), done.code, done.stdout, done.said, began, time.time())
+
+    def events(self, run: str) -> Sequence[Mapping[str, Any]]:
+        found: Sequence[Mapping[str, Any]] = self._json("events", run)
+        return found
+
+    def diff(self, run: str) -> str:
+        return (
+            self._run("diff", run)
+            .or_raise("the demo's diff could not be read")
+            .stdout.decode(errors="replace")
+        )
+
+    def apply(self, run: str) -> None:
+        self._run("apply", run).or_raise("the demo's changes could not be applied")
+
+    def _json(self, *arguments: str) -> Any:
+        done = self._run(*arguments, "--json").or_raise(f"bot-bottle {arguments[0]} failed in the demo")
+        return json.loads(done.stdout)
+
+    def _run(self, *arguments: str, timeout: float = _TIMEOUT) -> process.Finished:
+        where = self._stage.repository
+        return process.run((*_PROGRAM, *arguments), env=self._environment, cwd=where, timeout=timeout)
+
+
+def demo(*, keep: bool, report: Report, api_key: str = "", product: type[CommandLine] = CommandLine) -> Demo:
+    """Runs the demo; with `api_key` against the real API, else against the scripted model.
+
+    Raises what installing the provider raises, and HostError when the product could not be started.
+    """
+    report("Claude Code")
+    _installed(report)
+    with _folder(keep) as root:
+        with _model(root, api_key) as upstream:
+            report("the demo's repository")
+            stage = lay_out(root, upstream=upstream, real=bool(api_key))
+            environment = stage.environment(data_home=str(Path(paths.data_root()).parent), api_key=api_key)
+            shown = _show(product(stage, environment), report, API_HOST if api_key else "scripted")
+    return replace(shown, kept=str(root)) if keep else shown
+
+
+def _show(product: Product, report: Report, model: str) -> Demo:
+    report("the agent works in its bottle")
+    started = product.start("fixer", package_file("prompt.md").read_text())
+    transcript = read_transcript(started.output)
+    if not transcript.actions:
+        raise HostError(
+            "the demo's agent did nothing", details=clean(f"exit code {started.code}\n{started.said}")
+        )
+    events = product.events(started.run)
+    diff = product.diff(started.run)
+    report("a second bottle runs the tests")
+    fixed, tests = False, "the agent changed nothing"
+    if diff.strip():
+        product.apply(started.run)
+        checked = product.start("checker", "")
+        fixed, tests = checked.code == 0, clean(checked.output.decode(errors="replace") or checked.said)
+    return Demo(
+        run=started.run,
+        model=model,
+        exit_code=started.code,
+        transcript=transcript,
+        refusals=refusals(events),
+        phases=phases(started, events),
+        diff=diff,
+        fixed=fixed,
+        tests=tests,
+    )
+
+
+def refusals(events: Sequence[Mapping[str, Any]]) -> tuple[Refusal, ...]:
+    """What was refused, each once, in order."""
+    found: dict[Refusal, None] = {}
+    for event in events:
+        data = event.get("data", {})
+        if str(event.get("kind", "")) in ("egress.refused", "dns.refused"):
+            place = ":".join(str(data[part]) for part in ("host", "port") if data.get(part))
+            via = str(data.get("via") or str(event["kind"]).partition(".")[0])
+            found[Refusal(clean(via, 40), clean(place, 100), clean(data.get("reason"), 200))] = None
+    return tuple(found)
+
+
+def phases(started: Started, events: Sequence[Mapping[str, Any]]) -> tuple[Phase, ...]:
+    """Where the time went, between the run's own events."""
+    at = {str(event.get("kind")): float(event.get("at", 0.0)) for event in reversed(events)}
+    marks = [("", started.began)]
+    for name, kind in (("plan", "run.planned"), ("start", "run.started"), ("agent", "run.ended")):
+        if kind in at:
+            marks.append((name, at[kind]))
+    marks.append(("tear down", started.ended))
+    spans = [Phase(name, max(end - begin, 0.0)) for (_, begin), (name, end) in pairwise(marks)]
+    return (*spans, Phase("in all", started.ended - started.began))
+
+
+def _installed(report: Report) -> None:
+    from bot_bottle.providers.install import install, locate
+
+    if not locate(paths.data_root(), "claude"):
+        install(paths.data_root(), "claude", report=report)
+
+
+@contextmanager
+def _folder(keep: bool) -> Iterator[Path]:
+    root = Path(tempfile.mkdtemp(prefix="bot-bottle-demo-"))
+    try:
+        yield root
+    finally:
+        if not keep:
+            shutil.rmtree(root, ignore_errors=True)
+
+
+@contextmanager
+def _model(root: Path, api_key: str) -> Iterator[str]:
+    """The route's upstream: the API itself, or a scripted model that runs while the block lasts."""
+    if api_key:
+        yield f"https://{API_HOST}"
+        return
+    script = ("--script", str(package_file("script.json")), "--log", str(root / "model.jsonl"))
+    argv = (sys.executable, "-m", "bot_bottle.testing.model", *script, "--until-eof")
+    env = {
+        **process.base_environment(),
+        **{name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ},
+    }
+    with process.background(argv, env=env) as output:
+        said = output.readline().decode().strip()
+        if not said.startswith("listening on http://"):
+            raise HostError("the scripted model did not start", details=said)
+        yield said.removeprefix("listening on http://")

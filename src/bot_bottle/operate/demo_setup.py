@@ -1,0 +1,125 @@
+"""What the demo runs in: a home of its own with two agents, their bottles, and the repository with the
+bug."""
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from bot_bottle.host import process
+
+MODEL_HOST = "model.example.org"
+"""The scripted model's name inside; the bottle's route says where it really is."""
+
+API_HOST = "api.anthropic.com"
+
+_BOTTLE = """---
+egress:
+  routes:
+    - host: {host}
+      port: 80
+      protocol: http
+      upstream: {upstream}
+{credential}git:
+  user: {{name: Demo Agent, email: agent@example.org}}
+---
+The demo's bottle: the model's API, and nothing else.
+"""
+
+_ROUTE_CREDENTIAL = "      credential: anthropic\n"
+_CREDENTIAL = "credentials:\n  anthropic: {from: {env: ANTHROPIC_API_KEY}, header: x-api-key}\n"
+
+_CLOSED = "---\negress: {routes: []}\n---\nA bottle that reaches nothing.\n"
+
+_FIXER = """---
+provider: claude
+bottle: demo
+base_url: http://{host}
+---
+You work unattended. Nobody can answer a question.
+"""
+
+_CHECKER = """---
+provider: command
+bottle: closed
+command: [python3, -m, unittest]
+env: {PYTHONDONTWRITEBYTECODE: "1"}
+---
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Where everything of one demo is; all below `root`."""
+
+    root: Path
+
+    @property
+    def home(self) -> Path:
+        return self.root / "home"
+
+    @property
+    def repository(self) -> Path:
+        return self.root / "timesheet"
+
+    @property
+    def model_log(self) -> Path:
+        return self.root / "model.jsonl"
+
+    def environment(self, *, data_home: str, api_key: str) -> dict[str, str]:
+        """For the host's programs: nothing of the operator's own state, but their installed providers."""
+        kept = {name: os.environ[name] for name in ("PYTHONPATH", "TERM", "TZ") if name in os.environ}
+        xdg = {
+            name: str(self.root / name.lower())
+            for name in ("XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR")
+        }
+        own = {"HOME": str(self.home), "XDG_DATA_HOME": data_home, **xdg}
+        key = {"ANTHROPIC_API_KEY": api_key} if api_key else {}
+        return {**process.base_environment(), **kept, **own, **key}
+
+
+def lay_out(root: Path, *, upstream: str, real: bool) -> Stage:
+    """Makes the demo's home and repository below `root`. Raises HostError when git is missing or fails."""
+    stage = Stage(root)
+    (root / "xdg_runtime_dir").mkdir(mode=0o700)
+    host = API_HOST if real else MODEL_HOST
+    credential = _ROUTE_CREDENTIAL + _CREDENTIAL if real else ""
+    manifest = stage.home / ".bot-bottle"
+    files = {
+        "bottles/demo.md": _BOTTLE.format(host=host, upstream=json.dumps(upstream), credential=credential),
+        "bottles/closed.md": _CLOSED,
+        "agents/fixer.md": _FIXER.format(host=host),
+        "agents/checker.md": _CHECKER,
+    }
+    for name, text in files.items():
+        place = manifest / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text)
+    _make_repository(stage)
+    return stage
+
+
+def package_file(name: str) -> Path:
+    """A file or folder of the demo's package data."""
+    return Path(str(resources.files("bot_bottle.demo") / name))
+
+
+def _make_repository(stage: Stage) -> None:
+    shutil.copytree(
+        package_file("repository"), stage.repository, ignore=shutil.ignore_patterns("__pycache__")
+    )
+    (stage.repository / ".gitignore").write_text("__pycache__/\n")
+    who = {"NAME": "Demo", "EMAIL": "demo@example.org"}
+    names = {f"GIT_{role}_{what}": value for role in ("AUTHOR", "COMMITTER") for what, value in who.items()}
+    quiet = {"HOME": str(stage.home), "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+    env = {**process.base_environment(), **names, **quiet}
+    for command in (
+        ("init", "-q", "-b", "main"),
+        ("add", "-A"),
+        ("commit", "-q", "-m", "Bill in quarter hours"),
+    ):
+        process.run(("git", *command), env=env, cwd=stage.repository).or_raise(
+            "the demo's repository could not be made"
+        )

@@ -1,0 +1,189 @@
+"""What providers answer to planning."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from bot_bottle.errors import NotFoundError, UsageError
+from bot_bottle.plan.model import INSIDE_HOME
+from bot_bottle.providers.base import INSTRUCTIONS_FILE, PROMPT_FILE, Request
+from bot_bottle.providers.claude import PLACEHOLDER, Claude
+from bot_bottle.providers.command import AnyCommand
+from bot_bottle.providers.registry import names, provider
+from bot_bottle.testing.documents import agent_document
+
+PROGRAM = "/data/providers/claude/1.2.3/claude"
+
+
+def request(*, headless=True, prompt="", arguments=(), program=PROGRAM, bottle_env=None, text="", **agent):
+    return Request(
+        agent=agent_document(prompt=text, **agent),
+        run="fixer-2345",
+        headless=headless,
+        prompt=prompt,
+        arguments=arguments,
+        program=program,
+        term="xterm-kitty",
+        time_zone="Europe/Berlin",
+        bottle_env=bottle_env or {},
+    )
+
+
+def contents(setup):
+    return {file.target: file.content.decode() for file in setup.files}
+
+
+COMMON = {
+    "BOT_BOTTLE": "fixer-2345",
+    "HOME": "/home/agent",
+    "USER": "agent",
+    "LOGNAME": "agent",
+    "SHELL": "/bin/sh",
+    "PATH": "/home/agent/.local/bin:/opt/bot-bottle:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "LANG": "C.UTF-8",
+    "TERM": "dumb",
+    "TZ": "Europe/Berlin",
+    **dict.fromkeys(("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"), "http://127.0.0.1:3128"),
+    **dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost,::1"),
+}
+
+
+def test_the_environment_of_a_command_is_exactly_this():
+    setup = AnyCommand().setup(request(command=["true"]))
+    assert dict(setup.command.env) == COMMON
+    assert len(setup.command.env) == len(COMMON)
+
+
+def test_the_environment_of_claude_is_exactly_this():
+    setup = Claude().setup(request(prompt="do it", base_url="http://model.example.org"))
+    assert dict(setup.command.env) == {
+        **COMMON,
+        "ANTHROPIC_API_KEY": "sk-ant-placeholder-held-outside-the-bottle",
+        "ANTHROPIC_BASE_URL": "http://model.example.org",
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+        "DISABLE_AUTOUPDATER": "1",
+        "DISABLE_INSTALLATION_CHECKS": "1",
+    }
+
+
+def test_nothing_of_the_hosts_environment_gets_in(monkeypatch):
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-real")
+    monkeypatch.setenv("SSH_AUTH_SOCK", "/run/agent")
+    before = dict(os.environ)
+    setup = Claude().setup(request(prompt="do it"))
+    assert "sk-ant-real" not in repr(setup)
+    assert "/run/agent" not in repr(setup)
+    assert dict(os.environ) == before
+
+
+def test_the_bottles_variables_win_over_the_tools_and_the_agents_over_the_bottles():
+    setup = Claude().setup(
+        request(prompt="x", bottle_env={"DISABLE_AUTOUPDATER": "0", "A": "bottle"}, env={"A": "agent"})
+    )
+    env = dict(setup.command.env)
+    assert (env["DISABLE_AUTOUPDATER"], env["A"]) == ("0", "agent")
+
+
+def test_headless_claude_reads_its_prompt_from_a_file_and_never_from_the_command_line():
+    setup = Claude().setup(request(prompt="the task"))
+    assert setup.command.argv == (
+        *("/bin/sh", "-c", 'exec "$@" <"$0"', PROMPT_FILE, "/opt/bot-bottle/claude"),
+        *("--dangerously-skip-permissions", "--print", "--output-format", "stream-json", "--verbose"),
+    )
+    assert contents(setup)[PROMPT_FILE] == "the task"
+
+
+def test_interactive_claude_gets_its_first_message_after_a_double_dash():
+    setup = Claude().setup(request(headless=False, prompt="--help me"))
+    assert setup.command.argv == (
+        "/opt/bot-bottle/claude",
+        "--dangerously-skip-permissions",
+        "--",
+        "--help me",
+    )
+    assert PROMPT_FILE not in contents(setup)
+    assert dict(setup.command.env)["TERM"] == "xterm-kitty"
+
+
+def test_the_agents_text_instructs_beside_a_prompt_and_is_the_task_without_one():
+    both = Claude().setup(request(prompt="the task", text="be kind"))
+    assert contents(both)[INSTRUCTIONS_FILE] == "be kind"
+    assert "--append-system-prompt-file" in both.command.argv
+    alone = Claude().setup(request(text="be kind"))
+    assert contents(alone)[PROMPT_FILE] == "be kind"
+    assert "--append-system-prompt-file" not in alone.command.argv
+
+
+def test_headless_claude_without_anything_to_do_is_a_usage_error():
+    with pytest.raises(UsageError, match="told what to do"):
+        Claude().setup(request(prompt="  "))
+
+
+def test_claude_that_is_not_installed_says_how_to_install_it():
+    with pytest.raises(NotFoundError, match="provider install claude"):
+        Claude().setup(request(prompt="x", program=""))
+
+
+def test_claude_is_mounted_read_only_and_its_questions_are_answered():
+    setup = Claude().setup(request(prompt="x", model="opus", arguments=("--max-turns", "3")))
+    (mount,) = setup.mounts
+    assert (mount.source, mount.target, mount.writable) == (PROGRAM, "/opt/bot-bottle/claude", False)
+    state = json.loads(contents(setup)[f"{INSIDE_HOME}/.claude.json"])
+    assert state["projects"] == {"/workspace": {"hasTrustDialogAccepted": True}}
+    assert state["customApiKeyResponses"]["approved"] == [PLACEHOLDER[-20:]]
+    assert setup.command.argv[-2:] == ("--max-turns", "3")
+    assert "--model opus" in " ".join(setup.command.argv)
+    assert all(file.mode == 0o600 for file in setup.files)
+
+
+@pytest.mark.parametrize(
+    ("base_url", "route"),
+    [
+        (None, "https://api.anthropic.com:443"),
+        ("http://model.example.org", "http://model.example.org:80"),
+        ("https://gateway.example.org:8443/v1", "https://gateway.example.org:8443"),
+    ],
+)
+def test_claude_needs_the_route_to_its_api(base_url, route):
+    setup = Claude().setup(request(prompt="x", base_url=base_url))
+    assert [str(one) for one in setup.routes] == [route]
+
+
+def test_a_command_comes_from_the_agents_file_unless_one_is_given():
+    assert AnyCommand().setup(request(command=["make", "test"])).command.argv == ("make", "test")
+    assert AnyCommand().setup(request(command=["make"], arguments=("ls", "-l"))).command.argv == ("ls", "-l")
+    with pytest.raises(UsageError, match="names no command"):
+        AnyCommand().setup(request())
+
+
+def test_a_command_without_texts_needs_no_file():
+    assert AnyCommand().setup(request(command=["true"])).files == ()
+
+
+def test_a_commands_prompt_is_a_file_that_a_variable_names():
+    setup = AnyCommand().setup(request(command=["codex"], prompt="the task"))
+    assert contents(setup) == {PROMPT_FILE: "the task"}
+    assert dict(setup.command.env)["BOT_BOTTLE_PROMPT_FILE"] == PROMPT_FILE
+
+
+def test_every_provider_is_found_by_its_name():
+    assert names() == ("claude", "command")
+    assert [provider(name).name for name in names()] == list(names())
+    with pytest.raises(NotFoundError, match="One of: claude, command"):
+        provider("cladue")
+
+
+def test_asking_for_one_provider_imports_no_other_and_the_names_import_none():
+    script = (
+        "import sys\n"
+        "from bot_bottle.providers import registry\n"
+        "registry.names()\n"
+        "assert not {'bot_bottle.providers.claude', 'bot_bottle.providers.command'} & set(sys.modules)\n"
+        "registry.provider('command')\n"
+        "assert 'bot_bottle.providers.claude' not in sys.modules\n"
+        "assert not {'subprocess', 'yaml', 'pydantic', 'rich', 'tarfile', 'urllib.parse'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, env={"PYTHONPATH": "src", "PATH": os.defpath})
