@@ -85,10 +85,8 @@ def find_python(wanted: str = "") -> Path:
             raise SetupError(f"{wanted} is not a Python {MINIMUM[0]}.{MINIMUM[1]} or newer")
         return Path(found)
     places = ["/usr/bin", "/usr/local/bin", *os.environ.get("PATH", "").split(os.pathsep)]
-    candidates = [Path(place, name) for place in places if place for name in NAMES]
-    usable = [
-        path for path in [*candidates, Path(sys.executable)] if path.exists() and version_of(path) >= MINIMUM
-    ]
+    found = [shutil.which(name, path=place) for place in places if place for name in NAMES]
+    usable = [Path(path) for path in [*found, sys.executable] if path and version_of(Path(path)) >= MINIMUM]
     if not usable:
         raise SetupError(f"no Python {MINIMUM[0]}.{MINIMUM[1]} or newer was found on PATH")
     return next((path for path in usable if reachable_by_all(path)), usable[0])

@@ -69,7 +69,12 @@ def test_every_link_in_a_document_leads_somewhere(document: Path) -> None:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_command_in_a_document_exists(document: Path) -> None:
     main = pytest.importorskip("bot_bottle.cli.main", reason="there is no command line yet")
-    named = set(re.findall(r"\bbot-bottle ([a-z][a-z-]*)", document.read_text()))
+    text = document.read_text()
+    code = [
+        *re.findall(r"^```.*?^```", text, re.MULTILINE | re.DOTALL),
+        *re.findall(r"`bot-bottle [^`]*`", text),
+    ]
+    named = set(re.findall(r"(?:`|^)bot-bottle ([a-z][a-z-]*)", "\n".join(code), re.MULTILINE))
     assert named - set(main.names()) == set()
 
 

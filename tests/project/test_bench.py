@@ -1,0 +1,89 @@
+"""The measuring itself: in turn, honest about failures, and in the promised shape."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from measure import NotMeasured, Program, figure, in_turn
+from support.waiting import wait_for
+
+ROOT = Path(__file__).resolve().parents[2]
+KEYS = {"area", "name", "value", "unit", "yardstick", "yardstick_value", "ratio", "goal", "ok"}
+
+
+def writes(letter: str, folder: Path) -> Program:
+    return Program(letter, ["sh", "-c", f"printf {letter} >> order"], {"PATH": "/usr/bin:/bin"}, str(folder))
+
+
+def test_yardsticks_run_in_turn_after_one_round_that_does_not_count(tmp_path: Path) -> None:
+    times = in_turn([writes("a", tmp_path), writes("b", tmp_path)], runs=3, progress=lambda _: None)
+    assert (tmp_path / "order").read_text() == "abababab"
+    assert {name: len(values) for name, values in times.items()} == {"a": 3, "b": 3}
+    assert all(value > 0 for values in times.values() for value in values)
+
+
+def test_a_program_that_fails_is_not_measured_and_its_words_are_kept(tmp_path: Path) -> None:
+    failing = Program(
+        "x", ["sh", "-c", "echo no such thing >&2; exit 3"], {"PATH": "/usr/bin:/bin"}, str(tmp_path)
+    )
+    with pytest.raises(NotMeasured, match="exit code 3: no such thing"):
+        in_turn([failing], runs=1, progress=lambda _: None)
+
+
+def test_a_figure_has_the_promised_keys_and_its_ratio() -> None:
+    made = figure(
+        "start", "x", 50.0, "ms", yardstick="y", yardstick_value=20.0, goal="at most 2.5 x", ok=True
+    )
+    assert set(made.as_json()) == KEYS
+    assert made.ratio == 2.5
+
+
+def test_a_figure_without_a_yardstick_has_no_ratio() -> None:
+    assert figure("start", "x", 5.0, "MiB", goal="at most 20 MiB", ok=True).as_json()["ratio"] is None
+
+
+def test_an_area_that_is_not_there_yet_says_so(tmp_path: Path) -> None:
+    output = tmp_path / "bench.json"
+    argv = [sys.executable, str(ROOT / "bench" / "run.py"), "docker", "--output", str(output)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "area docker: there is nothing to measure yet\n")
+    assert not output.exists()
+
+
+def test_what_could_not_be_measured_is_said_and_the_rest_is_kept(tmp_path: Path) -> None:
+    import run
+
+    def half(place: object, runs: int, progress: object):
+        yield figure("start", "x", 1.0, "ms", goal="none", ok=True)
+        raise NotMeasured("the rest needs a thing that is not here")
+
+    before = run.AREAS["start"]
+    run.AREAS["start"] = (half,)
+    try:
+        figures, problems = run.measure(["start"], 1)
+    finally:
+        run.AREAS["start"] = before
+    assert [made.name for made in figures] == ["x"]
+    assert problems == ["start: the rest needs a thing that is not here"]
+    assert json.dumps([made.as_json() for made in figures])
+
+
+def test_memory_is_counted_for_descendants_and_not_for_the_agent(monkeypatch: pytest.MonkeyPatch) -> None:
+    import memory
+
+    monkeypatch.setenv("BENCH_TEST_MARK", "here")
+    mark = "BENCH_TEST_MARK=here"
+    shell = subprocess.Popen(["sh", "-c", "env -i sleep 60 & wait"])
+    try:
+        found = wait_for(
+            lambda: {p for p in memory.kept_by(mark) if memory.is_agent(p)}, "the sleep to be found"
+        )
+        assert shell.pid in memory.kept_by(mark)
+        assert memory.pss_kib({shell.pid}) > 0
+    finally:
+        for pid in found:
+            subprocess.run(["kill", str(pid)], check=True)
+        shell.wait()
