@@ -86,7 +86,11 @@ class Holder:
         if os.geteuid() != 0:
             enter += ["-U", "--preserve-credentials"]
         return subprocess.run(
-            [*enter, *argv], input=stdin, capture_output=True, env={**environment(), **(env or {})}, timeout=60
+            [*enter, *argv],
+            input=stdin,
+            capture_output=True,
+            env={**environment(), **(env or {})},
+            timeout=60,
         )
 
     def _ask(self, request: dict[str, Any], *passed: int) -> None:
@@ -133,7 +137,8 @@ class Bundle:
         )
         door.close()
         theirs.close()
-        assert self.keeper.stdin and self.keeper.stdout
+        assert self.keeper.stdin
+        assert self.keeper.stdout
         self.keeper.stdin.write(pickle.dumps((config, credentials or {})))
         self.keeper.stdin.close()
         self.pid = int(self.keeper.stdout.readline())
@@ -142,6 +147,7 @@ class Bundle:
         if holder is not None:
             holder.pass_listeners(listeners, self.door)
             self.ready = self.hear(lambda message: "ready" in message or "failed" in message)
+            assert "ready" in self.ready, self.ready
 
     def hear(self, wanted: Callable[[dict[str, Any]], Any], seconds: float = DEADLINE) -> dict[str, Any]:
         """The first message, heard before or now, that is `wanted`."""
@@ -270,7 +276,9 @@ def read_all(sock: socket.socket) -> bytes:
 def read_response(sock: socket.socket) -> tuple[bytes, bytes]:
     """A response framed by Content-Length: head and body."""
     head, body = read_head(sock)
-    length = next(int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+    length = next(
+        int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")
+    )
     while len(body) < length:
         part = sock.recv(65536)
         assert part

@@ -90,7 +90,9 @@ def test_an_http_route_opens_no_tls_and_the_other_way_round(bottle: tuple[Holder
             assert reason in read_head(sock)[0]
 
 
-def test_plain_http_inside_connect_is_judged_request_by_request(bottle: tuple[Holder, Bundle, Server]) -> None:
+def test_plain_http_inside_connect_is_judged_request_by_request(
+    bottle: tuple[Holder, Bundle, Server],
+) -> None:
     holder, _, _ = bottle
     with holder.connect(*PROXY) as sock:
         sock.sendall(b"CONNECT ok.test:80 HTTP/1.1\r\nHost: ok.test:80\r\n\r\n")

@@ -7,9 +7,8 @@ The seccomp filters are made beforehand (`tools/make_filters.py`), so that nothi
 
 import ctypes
 import os
-import platform
 import resource
-from importlib.resources import files
+from pathlib import Path
 
 from bot_bottle.bundle import landlock, linux
 from bot_bottle.errors import HostError
@@ -28,9 +27,9 @@ def filter_name(machine: str) -> str:
 
 def load_filter() -> bytes:
     """This machine's filter. Raises HostError when there is none for it: then there is no bundle."""
-    machine = platform.machine()
+    machine = os.uname().machine
     try:
-        program = files("bot_bottle.bundle").joinpath(filter_name(machine)).read_bytes()
+        program = Path(__file__).with_name(filter_name(machine)).read_bytes()
     except FileNotFoundError as error:
         raise HostError(f"there is no seccomp filter for {machine}", resolution="use x86_64 or aarch64") from error
     if not program or len(program) % _INSTRUCTION:

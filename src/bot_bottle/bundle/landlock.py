@@ -91,8 +91,6 @@ def _allow_reading(ruleset: int, path: str) -> None:
     try:
         is_folder = stat.S_ISDIR(os.fstat(opened).st_mode)
         rule = _PathBeneath(allowed=_READ_FILE | (_READ_DIR if is_folder else 0), parent=opened)
-        linux.syscall(
-            "landlock_add_rule", _ADD_RULE, ruleset, _RULE_PATH_BENEATH, ctypes.pointer(rule), 0
-        )
+        linux.syscall("landlock_add_rule", _ADD_RULE, ruleset, _RULE_PATH_BENEATH, ctypes.pointer(rule), 0)
     finally:
         os.close(opened)

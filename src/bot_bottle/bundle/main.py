@@ -9,6 +9,7 @@ import os
 import select
 import signal
 import socket
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from bot_bottle.bundle.model import BundleConfig
@@ -52,7 +53,14 @@ def _detach(config: BundleConfig, *, kept: tuple[int, int]) -> None:
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
-    for number in (signal.SIGTERM, signal.SIGCHLD, signal.SIGWINCH, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2):
+    for number in (
+        signal.SIGTERM,
+        signal.SIGCHLD,
+        signal.SIGWINCH,
+        signal.SIGALRM,
+        signal.SIGUSR1,
+        signal.SIGUSR2,
+    ):
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     _close_others(kept)
@@ -85,8 +93,7 @@ def _wipe_environment() -> None:
     """Overwrites the block in which the program was given its environment: clearing it only forgets where it is."""
     import ctypes
 
-    with open("/proc/self/stat", encoding="ascii", errors="replace") as file:
-        fields = file.read().rpartition(")")[2].split()
+    fields = Path("/proc/self/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
     start, end = int(fields[47]), int(fields[48])
     if 0 < start < end:
         ctypes.memset(start, 0, end - start)
@@ -186,11 +193,17 @@ def _warm_up() -> None:
 def _host_sources() -> list[str]:
     """The sources that `/etc/nsswitch.conf` names for hosts."""
     try:
-        with open("/etc/nsswitch.conf", encoding="utf-8", errors="replace") as file:
-            lines = [line.partition("#")[0].split() for line in file]
+        text = Path("/etc/nsswitch.conf").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return []
-    return [word for line in lines if line[:1] == ["hosts:"] for word in line[1:] if word.isidentifier() or "_" in word]
+    lines = [line.partition("#")[0].split() for line in text.splitlines()]
+    return [
+        word
+        for line in lines
+        if line[:1] == ["hosts:"]
+        for word in line[1:]
+        if word.isidentifier() or "_" in word
+    ]
 
 
 def _wait_for_door(door: socket.socket, keeper: socket.socket) -> None:

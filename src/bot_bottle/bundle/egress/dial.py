@@ -62,7 +62,9 @@ class Dialer:
             async with asyncio.timeout(self._limits.resolve_seconds):
                 addresses = await loop.run_in_executor(self._executor, self._resolve, host, port)
         except TimeoutError as error:
-            raise DialFailed("resolve_timeout", "the name could not be resolved in time", timeout=True) from error
+            raise DialFailed(
+                "resolve_timeout", "the name could not be resolved in time", timeout=True
+            ) from error
         except (OSError, UnicodeError) as error:
             raise DialFailed("not_resolved", "the name could not be resolved") from error
         if not addresses:
@@ -77,19 +79,25 @@ class Dialer:
                     "address_not_public", "the name resolves to an address that is not public", refused=True
                 )
             if _is_own(address):
-                raise DialFailed("address_of_host", "the name resolves to the host of the bottle", refused=True)
+                raise DialFailed(
+                    "address_of_host", "the name resolves to the host of the bottle", refused=True
+                )
 
     async def _connect(self, addresses: list[str], port: int) -> socket.socket:
         failure = DialFailed("no_address", "no address could be dialled")
         for address in addresses[:_MOST_ADDRESSES]:
             last = address == addresses[:_MOST_ADDRESSES][-1]
-            seconds = self._limits.dial_seconds if last else min(_SECONDS_IF_OTHERS, self._limits.dial_seconds)
+            seconds = (
+                self._limits.dial_seconds if last else min(_SECONDS_IF_OTHERS, self._limits.dial_seconds)
+            )
             try:
                 return await self._connect_one(address, port, seconds)
             except TimeoutError:
                 failure = DialFailed("connect_timeout", "the upstream did not answer in time", timeout=True)
             except OSError as error:
-                failure = DialFailed("connect_failed", f"the upstream did not accept: {error.strerror or 'error'}")
+                failure = DialFailed(
+                    "connect_failed", f"the upstream did not accept: {error.strerror or 'error'}"
+                )
         raise failure
 
     async def _connect_one(self, address: str, port: int, seconds: float) -> socket.socket:

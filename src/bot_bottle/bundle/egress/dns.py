@@ -46,13 +46,17 @@ def read_question(query: bytes) -> Question:
     labels, end = _labels(query)
     if end + 4 > len(query):
         raise Malformed(FORMAT_ERROR)
-    kind, network = int.from_bytes(query[end : end + 2], "big"), int.from_bytes(query[end + 2 : end + 4], "big")
+    kind, network = (
+        int.from_bytes(query[end : end + 2], "big"),
+        int.from_bytes(query[end + 2 : end + 4], "big"),
+    )
     return Question(b".".join(labels), kind, network, query[HEADER : end + 4])
 
 
 def _labels(query: bytes) -> tuple[list[bytes], int]:
     """The labels of the name behind the header, and where it ends. Compression is refused: nothing stands before it."""
-    at, labels = HEADER, []
+    at = HEADER
+    labels: list[bytes] = []
     while True:
         if at >= len(query) or at - HEADER >= _MAX_NAME:
             raise Malformed(FORMAT_ERROR)

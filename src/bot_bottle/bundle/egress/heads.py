@@ -16,7 +16,9 @@ END = b"\r\n\r\n"
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb") ([\x21-\x7e]+) HTTP/1\.([01])")
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?")
-_FIELD = re.compile(rb"(" + _TOKEN + rb"):[ \t]*([\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?[ \t]*")
+_FIELD = re.compile(
+    rb"(" + _TOKEN + rb"):[ \t]*([\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?[ \t]*"
+)
 _BARE = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|\0")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 _HOP_BY_HOP = frozenset(
@@ -127,7 +129,9 @@ def values(headers: Headers, name: bytes) -> list[bytes]:
 
 def listed(headers: Headers, name: bytes) -> set[bytes]:
     """The members of a comma-separated field, in lower case."""
-    return {item.strip(b" \t").lower() for value in values(headers, name) for item in value.split(b",")} - {b""}
+    return {item.strip(b" \t").lower() for value in values(headers, name) for item in value.split(b",")} - {
+        b""
+    }
 
 
 def request_body(request: Request) -> Body | None:

@@ -76,7 +76,9 @@ class HttpConnection:
             self._wire.close()
             return False
         except TooLarge:
-            return await self._refuse(Refusal(431, "head_too_large", "The request's head is too large."), None)
+            return await self._refuse(
+                Refusal(431, "head_too_large", "The request's head is too large."), None
+            )
         except BadMessage as error:
             return await self._refuse(_malformed(error), None)
         try:
@@ -112,7 +114,9 @@ class HttpConnection:
         if route.credential is not None and route.upstream is not None and route.upstream.tls:
             credential = context.credentials.get(route.credential)
             if credential is None:
-                raise self._failure(decision.wanted, "no_credential", "The route's credential is not there.", 502)
+                raise self._failure(
+                    decision.wanted, "no_credential", "The route's credential is not there.", 502
+                )
         while True:
             kept = self._upstream is not None and self._upstream.serves(decision.wanted, route)
             upstream = self._upstream if kept and self._upstream else await self._open(decision.wanted, route)
@@ -137,7 +141,9 @@ class HttpConnection:
         except DialFailed as error:
             if error.refused:
                 raise Refusal(403, error.reason, f"Refused: {error.message}.", wanted=wanted) from error
-            raise self._failure(wanted, error.reason, f"{error.message}.", 504 if error.timeout else 502) from error
+            raise self._failure(
+                wanted, error.reason, f"{error.message}.", 504 if error.timeout else 502
+            ) from error
         wire = Wire(transport, idle=context.limits.idle_seconds)
         self._upstream = _Upstream(wire, sock, wanted, route, began)
         return self._upstream
@@ -163,7 +169,9 @@ class HttpConnection:
     async def _connect(self, request: Request) -> bool:
         authority = read_authority(request.target, None)
         if authority is None:
-            raise Refusal(400, "bad_target", "CONNECT takes HOST:PORT.", target=request.target.decode("ascii"))
+            raise Refusal(
+                400, "bad_target", "CONNECT takes HOST:PORT.", target=request.target.decode("ascii")
+            )
         if _body(request) is not None:
             raise Refusal(400, "bad_message", "CONNECT has no body.")
         decision = self._context.judge(host=authority.host, port=authority.port, protocol="https")
@@ -178,7 +186,9 @@ class HttpConnection:
         except DialFailed as error:
             if error.refused:
                 raise Refusal(403, error.reason, f"Refused: {error.message}.", wanted=wanted) from error
-            raise self._failure(wanted, error.reason, f"{error.message}.", 504 if error.timeout else 502) from error
+            raise self._failure(
+                wanted, error.reason, f"{error.message}.", 504 if error.timeout else 502
+            ) from error
         try:
             await self._wire.write(_ESTABLISHED)
         except BaseException:

@@ -49,10 +49,14 @@ class Origin:
                 )
         except TimeoutError as error:
             sock.close()
-            raise DialFailed("tls_timeout", "the upstream's TLS handshake took too long", timeout=True) from error
+            raise DialFailed(
+                "tls_timeout", "the upstream's TLS handshake took too long", timeout=True
+            ) from error
         except ssl.SSLCertVerificationError as error:
             sock.close()
-            raise DialFailed("certificate_not_valid", f"the upstream's certificate: {error.verify_message}") from error
+            raise DialFailed(
+                "certificate_not_valid", f"the upstream's certificate: {error.verify_message}"
+            ) from error
         except (OSError, ssl.SSLError) as error:
             sock.close()
             raise DialFailed("tls_failed", "the upstream's TLS handshake failed") from error

@@ -73,7 +73,9 @@ def serve_datagrams(context: Context, sock: socket.socket) -> None:
 
 def _source(ancillary: list[tuple[int, int, bytes]]) -> tuple[int, int, bytes]:
     """The control message that sends from the address that was asked: every address is local, the kernel would pick one."""
-    asked = next((data[8:12] for level, kind, data in ancillary if (level, kind) == (0, IP_PKTINFO)), bytes(4))
+    asked = next(
+        (data[8:12] for level, kind, data in ancillary if (level, kind) == (0, IP_PKTINFO)), bytes(4)
+    )
     return socket.IPPROTO_IP, IP_PKTINFO, struct.pack("I4s4s", 0, asked, bytes(4))
 
 

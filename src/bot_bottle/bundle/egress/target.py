@@ -110,8 +110,7 @@ def _host_agrees(request: Request, target: Target, *, default_port: int) -> None
         raise Refusal(400, "bad_host", "The request needs exactly one Host field.")
     authority = read_authority(named, default_port)
     same = authority is not None and (
-        authority.port == target.port
-        and _spelling(authority.host) == _spelling(target.host)
+        authority.port == target.port and _spelling(authority.host) == _spelling(target.host)
     )
     if not same:
         raise Refusal(421, "name_mismatch", "The Host field and the URL name different hosts.")
@@ -130,4 +129,6 @@ def _no_upgrade(request: Request) -> None:
     """A switch to another protocol would end all judging; HTTP/2's is left out instead, as every server may."""
     wanted = listed(request.headers, b"upgrade") - {b"h2c"}
     if wanted and b"upgrade" in listed(request.headers, b"connection"):
-        raise Refusal(501, "upgrade_refused", "A plain connection can't be switched to another protocol here; use TLS.")
+        raise Refusal(
+            501, "upgrade_refused", "A plain connection can't be switched to another protocol here; use TLS."
+        )
