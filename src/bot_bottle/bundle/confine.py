@@ -1,0 +1,67 @@
+"""The bundle gives up, before it reads its first byte from the agent, everything that serving does not need.
+
+What is left when this has run: the sockets it has, connecting over IPv4 and IPv6, memory and threads, and reading the few
+files of `landlock.READABLE`. No program can be started, no file written, no namespace, tracing or other socket made.
+The seccomp filters are made beforehand (`tools/make_filters.py`), so that nothing has to be installed to load them.
+"""
+
+import ctypes
+import os
+import resource
+from pathlib import Path
+
+from bot_bottle.bundle import landlock, linux
+from bot_bottle.errors import HostError
+
+_SECCOMP_MODE_FILTER = 2
+_INSTRUCTION = 8
+
+
+class _Program(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
+
+
+def filter_name(machine: str) -> str:
+    return f"bundle.{machine}.bpf"
+
+
+def load_filter() -> bytes:
+    """This machine's filter. Raises HostError when there is none for it: then there is no bundle."""
+    machine = os.uname().machine
+    try:
+        program = Path(__file__).with_name(filter_name(machine)).read_bytes()
+    except FileNotFoundError as error:
+        raise HostError(f"there is no seccomp filter for {machine}", resolution="use x86_64 or aarch64") from error
+    if not program or len(program) % _INSTRUCTION:
+        raise HostError("the seccomp filter is damaged", resolution="install bot-bottle again")
+    return program
+
+
+def limit_process(files_at_once: int) -> None:
+    """Bounded descriptors, no core dump, not readable by other processes of the same user."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    most = files_at_once if hard == resource.RLIM_INFINITY else min(files_at_once, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    linux.prctl(linux.PR_SET_DUMPABLE, 0)
+
+
+def drop_root(uid: int, gid: int) -> None:
+    """As root, becomes `uid` for good, without supplementary groups. Raises OSError, HostError."""
+    if os.geteuid() != 0 and os.getuid() != 0:
+        return
+    if not uid or not gid:
+        raise HostError("the bundle was to run as root")
+    os.setgroups([])
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+
+
+def confine(program: bytes) -> dict[str, object]:
+    """Confines this process for good, with no other thread in it yet; answers what is in force. Raises OSError."""
+    linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
+    version = landlock.restrict()
+    buffer = ctypes.create_string_buffer(program, len(program))
+    loaded = _Program(len(program) // _INSTRUCTION, ctypes.cast(buffer, ctypes.c_char_p))
+    linux.prctl(linux.PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(loaded))
+    return {"seccomp": True, "landlock": version, "uid": os.getuid()}

@@ -1,0 +1,95 @@
+"""What the agent reads when it is not let through: one JSON shape for every refusal and failure, and how to ask."""
+
+import json
+from typing import Any
+
+from bot_bottle.bundle.egress.heads import Body, write_head
+from bot_bottle.bundle.record import clean
+from bot_bottle.policy.egress import REASONS, Decision, Wanted
+
+_PHRASES = {
+    400: b"Bad Request",
+    403: b"Refused by bot-bottle",
+    408: b"Request Timeout",
+    417: b"Expectation Failed",
+    421: b"Misdirected Request",
+    431: b"Request Header Fields Too Large",
+    501: b"Not Implemented",
+    502: b"Bad Gateway",
+    504: b"Gateway Timeout",
+}
+_ERRORS = {403: "refused", 421: "refused", 502: "failed", 504: "failed"}
+_PROXY_ERRORS = {403: b"http_request_denied", 502: b"destination_unavailable", 504: b"connection_timeout"}
+_ASKABLE = frozenset({"host_not_allowed", "port_not_allowed", "protocol_not_allowed"})
+
+
+class Refusal(Exception):
+    """This request goes no further. `wanted` is there when the policy was asked; `what` adds to it (method, path)."""
+
+    def __init__(
+        self, status: int, reason: str, message: str, *, wanted: Wanted | None = None, **what: str
+    ) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+        self.message = message
+        self.wanted = wanted
+        self.what = what
+
+
+def not_allowed(decision: Decision, **what: str) -> Refusal:
+    """The refusal that says what the policy decided."""
+    return Refusal(403, decision.reason, explain(decision.reason), wanted=decision.wanted, **what)
+
+
+def explain(reason: str) -> str:
+    """A sentence for a code of `policy/egress.py`."""
+    text = REASONS.get(reason, "this could not be decided")
+    return text[0].upper() + text[1:] + "."
+
+
+def respond(refusal: Refusal, *, bottle_file: str, close: bool, with_body: bool = True) -> bytes:
+    """The whole response. The text of the agent in it is cleaned."""
+    body = json.dumps(_body(refusal, bottle_file)).encode() + b"\n"
+    phrase = _PHRASES[refusal.status]
+    if refusal.status == 403:  # clients show no body of a refused CONNECT, but its status line
+        phrase += b": " + refusal.reason.encode()
+    error = _PROXY_ERRORS.get(refusal.status, b"http_protocol_error")
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"cache-control", b"no-store"),
+        (b"proxy-status", b'bot-bottle; error=%b; details="%b"' % (error, refusal.reason.encode())),
+        (b"connection", b"close" if close else b"keep-alive"),
+    ]
+    head = write_head(b"HTTP/1.1 %d %b" % (refusal.status, phrase), headers, Body(length=len(body)))
+    return head + body if with_body else head
+
+
+def _body(refusal: Refusal, bottle_file: str) -> dict[str, Any]:
+    wanted = refusal.wanted
+    what: dict[str, Any] = {key: clean(value) for key, value in refusal.what.items()}
+    if wanted is not None:
+        what = {"host": clean(wanted.host), "port": wanted.port, "protocol": wanted.protocol, **what}
+    body: dict[str, Any] = {
+        "error": _ERRORS.get(refusal.status, "malformed"),
+        "what": what,
+        "reason": refusal.reason,
+        "message": refusal.message,
+    }
+    if wanted is not None and refusal.reason in _ASKABLE:
+        body["ask"] = {"tool": "pipelock-block", "with": {"host": wanted.host}}
+        body["operator"] = (
+            f"A person allows this in {bottle_file or 'the file of the bottle'}, under `egress:`, "
+            f"`routes:`, with the line: {_route_line(wanted)}"
+        )
+    return body
+
+
+def _route_line(wanted: Wanted) -> str:
+    usual = {"https": 443, "http": 80}[wanted.protocol]
+    parts = [f"host: {wanted.host}"]
+    if wanted.port != usual:
+        parts.append(f"port: {wanted.port}")
+    if wanted.protocol != "https":
+        parts.append(f"protocol: {wanted.protocol}")
+    return f"- {{{', '.join(parts)}}}"

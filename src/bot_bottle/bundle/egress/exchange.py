@@ -1,0 +1,161 @@
+"""One request carried to its upstream and the response carried back: heads written anew, bodies piece by piece."""
+
+import asyncio
+from typing import NamedTuple
+
+from bot_bottle.bundle.egress.bodies import SinkFailed, carry
+from bot_bottle.bundle.egress.heads import (
+    BadMessage,
+    Body,
+    Headers,
+    Request,
+    Response,
+    end_to_end,
+    listed,
+    read_response,
+    response_body,
+    values,
+    write_head,
+)
+from bot_bottle.bundle.egress.wire import Ended, TooLarge, Wire
+from bot_bottle.bundle.model import BundleLimits, HeaderValue
+
+_NEVER_FORWARDED = frozenset({b"host", b"expect"})
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_MOST_INTERIM = 16
+
+
+class UpstreamFailed(Exception):
+    """The upstream gave no response that can be passed on; nothing of one was. `untouched`: it never said a byte."""
+
+    def __init__(self, reason: str, *, timeout: bool = False, untouched: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.timeout = timeout
+        self.untouched = untouched
+
+
+class Outgoing(NamedTuple):
+    """A request as it goes on: `host` is the Host field's text, `body` None for none."""
+
+    request: Request
+    path: bytes
+    host: bytes
+    body: Body | None
+    credential: HeaderValue | None
+
+
+class Outcome(NamedTuple):
+    """Which of the two connections can carry another request."""
+
+    agent_lives: bool
+    upstream_lives: bool
+
+
+async def exchange(agent: Wire, upstream: Wire, outgoing: Outgoing, limits: BundleLimits) -> Outcome:
+    """Carries one request and its response.
+
+    Raises UpstreamFailed while there is something to answer with; any other exception (BadMessage, Ended, SinkFailed,
+    TimeoutError, OSError) means that the agent's connection can't be saved.
+    """
+    try:
+        await upstream.write(_request_head(outgoing))
+    except (OSError, TimeoutError) as error:
+        raise UpstreamFailed("upstream_failed", untouched=True) from error
+    body = outgoing.body
+    if body is None or not (body.chunked or body.length):
+        return await _respond(agent, upstream, outgoing, limits)
+    if listed(outgoing.request.headers, b"expect"):
+        await agent.write(_CONTINUE)
+    return await _both_ways(agent, upstream, outgoing, body, limits)
+
+
+async def _both_ways(
+    agent: Wire, upstream: Wire, outgoing: Outgoing, body: Body, limits: BundleLimits
+) -> Outcome:
+    """The body goes up while the response may already come down; a response that ends first ends the connection."""
+    upload = asyncio.create_task(carry(agent, upstream, body, chunked=body.chunked))
+    download = asyncio.create_task(_respond(agent, upstream, outgoing, limits))
+    try:
+        await asyncio.wait({upload, download}, return_when=asyncio.FIRST_COMPLETED)
+        whole = False
+        if upload.done():
+            try:
+                upload.result()
+                whole = True
+            except SinkFailed:  # the upstream wants no more of it: what it answers is what counts
+                pass
+        outcome = await download
+        return outcome if whole else Outcome(False, False)
+    finally:
+        for task in (upload, download):
+            task.cancel()
+        await asyncio.gather(upload, download, return_exceptions=True)
+
+
+async def _respond(agent: Wire, upstream: Wire, outgoing: Outgoing, limits: BundleLimits) -> Outcome:
+    response = await _final_response(upstream, limits)
+    request = outgoing.request
+    try:
+        body = response_body(response, request.method)
+    except BadMessage as error:
+        raise UpstreamFailed("upstream_malformed") from error
+    chunked = (body.chunked or body.until_close) and request.minor == 1
+    to_agent = not (body.until_close or body.chunked) or chunked
+    agent_lives = to_agent and wants_more(request.minor, request.headers)
+    await agent.write(_response_head(response, request.method, body, chunked=chunked, lives=agent_lives))
+    await carry(upstream, agent, body, chunked=chunked)
+    upstream_lives = not body.until_close and wants_more(response.minor, response.headers)
+    return Outcome(agent_lives, upstream_lives)
+
+
+async def _final_response(upstream: Wire, limits: BundleLimits) -> Response:
+    """The response's head; those that only say "wait" are dropped. Raises UpstreamFailed."""
+    before = upstream.received
+    try:
+        for _ in range(_MOST_INTERIM):
+            head = await upstream.head(
+                limit=limits.head_bytes, first=limits.idle_seconds, whole=limits.idle_seconds
+            )
+            response = read_response(head, most=limits.headers)
+            if response.status == 101:
+                raise BadMessage("a switch of protocols that nobody asked for")
+            if response.status >= 200:
+                return response
+        raise BadMessage("too many interim responses")
+    except (BadMessage, TooLarge) as error:
+        raise UpstreamFailed("upstream_malformed") from error
+    except TimeoutError as error:
+        raise UpstreamFailed("upstream_timeout", timeout=True) from error
+    except (Ended, OSError) as error:
+        raise UpstreamFailed("upstream_failed", untouched=upstream.received == before) from error
+
+
+def wants_more(minor: int, headers: Headers) -> bool:
+    """Whether the sender of a head keeps its connection; HTTP/1.0's own way of asking for that is not taken up."""
+    return minor == 1 and b"close" not in listed(headers, b"connection")
+
+
+def _request_head(outgoing: Outgoing) -> bytes:
+    request, credential = outgoing.request, outgoing.credential
+    replaced = frozenset({credential.header.lower().encode()}) if credential else frozenset()
+    headers: Headers = [(b"host", outgoing.host)]
+    headers += end_to_end(request.headers, without=_NEVER_FORWARDED | replaced)
+    if credential is not None:
+        headers.append((credential.header.encode(), credential.value.reveal().encode()))
+    return write_head(b"%b %b HTTP/1.1" % (request.method, outgoing.path), headers, outgoing.body)
+
+
+def _response_head(response: Response, method: bytes, body: Body, *, chunked: bool, lives: bool) -> bytes:
+    headers = end_to_end(response.headers)
+    if not lives:
+        headers.append((b"connection", b"close"))
+    framing: Body | None = Body(chunked=True) if chunked else body
+    if framing is not None and not chunked and (body.chunked or body.until_close):
+        framing = None  # to HTTP/1.0: until the connection ends
+    if method == b"HEAD" or response.status in (204, 304):
+        framing = None
+        lengths = values(response.headers, b"content-length") if response.status != 204 else []
+        headers += [(b"content-length", length) for length in lengths]
+    line = b"HTTP/1.1 %d %b" % (response.status, response.phrase)
+    return write_head(line, headers, framing)

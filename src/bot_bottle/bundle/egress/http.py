@@ -1,0 +1,257 @@
+"""Plain HTTP/1 from the agent: the proxy's own port, transparent port 80, and the inside of CONNECT to an http route.
+
+Every request of a connection is judged anew. Nothing is passed on as it came.
+"""
+
+import asyncio
+import socket
+
+from bot_bottle.bundle.egress.bodies import SinkFailed
+from bot_bottle.bundle.egress.context import Context
+from bot_bottle.bundle.egress.denial import Refusal, not_allowed, respond
+from bot_bottle.bundle.egress.dial import DialFailed
+from bot_bottle.bundle.egress.exchange import Outcome, Outgoing, UpstreamFailed, exchange, wants_more
+from bot_bottle.bundle.egress.heads import BadMessage, Body, Request, listed, read_request, request_body
+from bot_bottle.bundle.egress.target import Authority, Entry, find_target, read_authority
+from bot_bottle.bundle.egress.tunnel import tunnel_tls
+from bot_bottle.bundle.egress.wire import Ended, SocketTransport, TooLarge, Wire
+from bot_bottle.policy.egress import Decision, Wanted
+from bot_bottle.policy.model import Route
+
+_ESTABLISHED = b"HTTP/1.1 200 Connection Established\r\n\r\n"
+
+
+class _Upstream:
+    """An open connection to an upstream, kept for the next request to the same place."""
+
+    def __init__(self, wire: Wire, sock: socket.socket, wanted: Wanted, route: Route, began: float) -> None:
+        self.wire = wire
+        self.sock = sock
+        self.wanted = wanted
+        self.route = route
+        self.began = began
+
+    def serves(self, wanted: Wanted, route: Route) -> bool:
+        """Whether it goes there and is still open: nothing, not even its end, waits to be read."""
+        if (self.wanted, self.route) != (wanted, route) or self.wire.buffer:
+            return False
+        try:
+            self.sock.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
+
+class HttpConnection:
+    """One connection of the agent's; `run` serves it to its end."""
+
+    def __init__(self, context: Context, sock: socket.socket, entry: Entry, wire: Wire | None = None) -> None:
+        self._context = context
+        self._sock = sock
+        self._entry = entry
+        self._wire = wire or Wire(SocketTransport(sock), idle=context.limits.idle_seconds)
+        self._upstream: _Upstream | None = None
+
+    async def run(self) -> None:
+        try:
+            while await self._one_request():
+                pass
+        except (Ended, OSError, TimeoutError):
+            # The response broke off, or the agent went away: a reset says that what came is not the whole.
+            self._wire.abort()
+        finally:
+            self._retire()
+
+    async def _one_request(self) -> bool:
+        """Serves one request; whether another may follow. Closes the connection unless one may."""
+        limits = self._context.limits
+        try:
+            head = await self._wire.head(
+                limit=limits.head_bytes, first=limits.keep_alive_seconds, whole=limits.first_bytes_seconds
+            )
+            request = read_request(head, most=limits.headers)
+        except (Ended, TimeoutError):
+            self._wire.close()
+            return False
+        except TooLarge:
+            return await self._refuse(
+                Refusal(431, "head_too_large", "The request's head is too large."), None
+            )
+        except BadMessage as error:
+            return await self._refuse(_malformed(error), None)
+        try:
+            if request.method == b"CONNECT" and self._entry.is_proxy:
+                return await self._connect(request)
+            return await self._request(request)
+        except Refusal as refusal:
+            return await self._refuse(refusal, request)
+        except (BadMessage, SinkFailed) as error:
+            raise Ended(clean=False) from error
+
+    async def _request(self, request: Request) -> bool:
+        target = find_target(request, self._entry)
+        body = _body(request)
+        method, path = request.method.decode(), target.path.partition(b"?")[0].decode("ascii")
+        decision = self._context.judge(host=target.host, port=target.port, protocol="http")
+        if not decision.allowed or decision.route is None:
+            raise not_allowed(decision, method=method, path=path)
+        self._context.allowed(self._entry.via, decision.wanted, method=method, path=path)
+        outcome = await self._carry(request, target.path, body, decision, decision.route)
+        if not outcome.upstream_lives:
+            self._retire()
+        if not outcome.agent_lives:
+            await self._wire.finish()
+        return outcome.agent_lives
+
+    async def _carry(
+        self, request: Request, path: bytes, body: Body | None, decision: Decision, route: Route
+    ) -> Outcome:
+        """Over the open upstream connection or a new one; a kept one that turns out closed is tried anew, once."""
+        context = self._context
+        credential = None
+        if route.credential is not None and route.upstream is not None and route.upstream.tls:
+            credential = context.credentials.get(route.credential)
+            if credential is None:
+                raise self._failure(
+                    decision.wanted, "no_credential", "The route's credential is not there.", 502
+                )
+        while True:
+            kept = self._upstream is not None and self._upstream.serves(decision.wanted, route)
+            upstream = self._upstream if kept and self._upstream else await self._open(decision.wanted, route)
+            outgoing = Outgoing(request, path, _host_field(decision.wanted, route), body, credential)
+            try:
+                return await exchange(self._wire, upstream.wire, outgoing, context.limits)
+            except UpstreamFailed as error:
+                self._retire()
+                if kept and error.untouched and body is None:
+                    continue
+                status = 504 if error.timeout else 502
+                message = "The upstream gave no usable response."
+                raise self._failure(decision.wanted, error.reason, message, status) from error
+
+    async def _open(self, wanted: Wanted, route: Route) -> _Upstream:
+        self._retire()
+        context = self._context
+        began = asyncio.get_running_loop().time()
+        try:
+            sock = await context.dialer.dial(route, wanted.host, wanted.port)
+            transport = await context.secure(route, sock)
+        except DialFailed as error:
+            if error.refused:
+                raise Refusal(403, error.reason, f"Refused: {error.message}.", wanted=wanted) from error
+            raise self._failure(
+                wanted, error.reason, f"{error.message}.", 504 if error.timeout else 502
+            ) from error
+        wire = Wire(transport, idle=context.limits.idle_seconds)
+        self._upstream = _Upstream(wire, sock, wanted, route, began)
+        return self._upstream
+
+    def _failure(self, wanted: Wanted, reason: str, message: str, status: int) -> Refusal:
+        self._context.failed(self._entry.via, reason, wanted)
+        return Refusal(status, reason, message[0].upper() + message[1:], wanted=wanted)
+
+    def _retire(self) -> None:
+        """Ends the upstream connection, if there is one, and records it."""
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            upstream.wire.close()
+            self._context.closed(
+                self._entry.via,
+                upstream.wanted,
+                up=upstream.wire.sent,
+                down=upstream.wire.received,
+                seconds=asyncio.get_running_loop().time() - upstream.began,
+                reason="done",
+            )
+
+    async def _connect(self, request: Request) -> bool:
+        authority = read_authority(request.target, None)
+        if authority is None:
+            raise Refusal(
+                400, "bad_target", "CONNECT takes HOST:PORT.", target=request.target.decode("ascii")
+            )
+        if _body(request) is not None:
+            raise Refusal(400, "bad_message", "CONNECT has no body.")
+        decision = self._context.judge(host=authority.host, port=authority.port, protocol="https")
+        if decision.reason == "protocol_not_allowed":
+            return await self._connect_http(authority)
+        if not decision.allowed or decision.route is None:
+            raise not_allowed(decision, method="CONNECT")
+        self._context.allowed("connect", decision.wanted)
+        wanted = decision.wanted
+        try:
+            upstream = await self._context.dialer.dial(decision.route, wanted.host, wanted.port)
+        except DialFailed as error:
+            if error.refused:
+                raise Refusal(403, error.reason, f"Refused: {error.message}.", wanted=wanted) from error
+            raise self._failure(
+                wanted, error.reason, f"{error.message}.", 504 if error.timeout else 502
+            ) from error
+        try:
+            await self._wire.write(_ESTABLISHED)
+        except BaseException:
+            upstream.close()
+            raise
+        await tunnel_tls(self._context, self._wire, self._sock, wanted, upstream)
+        return False
+
+    async def _connect_http(self, authority: Authority) -> bool:
+        """Some clients (Node's own) tunnel plain HTTP, too: its requests are judged like any others."""
+        decision = self._context.judge(host=authority.host, port=authority.port, protocol="http")
+        if not decision.allowed:
+            raise not_allowed(decision, method="CONNECT")
+        await self._wire.write(_ESTABLISHED)
+        fixed = Authority(decision.wanted.host, decision.wanted.port)
+        await HttpConnection(self._context, self._sock, Entry("connect", fixed=fixed), self._wire).run()
+        return False
+
+    async def _refuse(self, refusal: Refusal, request: Request | None) -> bool:
+        """Answers and, when the rest of the connection can still be understood, goes on."""
+        if refusal.status not in (502, 504):
+            via = "connect" if request is not None and request.method == b"CONNECT" else self._entry.via
+            self._context.refused(via, refusal.reason, refusal.wanted, **refusal.what)
+        goes_on = (
+            request is not None
+            and refusal.status in (403, 421, 502, 504)
+            and request.method != b"CONNECT"
+            and _is_bodyless(request)
+            and wants_more(request.minor, request.headers)
+        )
+        with_body = request is None or request.method != b"HEAD"
+        bottle_file = self._context.bottle_file
+        response = respond(refusal, bottle_file=bottle_file, close=not goes_on, with_body=with_body)
+        await self._wire.write(response)
+        if not goes_on:
+            await self._wire.finish()
+        return goes_on
+
+
+def _body(request: Request) -> Body | None:
+    try:
+        body = request_body(request)
+    except BadMessage as error:
+        raise _malformed(error) from error
+    if listed(request.headers, b"expect") - {b"100-continue"}:
+        raise Refusal(417, "bad_expectation", "Only 100-continue can be expected.")
+    return body
+
+
+def _is_bodyless(request: Request) -> bool:
+    try:
+        return request_body(request) in (None, Body())
+    except BadMessage:
+        return False
+
+
+def _malformed(error: BadMessage) -> Refusal:
+    return Refusal(400, "bad_message", f"Not a request that can be passed on: {error}.")
+
+
+def _host_field(wanted: Wanted, route: Route) -> bytes:
+    """What the upstream is told: over TLS the name that was verified, so that no other name can be meant."""
+    host, port, usual = wanted.host, wanted.port, 80
+    if route.upstream is not None and route.upstream.tls:
+        host, port, usual = route.upstream.server_name or route.upstream.host, route.upstream.port, 443
+    return (host if port == usual else f"{host}:{port}").encode("ascii")

@@ -1,0 +1,46 @@
+"""Which address stands for which allowed name inside the bottle: the book that DNS writes and connections look up."""
+
+import socket
+
+from bot_bottle.door.model import NAME_NETWORK
+from bot_bottle.policy.egress import names_allowed
+from bot_bottle.policy.model import EgressPolicy
+
+_BASE_TEXT, _, _LENGTH = NAME_NETWORK.partition("/")
+_BASE = int.from_bytes(socket.inet_aton(_BASE_TEXT), "big")
+_MASK = ((1 << 32) - 1) ^ ((1 << (32 - int(_LENGTH))) - 1)
+LOCALHOST = socket.inet_aton("127.0.0.1")
+
+
+class NoAddressLeft(Exception):
+    """More names below wildcards were asked for than get an address."""
+
+
+class Names:
+    """A name keeps its address as long as the bottle runs; the names that routes spell out have theirs from the start."""
+
+    def __init__(self, policy: EgressPolicy, *, limit: int) -> None:
+        self._policy = policy
+        self._addresses: dict[str, int] = {}
+        self._names: dict[int, str] = {}
+        exact = [route.host for route in policy.routes if not route.host.startswith("*.")]
+        self._limit = limit + len(set(exact))
+        for host in exact:
+            self.address_for(host)
+
+    def address_for(self, host: str) -> bytes | None:
+        """The address of the canonical `host`; None when the policy does not know it. Raises NoAddressLeft."""
+        number = self._addresses.get(host)
+        if number is None:
+            if not names_allowed(self._policy, host):
+                return None
+            if len(self._names) >= self._limit:
+                raise NoAddressLeft
+            number = _BASE + 1 + len(self._names)
+            self._addresses[host], self._names[number] = number, host
+        return number.to_bytes(4, "big")
+
+    def fits(self, address: str, host: str) -> bool:
+        """Whether a connection to `address` may be one to `host`: an address that stands for a name is for that one only."""
+        number = int.from_bytes(socket.inet_aton(address), "big")
+        return number & _MASK != _BASE or self._names.get(number) == host

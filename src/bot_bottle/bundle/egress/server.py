@@ -1,0 +1,117 @@
+"""The egress proxy of one bottle: accepts on the door's listeners and hands every connection to what serves its kind."""
+
+import asyncio
+import socket
+from collections.abc import Coroutine, Sequence
+from concurrent.futures import Executor
+
+from bot_bottle.bundle.egress.context import Context, Originate
+from bot_bottle.bundle.egress.dial import Dialer, make_lively
+from bot_bottle.bundle.egress.http import HttpConnection
+from bot_bottle.bundle.egress.names import Names
+from bot_bottle.bundle.egress.pump import Pump
+from bot_bottle.bundle.egress.resolver import serve_datagrams, serve_stream
+from bot_bottle.bundle.egress.target import Entry
+from bot_bottle.bundle.egress.tunnel import serve_tls
+from bot_bottle.bundle.model import BundleConfig
+from bot_bottle.bundle.record import Record
+from bot_bottle.door.model import Listener
+from bot_bottle.policy.egress import Wanted
+
+_AT_ONCE = 64
+
+
+def make_context(
+    config: BundleConfig, record: Record, executor: Executor, originate: Originate | None
+) -> Context:
+    """What the connections of `config`'s bottle share, on the running loop."""
+    loop = asyncio.get_running_loop()
+    return Context(
+        policy=config.policy,
+        credentials=config.credentials,
+        limits=config.limits,
+        bottle_file=config.bottle_file,
+        record=record,
+        names=Names(config.policy, limit=config.limits.names),
+        dialer=Dialer(config.limits, executor),
+        pump=Pump(loop, idle=config.limits.idle_seconds),
+        originate=originate,
+    )
+
+
+class Egress:
+    """Serves the listeners until the process ends."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._loop = asyncio.get_running_loop()
+        self._streams: list[tuple[Listener, socket.socket]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._accepting = True
+
+    def serve(self, listeners: Sequence[Listener], sockets: Sequence[socket.socket]) -> None:
+        """Accepts on `sockets` from now on; they stand in the order of `listeners`."""
+        for listener, sock in zip(listeners, sockets, strict=True):
+            if listener.kind == "dns-udp":
+                self._loop.add_reader(sock.fileno(), serve_datagrams, self._context, sock)
+            else:
+                self._streams.append((listener, sock))
+                self._loop.add_reader(sock.fileno(), self._accept, listener, sock)
+
+    def _accept(self, listener: Listener, sock: socket.socket) -> None:
+        for _ in range(_AT_ONCE):
+            if len(self._tasks) >= self._context.limits.connections:
+                self._pause()
+                return
+            try:
+                connection, _ = sock.accept()
+            except BlockingIOError:
+                return
+            except OSError:  # that one vanished, or no descriptor is free: wait for one to end
+                if self._tasks:
+                    self._pause()
+                return
+            connection.setblocking(False)
+            task = self._loop.create_task(self._serve_one(listener, connection))
+            self._tasks.add(task)
+            task.add_done_callback(self._ended)
+
+    def _pause(self) -> None:
+        """Leaves further connections in the backlog until one of those here has ended."""
+        if self._accepting:
+            self._accepting = False
+            for _, sock in self._streams:
+                self._loop.remove_reader(sock.fileno())
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not self._accepting:
+            self._accepting = True
+            for listener, sock in self._streams:
+                self._loop.add_reader(sock.fileno(), self._accept, listener, sock)
+
+    async def _serve_one(self, listener: Listener, sock: socket.socket) -> None:
+        try:
+            make_lively(sock)
+            await self._handle(listener, sock)
+        except Exception as error:  # noqa: BLE001 - one connection's trouble is no other's; it ends, and lets nothing out
+            self._context.failed(listener.kind, "internal", None, detail=f"{type(error).__name__}: {error}")
+        finally:
+            sock.close()
+
+    def _handle(self, listener: Listener, sock: socket.socket) -> Coroutine[None, None, None]:
+        context = self._context
+        if listener.kind == "proxy":
+            return HttpConnection(context, sock, Entry("proxy")).run()
+        if listener.kind == "http":
+            address = sock.getsockname()[0]
+            entry = Entry("http", port=listener.port, fits=lambda host: context.names.fits(address, host))
+            return HttpConnection(context, sock, entry).run()
+        if listener.kind == "tls":
+            return serve_tls(context, sock, listener.port)
+        if listener.kind == "dns-tcp":
+            return serve_stream(context, sock)
+        return self._refuse(listener)
+
+    async def _refuse(self, listener: Listener) -> None:
+        self._context.refused(listener.kind, "protocol_not_allowed", Wanted("", listener.port, "tcp"))

@@ -1,0 +1,58 @@
+"""What the keeper gives the bundle when it forks it, as data."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from bot_bottle.door.model import Listener
+from bot_bottle.policy.model import EgressPolicy
+from bot_bottle.secret import Secret
+
+
+class HeaderValue(NamedTuple):
+    """A resolved credential: the header it goes out in, and its whole value (prefix included)."""
+
+    header: str
+    value: Secret
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BundleLimits:
+    """What one bottle may use of its bundle. Times in seconds, sizes in bytes."""
+
+    connections: int = 1024
+    """Open at once, over all listeners; further ones wait in the listeners' backlog."""
+    files: int = 4096
+    first_bytes_seconds: float = 15.0
+    """For a request's head, or a TLS hello, to be there whole."""
+    idle_seconds: float = 900.0
+    """Without a byte in either direction of a plain request or tunnel."""
+    keep_alive_seconds: float = 75.0
+    """Between two requests of one connection."""
+    dial_seconds: float = 10.0
+    """For one address to answer."""
+    resolve_seconds: float = 15.0
+    head_bytes: int = 64 * 1024
+    headers: int = 200
+    names: int = 4096
+    """Names below wildcards that get an address of their own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BundleConfig:
+    """One bottle's bundle.
+
+    `keeper` is the process id of the keeper, which must still be the parent. `credentials` has those that the policy's
+    routes name, and no others. `uid` and `gid` are taken on when the keeper is root: nobody's, and not the agent's.
+    """
+
+    run: str
+    keeper: int
+    policy: EgressPolicy
+    listeners: tuple[Listener, ...]
+    uid: int
+    gid: int
+    bottle_file: str = ""
+    """What a refusal names as the file in which the person would allow it."""
+    credentials: Mapping[str, HeaderValue] = field(default_factory=dict)
+    limits: BundleLimits = field(default_factory=BundleLimits)

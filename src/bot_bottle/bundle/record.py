@@ -1,0 +1,116 @@
+"""What the bundle reports of its decisions: every one, but so that an agent can't fill the keeper's disk with them.
+
+The first of a kind goes out at once. The same refusal again, and everything beyond a steady rate, is folded: counted, and
+reported later in one event with `count`. What does not even fit into that is reported as numbers in `egress.folded`.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+BURST, RATE = 300, 5.0
+"""Events that may go out at once, and events a second that they are made up by."""
+INTERVAL = 5.0
+DIFFERENT, EACH_TIME = 256, 32
+"""Different folded events that are remembered, and how many of them go out each `INTERVAL`."""
+_LONGEST = 300
+_SAME = ("via", "host", "port", "protocol", "reason")
+_SUMMED = ("up", "down", "seconds")
+
+Data = dict[str, Any]
+
+
+class Teller(Protocol):
+    """The line to the keeper."""
+
+    def has_room(self) -> bool: ...
+    def tell(self, message: Data, /) -> None: ...
+
+
+class Later(Protocol):
+    """`loop.call_later`."""
+
+    def __call__(self, delay: float, callback: Callable[[], None], /) -> object: ...
+
+
+def clean(text: str, longest: int = _LONGEST) -> str:
+    """Agent's text as it may stand in an event: printable ASCII, at most `longest` characters."""
+    shown = "".join(char if " " <= char <= "~" else "\ufffd" for char in text[: longest + 1])
+    return shown if len(shown) <= longest else shown[: longest - 1] + "\u2026"
+
+
+class Record:
+    """Makes events and hands them on. `clock` and `later` are the loop's."""
+
+    def __init__(self, keeper: Teller, *, clock: Callable[[], float], later: Later) -> None:
+        self._keeper = keeper
+        self._clock = clock
+        self._later = later
+        self._tokens = float(BURST)
+        self._filled_at = clock()
+        self._recent: set[tuple[Any, ...]] = set()
+        self._folded: dict[tuple[Any, ...], tuple[str, Data]] = {}
+        self._beyond: dict[str, int] = {}
+        self._flushing = False
+
+    def event(self, kind: str, data: Data) -> None:
+        """Reports that `kind` happened; text in `data` is cleaned here."""
+        data = {key: clean(value) if isinstance(value, str) else value for key, value in data.items()}
+        same = (kind, *(data.get(name) for name in _SAME))
+        refusal = kind.endswith(".refused")
+        if not (refusal and same in self._recent) and same not in self._folded and self._may_send():
+            if refusal and len(self._recent) < DIFFERENT:
+                self._recent.add(same)
+                self._flush_later()
+            self._send(kind, data)
+        else:
+            self._fold(kind, same, data)
+
+    def _may_send(self) -> bool:
+        now = self._clock()
+        self._tokens = min(BURST, self._tokens + (now - self._filled_at) * RATE)
+        self._filled_at = now
+        if self._tokens < 1 or not self._keeper.has_room():
+            return False
+        self._tokens -= 1
+        return True
+
+    def _send(self, kind: str, data: Data) -> None:
+        self._keeper.tell({"event": kind, "at": round(time.time(), 3), "data": data})
+
+    def _fold(self, kind: str, same: tuple[Any, ...], data: Data) -> None:
+        self._flush_later()
+        if same in self._folded:
+            kept = self._folded[same][1]
+            kept["count"] += 1
+            for name in _SUMMED:
+                if name in kept:
+                    kept[name] = round(kept[name] + data.get(name, 0), 3)
+        elif len(self._folded) < DIFFERENT:
+            self._folded[same] = (kind, {**data, "count": 1})
+        else:
+            self._beyond[kind] = self._beyond.get(kind, 0) + 1
+
+    def _flush_later(self) -> None:
+        if not self._flushing:
+            self._flushing = True
+            self._later(INTERVAL, self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        self._recent.clear()
+        if self._keeper.has_room():
+            self.flush(EACH_TIME)
+        if self._folded or self._beyond:
+            self._flush_later()
+
+    def flush(self, most: int = DIFFERENT) -> None:
+        """Sends what was folded, at most `most` events and the numbers of the rest."""
+        for same in list(self._folded)[:most]:
+            self._send(*self._folded.pop(same))
+            self._recent.add(same)
+        if self._recent:
+            self._flush_later()
+        if self._beyond:
+            self._send("egress.folded", {"counts": self._beyond})
+            self._beyond = {}
