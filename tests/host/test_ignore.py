@@ -39,6 +39,9 @@ def ignored(text: str, path: str, *, folder: bool = False) -> bool:
         ("x\\", "x", False),
         ("foo**bar", "fooxbar", True),
         ("d/", "d", False),
+        ("[^/]", "[", True),
+        ("a/***/d", "a/b/c/d", True),
+        ("a[/]d", "a/d", False),
     ],
 )
 def test_a_pattern_means_what_git_means_by_it(pattern, path, expected):

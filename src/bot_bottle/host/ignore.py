@@ -4,13 +4,14 @@ Git itself is not asked, as it would have to read a tree that the agent can writ
 into path parts and each part into tokens; a `*` only ever goes back to the last `*`, so a match costs at most pattern times name.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 MAX_PATTERNS = 5_000
 """What a file has beyond these is not read; more is shown then, not less."""
 
 _STAR = object()
+_STARS = object()
 _ANY = object()
 _NEVER = object()
 Token = object
@@ -79,9 +80,7 @@ def _pattern(line: str) -> Pattern | None:
     line = line.removeprefix("/")
     if not line:
         return None
-    parts = line.split("/")
-    tokens = tuple(None if part == "**" and anchored else _tokens(part) for part in parts)
-    return Pattern(tokens, anchored, folders_only, negated)
+    return Pattern(tuple(_parts(line)), anchored, folders_only, negated)
 
 
 def _trimmed(line: str) -> str:
@@ -95,26 +94,40 @@ def _trimmed(line: str) -> str:
     return line[:end]
 
 
-def _tokens(part: str) -> tuple[Token, ...]:
+def _parts(pattern: str) -> "list[tuple[Token, ...] | None]":
+    """The path parts of the pattern. A slash within brackets does not end one."""
+    parts: list[tuple[Token, ...] | None] = []
     tokens: list[Token] = []
+    for token in (*_tokens(pattern), "/"):
+        if token != "/":
+            tokens.append(token)
+            continue
+        several = "/" in pattern and tokens == [_STARS]
+        parts.append(None if several else tuple(_STAR if token is _STARS else token for token in tokens))
+        tokens = []
+    return parts
+
+
+def _tokens(pattern: str) -> Iterator[Token]:
     at = 0
-    while at < len(part):
-        character = part[at]
+    while at < len(pattern):
+        character = pattern[at]
         at += 1
         if character == "*":
-            if not tokens or tokens[-1] is not _STAR:
-                tokens.append(_STAR)
+            begin = at
+            while pattern[at : at + 1] == "*":
+                at += 1
+            yield _STARS if at > begin else _STAR
         elif character == "?":
-            tokens.append(_ANY)
+            yield _ANY
         elif character == "[":
-            chosen, at = _bracket(part, at)
-            tokens.append(chosen)
+            chosen, at = _bracket(pattern, at)
+            yield chosen
         elif character == "\\":
-            tokens.append(part[at] if at < len(part) else _NEVER)
+            yield pattern[at] if at < len(pattern) else _NEVER
             at += 1
         else:
-            tokens.append(character)
-    return tuple(tokens)
+            yield character
 
 
 def _bracket(part: str, at: int) -> tuple[Token, int]:
