@@ -1,5 +1,6 @@
 """Guards and fixtures of every test: no test touches the real home, leaves something behind or is skipped in silence."""
 
+import compileall
 import itertools
 import os
 import shutil
@@ -50,6 +51,12 @@ REASONS: dict[str, Callable[[], str]] = {
     "root": lambda: "" if os.geteuid() == 0 else "not run as root",
     "registry": lambda: "BOT_BOTTLE_OFFLINE is set" if os.environ.get("BOT_BOTTLE_OFFLINE") else "",
 }
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compiles the package once: a user without rights can't keep the result, and would compile it at every call."""
+    if not hasattr(config, "workerinput"):
+        compileall.compile_dir(Path(__file__).resolve().parents[1] / "src", quiet=2)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
