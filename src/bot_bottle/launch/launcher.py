@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from bot_bottle.backends.base import Backend, Bottle, Stdio
-from bot_bottle.bundle.model import BundleConfig
+from bot_bottle.bundle.model import BundleConfig, HeaderValue
 from bot_bottle.door.model import STANDARD
 from bot_bottle.errors import BotBottleError, SandboxError
 from bot_bottle.events import NewEvent
@@ -127,12 +127,21 @@ class _Run:
             undo.callback(self._stop_bundle)
 
     def _fork_bundle(self) -> Sidecar:
+        plan = self.plan
         return Sidecar(
             BundleConfig(
-                run=self.plan.id,
-                policy=self.plan.egress,
+                run=plan.id,
+                keeper=os.getpid(),
+                policy=plan.egress,
                 listeners=STANDARD,
-                credentials=self.around.secrets,
+                uid=plan.bundle_uid,
+                gid=plan.bundle_gid,
+                bottle_file=plan.bottle_file,
+                credentials={
+                    item.name: HeaderValue(item.header, self.around.secrets[item.name])
+                    for item in plan.credentials
+                    if item.name in self.around.secrets
+                },
             )
         )
 

@@ -42,10 +42,14 @@ class Places:
 
 
 def find_repository(folder: StrPath) -> str:
-    """The repository of `folder`: the nearest folder above it (or itself) with `.git`, else `folder`."""
-    start = os.path.abspath(os.fspath(folder))
+    """The repository of `folder`: the nearest folder above it (or itself) with `.git`, else `folder`.
+
+    A home that is a repository (of somebody's settings) is not one for the projects in it.
+    """
+    start = os.path.realpath(os.fspath(folder))
+    home = os.path.realpath(os.path.expanduser("~"))
     current = start
-    while not os.path.lexists(os.path.join(current, ".git")):
+    while current == home or not os.path.lexists(os.path.join(current, ".git")):
         parent = os.path.dirname(current)
         if parent == current:
             return start

@@ -46,9 +46,9 @@ def _bubblewrap() -> Iterator[Finding]:
 
 
 def _confinement() -> Iterator[Finding]:
-    from bot_bottle.bundle.confine import landlock_version
+    from bot_bottle.bundle import landlock
 
-    version = landlock_version()
+    version = landlock.version()
     if version:
         yield Finding("landlock", "ok", f"version {version}")
     else:

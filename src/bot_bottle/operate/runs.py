@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from bot_bottle.errors import HostError, UsageError
@@ -44,6 +43,7 @@ class Prepared(NamedTuple):
 def plan(request: StartRequest) -> RunPlan:
     """The plan of the run that `request` would start. Makes nothing and reads no secret."""
     from bot_bottle.manifest.cache import load_cached
+    from bot_bottle.manifest.places import find_repository
     from bot_bottle.plan import check
     from bot_bottle.plan.resolve import Choices, resolve
     from bot_bottle.providers.base import Request
@@ -52,14 +52,14 @@ def plan(request: StartRequest) -> RunPlan:
     from bot_bottle.provision.git import identity
     from bot_bottle.provision.skills import read_skills
 
-    repository = repository_of(request.folder)
-    facts = host_facts.gather(str(repository))
+    repository = find_repository(request.folder)
+    facts = host_facts.gather(repository)
     manifest = load_cached(
         request.agent,
-        root=Path(paths.manifest_root()),
+        root=paths.manifest_root(),
         repository=repository,
         bottle=request.bottle,
-        cache_root=Path(paths.cache_root()),
+        cache_root=paths.cache_root(),
     )
     run = free_id(request.agent, facts.state_root)
     tool = provider(manifest["agent"]["provider"])
@@ -106,12 +106,6 @@ def prepare(request: StartRequest) -> Prepared:
     made = plan(request)
     used = {route.credential for route in made.egress.routes}
     return Prepared(made, {item.name: secrets.read(item) for item in made.credentials if item.name in used})
-
-
-def repository_of(folder: str) -> Path:
-    """The repository that `folder` is in: the nearest folder upwards with a `.git`, else `folder` itself."""
-    here = Path(os.path.realpath(folder))
-    return next((place for place in (here, *here.parents) if (place / ".git").exists()), here)
 
 
 def free_id(agent: str, state_root: str) -> str:

@@ -50,7 +50,7 @@ def _bottle(bottle: BottleDocument) -> Iterator[str]:
         if route["protocol"] == "tcp":
             yield f"{name}: protocol tcp is not in this version; https and http are"
         for rule in ("methods", "paths"):
-            if route[rule]:  # type: ignore[literal-required]
+            if route[rule]:
                 yield f"{name}: {rule} can't be enforced in this version, only hosts and ports"
         if route["credential"] and not (route["protocol"] == "http" and _tls_outside(route)):
             yield f"{name}: a credential needs protocol http and an https:// upstream in this version"

@@ -92,11 +92,15 @@ class Credential:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunPlan:
-    """Everything about one run. `uid` and `gid` are those of the agent on the host; never 0."""
+    """Everything about one run. `uid` and `gid` are those of the agent on the host; never 0.
+
+    The bundle has ids of its own where it can (when root starts it), so that neither can touch the other.
+    """
 
     id: str
     agent: str
     bottle: str
+    bottle_file: str
     backend: str
     provider: str
     command: Command
@@ -105,6 +109,8 @@ class RunPlan:
     paths: Paths
     uid: int
     gid: int
+    bundle_uid: int
+    bundle_gid: int
     mounts: tuple[Mount, ...] = ()
     files: tuple[File, ...] = ()
     limits: Limits = field(default_factory=Limits)

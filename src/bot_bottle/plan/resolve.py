@@ -19,8 +19,9 @@ from bot_bottle.plan.model import (
 from bot_bottle.policy.model import EgressPolicy, Protocol, Route, Upstream
 
 FIRST_UNUSED_UID = 1_879_048_192
-UNUSED_UIDS = 200_000_000
-"""Above everything that systemd and subuid(5) hand out (systemd's UIDS-GIDS: 1879048191 is the last); below 2**31."""
+UNUSED_UIDS = 130_000_000
+"""Above everything that systemd and subuid(5) hand out (systemd's UIDS-GIDS: 1879048191 is the last); below 2**31,
+with as many above them for the bundles."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,10 +43,12 @@ def resolve(manifest: ManifestDocument, facts: HostFacts, choices: Choices) -> R
     mode: WorkspaceMode = choices.workspace or bottle["workspace"] or ("mount" if choices.tty else "copy")
     state = f"{facts.state_root}/runs/{choices.id}"
     uid, gid = host_identity(facts, choices.id)
+    apart = 0 if facts.uid else UNUSED_UIDS
     return RunPlan(
         id=choices.id,
         agent=agent["name"],
         bottle=bottle["name"],
+        bottle_file=bottle["file"],
         backend=bottle["backend"],
         provider=agent["provider"],
         command=choices.command,
@@ -59,6 +62,8 @@ def resolve(manifest: ManifestDocument, facts: HostFacts, choices: Choices) -> R
         paths=Paths(run=f"{facts.runtime_root}/{choices.id}", state=state),
         uid=uid,
         gid=gid,
+        bundle_uid=uid + apart,
+        bundle_gid=gid + apart,
         mounts=choices.mounts,
         files=choices.files,
         limits=limits(bottle),
@@ -85,7 +90,7 @@ def host_identity(facts: HostFacts, run: str) -> tuple[int, int]:
 def limits(bottle: BottleDocument) -> Limits:
     """The limits that the bottle's file states, and ours where it states none."""
     resources = bottle["resources"]
-    stated = tuple(name for name in ("memory", "cpus", "pids") if resources[name] is not None)  # type: ignore[literal-required]
+    stated = tuple(name for name in ("memory", "cpus", "pids") if resources[name] is not None)
     return Limits(
         memory=resources["memory"],
         cpus=resources["cpus"],
