@@ -116,7 +116,10 @@ def test_a_repositorys_agent_can_not_choose_its_bottle(home) -> None:
     home.bottle("default")
     home.bottle("wide", "egress: {routes: [{host: '*.org'}]}")
     path = home.repository_agent("one", "provider: claude\nbottle: wide")
-    assert f"{path}:3: bottle: a repository can't choose the bottle; to agree, pass `--bottle wide`" in said_of(home, "one")
+    assert (
+        f"{path}:3: bottle: a repository can't choose the bottle; to agree, pass `--bottle wide`"
+        in said_of(home, "one")
+    )
     assert home.load("one", "wide")["bottle"]["name"] == "wide"
     assert home.load("one", "default")["agent"]["bottle"] == "default"
 
@@ -142,7 +145,9 @@ def test_bottles_and_parents_in_a_repository_are_never_read(home) -> None:
     assert "there is no bottle `base`" in said_of(home, "one")
 
 
-@pytest.mark.parametrize("key", ["egress", "credentials", "resources", "backend", "workspace", "supervise", "git", "image"])
+@pytest.mark.parametrize(
+    "key", ["egress", "credentials", "resources", "backend", "workspace", "supervise", "git", "image"]
+)
 def test_an_agent_file_has_no_key_that_grants(home, key: str) -> None:
     home.bottle("default")
     home.repository_agent("one", f"{key}: {{}}")
@@ -196,7 +201,12 @@ def test_a_skill_that_leads_out_of_its_place_is_refused(home, tmp_path: Path, in
     secret.mkdir()
     (secret / "SKILL.md").write_text("private")
     folder = home.skill("tidy", in_repository=in_repository)
-    for name, target in (("file", secret / "SKILL.md"), ("folder", secret), ("up", ".."), ("gone", "nothing")):
+    for name, target in (
+        ("file", secret / "SKILL.md"),
+        ("folder", secret),
+        ("up", ".."),
+        ("gone", "nothing"),
+    ):
         link = folder / "scripts" / name
         link.parent.mkdir(exist_ok=True)
         link.symlink_to(target)

@@ -6,12 +6,16 @@ GIB = 2**30
 
 
 def route_of(home, text: str):
-    home.bottle("one", f"egress:\n  routes:\n    - {text}\ncredentials: {{key: {{from: {{env: K}}, header: X-Key}}}}")
+    home.bottle(
+        "one", f"egress:\n  routes:\n    - {text}\ncredentials: {{key: {{from: {{env: K}}, header: X-Key}}}}"
+    )
     return home.composed("one")["egress"]["routes"][0]
 
 
 def refused_route(home, text: str) -> str:
-    home.bottle("one", f"egress:\n  routes:\n    - {text}\ncredentials: {{key: {{from: {{env: K}}, header: X-Key}}}}")
+    home.bottle(
+        "one", f"egress:\n  routes:\n    - {text}\ncredentials: {{key: {{from: {{env: K}}, header: X-Key}}}}"
+    )
     return home.refusal("one")
 
 
@@ -70,7 +74,10 @@ def test_a_route_gets_the_port_of_its_protocol(home, text: str, port: int, proto
         ("{host: a.org, methods: [get]}", "methods[0]: `get` is no HTTP method"),
         ("{host: a.org, paths: [x]}", "paths[0]: `x` is no path"),
         ("{host: a.org, paths: [/a/../b]}", "paths[0]: `/a/../b` has `.` or `..`"),
-        ("{host: a.org, credential: other}", "names credential `other`, which is not in `credentials:` (known: key)"),
+        (
+            "{host: a.org, credential: other}",
+            "names credential `other`, which is not in `credentials:` (known: key)",
+        ),
         ("{host: a.org, upstream: b.org}", "upstream: `b.org` has no port"),
         ("{port: 443}", "host: is missing"),
         ("{host: 5}", "host: must be text, and this reads as a number; put it in quotes"),
@@ -84,14 +91,18 @@ def test_a_route_that_can_not_hold_is_refused(home, text: str, said: str) -> Non
 
 
 def test_one_host_and_port_has_one_protocol_and_one_upstream(home) -> None:
-    two = "{host: a.org, upstream: '127.0.0.1:1', methods: [GET]}\n    - {host: a.org, upstream: '127.0.0.1:2'}"
+    two = (
+        "{host: a.org, upstream: '127.0.0.1:1', methods: [GET]}\n    - {host: a.org, upstream: '127.0.0.1:2'}"
+    )
     assert "one.md:5: route to a.org:443 contradicts one.md:4" in refused_route(home, two)
     two = "{host: a.org}\n    - {host: a.org, protocol: http, port: 443}"
     assert "one.md:5: route to a.org:443 contradicts one.md:4" in refused_route(home, two)
 
 
 def test_the_same_route_twice_in_one_file_must_agree(home) -> None:
-    assert "is on line 4 already" in refused_route(home, "{host: a.org}\n    - {host: A.org., credential: key}")
+    assert "is on line 4 already" in refused_route(
+        home, "{host: a.org}\n    - {host: A.org., credential: key}"
+    )
     assert route_of(home, "{host: a.org}\n    - {host: A.ORG}")["host"] == "a.org"
     assert len(home.composed("one")["egress"]["routes"]) == 1
 
@@ -105,7 +116,9 @@ def test_memory_is_bytes(home, text: str, size: int) -> None:
     assert home.composed("one")["resources"]["memory"] == size
 
 
-@pytest.mark.parametrize("text", ["4", "0", "-1", "4G", "4gib", "lots", "1e9GiB", "true", "4.5", "[4GiB]", "99999999TiB"])
+@pytest.mark.parametrize(
+    "text", ["4", "0", "-1", "4G", "4gib", "lots", "1e9GiB", "true", "4.5", "[4GiB]", "99999999TiB"]
+)
 def test_memory_that_is_no_amount_is_refused(home, text: str) -> None:
     home.bottle("one", f"resources: {{memory: {text}}}")
     assert "one.md:2: resources.memory: " in home.refusal("one")
@@ -156,7 +169,16 @@ def test_a_credential_that_can_not_hold_is_refused(home, text: str, said: str) -
 
 
 @pytest.mark.parametrize(
-    "url", ["ext::sh -c id", "-oProxyCommand=id", "file:///etc", "/etc", "https://u:p@a.org/x", "ssh://-x/y", "git@a.org:-x"]
+    "url",
+    [
+        "ext::sh -c id",
+        "-oProxyCommand=id",
+        "file:///etc",
+        "/etc",
+        "https://u:p@a.org/x",
+        "ssh://-x/y",
+        "git@a.org:-x",
+    ],
 )
 def test_a_remote_that_is_more_than_a_place_is_refused(home, url: str) -> None:
     home.bottle("one", f"git: {{remotes: [{{name: origin, url: '{url}'}}]}}")
@@ -191,15 +213,25 @@ def test_the_design_example_is_right(home, monkeypatch) -> None:
     made = home.composed("full")
     assert made["image"] == str(home.root / "bottles" / "Dockerfile")
     assert made["resources"] == {"cpus": 2.0, "memory": 4 * GIB, "pids": 512}
-    assert [route["host"] for route in made["egress"]["routes"]] == ["api.anthropic.com", "db.example.org", "docs.python.org"]
+    assert [route["host"] for route in made["egress"]["routes"]] == [
+        "api.anthropic.com",
+        "db.example.org",
+        "docs.python.org",
+    ]
     assert made["egress"]["on_match"] == "hold"
     assert made["git"]["remotes"][0]["key"] == "/home/me/.ssh/bot"
     assert made["supervise"] is True
 
 
 def test_later_wins_maps_merge_and_routes_are_joined(home) -> None:
-    home.bottle("base", "resources: {cpus: 1, pids: 9}\negress: {routes: [{host: a.org}, {host: b.org}]}\nenv: {A: 1x, B: x}")
-    home.bottle("web", "extends: base\nresources: {cpus: 2}\negress: {routes: [{host: B.org.}, {host: c.org}]}\nenv: {B: y}")
+    home.bottle(
+        "base",
+        "resources: {cpus: 1, pids: 9}\negress: {routes: [{host: a.org}, {host: b.org}]}\nenv: {A: 1x, B: x}",
+    )
+    home.bottle(
+        "web",
+        "extends: base\nresources: {cpus: 2}\negress: {routes: [{host: B.org.}, {host: c.org}]}\nenv: {B: y}",
+    )
     made = home.composed("web")
     assert made["resources"] == {"cpus": 2.0, "memory": None, "pids": 9}
     assert [route["host"] for route in made["egress"]["routes"]] == ["a.org", "b.org", "c.org"]
@@ -247,7 +279,9 @@ def test_a_missing_parent_is_refused_with_the_chain_and_the_nearest_name(home) -
     home.bottle("middle", "supervise: true\nextends:\n  - base\n  - bsae")
     home.bottle("own", "extends: middle")
     said = home.refusal("own")
-    assert "middle.md:5: extends: there is no bottle `bsae` (own → middle → bsae). Did you mean `base`?" in said
+    assert (
+        "middle.md:5: extends: there is no bottle `bsae` (own → middle → bsae). Did you mean `base`?" in said
+    )
 
 
 def test_problems_of_a_file_and_of_its_parents_are_listed_together(home) -> None:

@@ -197,7 +197,18 @@ def test_an_entry_that_is_a_link_is_ignored(cached, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b"null", b"[]", b"{}", b'{"identity": 1}', b"\xff", b"[" * 100_000, b'{"body": {"files": [1]}}']
+    "content",
+    [
+        b"",
+        b"{",
+        b"null",
+        b"[]",
+        b"{}",
+        b'{"identity": 1}',
+        b"\xff",
+        b"[" * 100_000,
+        b'{"body": {"files": [1]}}',
+    ],
 )
 def test_a_broken_entry_is_ignored_and_replaced(cached, content: bytes) -> None:
     (entry,) = entries(cached)

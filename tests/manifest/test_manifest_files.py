@@ -52,7 +52,9 @@ def test_a_file_that_is_not_plain_front_matter_is_refused_with_its_line(home, ra
     assert said in refuse_raw(home, raw)
 
 
-@pytest.mark.parametrize("raw", [b"\xef\xbb\xbf---\nsupervise: true\n---\n", b"---\r\nsupervise: true\r\n---\r\nx\r\n"])
+@pytest.mark.parametrize(
+    "raw", [b"\xef\xbb\xbf---\nsupervise: true\n---\n", b"---\r\nsupervise: true\r\n---\r\nx\r\n"]
+)
 def test_a_byte_order_mark_and_windows_line_ends_change_nothing(home, raw: bytes) -> None:
     (home.root / "bottles" / "raw.md").write_bytes(raw)
     assert home.composed("raw")["supervise"] is True

@@ -163,7 +163,9 @@ def _compose_bottle(name: str, places: Places, reading: Reading) -> BottleDocume
     return None if len(reading.problems) > before else composed
 
 
-def _gather(name: str, chain: list[str], parts: dict[str, Part | None], places: Places, reading: Reading) -> None:
+def _gather(
+    name: str, chain: list[str], parts: dict[str, Part | None], places: Places, reading: Reading
+) -> None:
     """Adds bottle `name` to `parts` after everything it extends, each file once; None for a wrong one."""
     found = places.bottle(name)
     bottle, front = _check(found, Bottle, reading)

@@ -242,6 +242,16 @@ class Strict(BaseModel):
 class Route(Strict):
     """One thing that a bottle may reach."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "if": {"properties": {"protocol": {"const": "tcp"}}, "required": ["protocol"]},
+            "then": {
+                "required": ["port"],
+                "properties": {"methods": False, "paths": False, "credential": False},
+            },
+        }
+    )
+
     host: Host = Field(description="A name, or `*.example.org` for every name below it (not itself).")
     protocol: Literal["https", "http", "tcp"] = Field(
         "https", description="What is spoken; `tcp` needs `port`."
