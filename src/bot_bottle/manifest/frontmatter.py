@@ -84,7 +84,7 @@ def _read_yaml(text: str, body: str, report: Report) -> FrontMatter | None:
         return None
     finally:
         loader.dispose()
-    front = FrontMatter({}, {(): 1}, set(), body)
+    front = FrontMatter({}, {}, set(), body)
     if node is None:
         return front
     data = _Builder(front, report, loader.aliases).build(node, ())

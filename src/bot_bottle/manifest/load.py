@@ -154,19 +154,23 @@ def _choose_bottle(
 def _compose_bottle(name: str, places: Places, reading: Reading) -> BottleDocument | None:
     """Bottle `name`, which exists, with everything it extends; None when something was wrong and reported."""
     before = len(reading.problems)
-    parts: dict[str, Part] = {}
+    parts: dict[str, Part | None] = {}
     _gather(name, [], parts, places, reading)
-    if len(reading.problems) > before:
+    right = [part for part in parts.values() if part is not None]
+    if len(reading.problems) > before or len(right) < len(parts):
         return None
-    composed = compose(name, list(parts.values()), reading)
+    composed = compose(name, right, reading)
     return None if len(reading.problems) > before else composed
 
 
-def _gather(name: str, chain: list[str], parts: dict[str, Part], places: Places, reading: Reading) -> None:
-    """Adds bottle `name` to `parts` after everything it extends, each file once."""
+def _gather(
+    name: str, chain: list[str], parts: dict[str, Part | None], places: Places, reading: Reading
+) -> None:
+    """Adds bottle `name` to `parts` after everything it extends, each file once; None for a wrong one."""
     found = places.bottle(name)
     bottle, front = _check(found, Bottle, reading)
     if front is None:
+        parts[name] = None
         return
     here = [*chain, name]
     for index, parent in enumerate(_parents(bottle, front)):
@@ -183,12 +187,11 @@ def _gather(name: str, chain: list[str], parts: dict[str, Part], places: Places,
             _gather(parent, here, parts, places, reading)
         if problem:
             reading.wrong(found.path, front.line(("extends", index)), f"extends: {problem}")
-    if bottle is not None:
-        parts[name] = Part(found.path, bottle, front)
+    parts[name] = None if bottle is None else Part(found.path, bottle, front)
 
 
 def _parents(bottle: Bottle | None, front: FrontMatter) -> list[str]:
-    """What a file extends; also of a file that is wrong elsewhere, so that its parents' problems are listed too."""
+    """What a file extends; also if it is wrong elsewhere, so that its parents' problems are listed too."""
     if bottle is not None:
         return bottle.extends
     stated = front.data.get("extends", [])

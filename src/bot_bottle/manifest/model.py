@@ -181,10 +181,11 @@ def _model_name(text: str) -> str:
 
 
 def _remote_url(text: str) -> str:
-    ssh = re.fullmatch(r"ssh://(?:[\w.-]+@)?[\w.-]+(?::\d{1,5})?/[^\s-][^\s]*", text, re.ASCII)
-    https = re.fullmatch(r"https?://[\w.-]+(?::\d{1,5})?/[^\s]+", text, re.ASCII)
-    short = re.fullmatch(r"[\w.-]+@[\w.-]+:[^\s-][^\s]*", text, re.ASCII)
-    if not (ssh or https or short) or text.startswith("-"):
+    word = r"\w[\w.-]*"
+    ssh = re.fullmatch(rf"ssh://(?:{word}@)?{word}(?::\d{{1,5}})?/[^\s-][^\s]*", text, re.ASCII)
+    https = re.fullmatch(rf"https?://{word}(?::\d{{1,5}})?/[^\s]+", text, re.ASCII)
+    short = re.fullmatch(rf"{word}@{word}:[^\s-][^\s]*", text, re.ASCII)
+    if not (ssh or https or short):
         raise wrong(
             "must be `ssh://USER@HOST/PATH`, `USER@HOST:PATH` or `https://HOST/PATH`, without a password"
         )
@@ -240,6 +241,16 @@ class Strict(BaseModel):
 
 class Route(Strict):
     """One thing that a bottle may reach."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "if": {"properties": {"protocol": {"const": "tcp"}}, "required": ["protocol"]},
+            "then": {
+                "required": ["port"],
+                "properties": {"methods": False, "paths": False, "credential": False},
+            },
+        }
+    )
 
     host: Host = Field(description="A name, or `*.example.org` for every name below it (not itself).")
     protocol: Literal["https", "http", "tcp"] = Field(

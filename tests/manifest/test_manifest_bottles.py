@@ -1,0 +1,312 @@
+"""What bottle files mean: routes, credentials, resources, and how they build on each other."""
+
+import pytest
+
+GIB = 2**30
+
+
+def route_of(home, text: str):
+    home.bottle(
+        "one", f"egress:\n  routes:\n    - {text}\ncredentials: {{key: {{from: {{env: K}}, header: X-Key}}}}"
+    )
+    return home.composed("one")["egress"]["routes"][0]
+
+
+def refused_route(home, text: str) -> str:
+    home.bottle(
+        "one", f"egress:\n  routes:\n    - {text}\ncredentials: {{key: {{from: {{env: K}}, header: X-Key}}}}"
+    )
+    return home.refusal("one")
+
+
+def test_a_bottle_that_says_nothing_allows_nothing(home) -> None:
+    home.bottle("empty")
+    assert home.composed("empty") == {
+        "name": "empty",
+        "file": str(home.root / "bottles" / "empty.md"),
+        "backend": "namespace",
+        "image": None,
+        "workspace": None,
+        "resources": {"cpus": None, "memory": None, "pids": None},
+        "egress": {"engine": "builtin", "routes": [], "on_match": None},
+        "credentials": {},
+        "git": {"user_name": None, "user_email": None, "remotes": []},
+        "env": {},
+        "supervise": False,
+    }
+
+
+def test_an_empty_list_of_routes_allows_nothing(home) -> None:
+    home.bottle("none", "egress: {routes: []}")
+    assert home.composed("none")["egress"]["routes"] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "port", "protocol"),
+    [
+        ("{host: a.org}", 443, "https"),
+        ("{host: a.org, protocol: http}", 80, "http"),
+        ("{host: a.org, protocol: http, port: 8080}", 8080, "http"),
+        ("{host: a.org, protocol: tcp, port: 5432}", 5432, "tcp"),
+    ],
+)
+def test_a_route_gets_the_port_of_its_protocol(home, text: str, port: int, protocol: str) -> None:
+    route = route_of(home, text)
+    assert (route["port"], route["protocol"]) == (port, protocol)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{host: a.org, port: 0}", "port: must be 1 or more"),
+        ("{host: a.org, port: 65536}", "port: must be 65535 or less"),
+        ("{host: a.org, port: true}", "port: must be a whole number"),
+        ("{host: a.org, port: '443'}", "port: must be a whole number"),
+        ("{host: a.org, protocol: tcp}", "needs its `port:`"),
+        ("{host: a.org, protocol: tcp, port: 1, methods: [GET]}", "methods: says something about HTTP"),
+        ("{host: a.org, protocol: tcp, port: 1, paths: [/x]}", "paths: says something about HTTP"),
+        ("{host: a.org, protocol: tcp, port: 1, credential: key}", "credential: can't be put into"),
+        ("{host: a.org, protocol: tcp, port: 1, upstream: 'https://a.org'}", "upstream: must be `HOST:PORT`"),
+        ("{host: a.org, protocol: http, credential: key}", "cross the network in clear text"),
+        ("{host: a.org, protocol: htps}", "did you mean `https`?"),
+        ("{host: a.org, methods: []}", "methods: must not be empty"),
+        ("{host: a.org, paths: []}", "paths: must not be empty"),
+        ("{host: a.org, methods: [get]}", "methods[0]: `get` is no HTTP method"),
+        ("{host: a.org, paths: [x]}", "paths[0]: `x` is no path"),
+        ("{host: a.org, paths: [/a/../b]}", "paths[0]: `/a/../b` has `.` or `..`"),
+        (
+            "{host: a.org, credential: other}",
+            "names credential `other`, which is not in `credentials:` (known: key)",
+        ),
+        ("{host: a.org, upstream: b.org}", "upstream: `b.org` has no port"),
+        ("{port: 443}", "host: is missing"),
+        ("{host: 5}", "host: must be text, and this reads as a number; put it in quotes"),
+        ("a.org", "must be a map"),
+    ],
+)
+def test_a_route_that_can_not_hold_is_refused(home, text: str, said: str) -> None:
+    refused = refused_route(home, text)
+    assert said in refused
+    assert "one.md:4: " in refused
+
+
+def test_one_host_and_port_has_one_protocol_and_one_upstream(home) -> None:
+    two = (
+        "{host: a.org, upstream: '127.0.0.1:1', methods: [GET]}\n    - {host: a.org, upstream: '127.0.0.1:2'}"
+    )
+    assert "one.md:5: route to a.org:443 contradicts one.md:4" in refused_route(home, two)
+    two = "{host: a.org}\n    - {host: a.org, protocol: http, port: 443}"
+    assert "one.md:5: route to a.org:443 contradicts one.md:4" in refused_route(home, two)
+
+
+def test_the_same_route_twice_in_one_file_must_agree(home) -> None:
+    assert "is on line 4 already" in refused_route(
+        home, "{host: a.org}\n    - {host: A.org., credential: key}"
+    )
+    assert route_of(home, "{host: a.org}\n    - {host: A.ORG}")["host"] == "a.org"
+    assert len(home.composed("one")["egress"]["routes"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("4GiB", 4 * GIB), ("512 MiB", 2**29), ("1.5GiB", 3 * 2**29), ("2GB", 2 * 10**9), (str(GIB), GIB)],
+)
+def test_memory_is_bytes(home, text: str, size: int) -> None:
+    home.bottle("one", f"resources: {{memory: {text}}}")
+    assert home.composed("one")["resources"]["memory"] == size
+
+
+@pytest.mark.parametrize(
+    "text", ["4", "0", "-1", "4G", "4gib", "lots", "1e9GiB", "true", "4.5", "[4GiB]", "99999999TiB"]
+)
+def test_memory_that_is_no_amount_is_refused(home, text: str) -> None:
+    home.bottle("one", f"resources: {{memory: {text}}}")
+    assert "one.md:2: resources.memory: " in home.refusal("one")
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("{from: {env: A_KEY}, header: X-Api-Key}", ("env:A_KEY", "x-api-key", "")),
+        ("{from: {env: A_KEY}, bearer: true}", ("env:A_KEY", "authorization", "Bearer ")),
+        ("{from: {file: /run/key}, header: authorization, prefix: 'token '}", ("file:/run/key", "authorization", "token ")),
+        ("{from: {command: [pass, 'a b']}, bearer: true}", ('command:["pass", "a b"]', "authorization", "Bearer ")),
+        ("{from: {keyring: service/user}, bearer: true}", ("keyring:service/user", "authorization", "Bearer ")),
+    ],
+)  # fmt: skip
+def test_a_credential_is_a_reference_and_a_header(home, text: str, meant: tuple[str, str, str]) -> None:
+    home.bottle("one", f"credentials: {{key: {text}}}")
+    credential = home.composed("one")["credentials"]["key"]
+    assert (credential["source"], credential["header"], credential["prefix"]) == meant
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{header: x}", "from: is missing"),
+        ("{from: {}, header: x}", "exactly one of"),
+        ("{from: {env: A, file: /x}, header: x}", "exactly one of"),
+        ("{from: {env: A}}", "or `header` is missing"),
+        ("{from: {env: A}, header: x, bearer: true}", "exclude each other"),
+        ("{from: {env: A}, bearer: false}", "must be `true`"),
+        ("{from: {env: A}, bearer: true, prefix: x}", "needs `header:`"),
+        ("{from: {env: A}, header: Host}", "belongs to the connection"),
+        ("{from: {env: A}, header: Proxy-Authorization}", "belongs to the connection"),
+        ("{from: {env: A}, header: 'a: b'}", "is no name of an HTTP header"),
+        ('{from: {env: A}, header: x, prefix: "a\\r\\nb: c"}', "invisible character"),
+        ("{from: {file: key}, header: x}", "absolute path"),
+        ("{from: {command: pass}, header: x}", "must be a list"),
+        ("{from: {command: []}, header: x}", "must not be empty"),
+        ("{from: {keyring: x}, header: x}", "SERVICE/USER"),
+        ("{from: {evn: A}, header: x}", "did you mean `env`?"),
+    ],
+)
+def test_a_credential_that_can_not_hold_is_refused(home, text: str, said: str) -> None:
+    home.bottle("one", f"credentials:\n  key: {text}")
+    refused = home.refusal("one")
+    assert said in refused
+    assert "one.md:3: " in refused
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ext::sh -c id",
+        "-oProxyCommand=id",
+        "file:///etc",
+        "/etc",
+        "https://u:p@a.org/x",
+        "ssh://-x/y",
+        "git@a.org:-x",
+    ],
+)
+def test_a_remote_that_is_more_than_a_place_is_refused(home, url: str) -> None:
+    home.bottle("one", f"git: {{remotes: [{{name: origin, url: '{url}'}}]}}")
+    assert "git.remotes[0].url: must be" in home.refusal("one")
+
+
+def test_the_design_example_is_right(home, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    home.bottle(
+        "full",
+        """
+        backend: docker
+        image: ./Dockerfile
+        resources: {cpus: 2, memory: 4GiB, pids: 512}
+        egress:
+          engine: builtin
+          routes:
+            - host: api.anthropic.com
+              credential: anthropic
+            - {host: db.example.org, port: 5432, protocol: tcp}
+            - {host: docs.python.org, methods: [GET, HEAD], paths: ["/3/**"]}
+          secrets: {on_match: hold}
+        credentials:
+          anthropic: {from: {env: ANTHROPIC_API_KEY}, header: x-api-key}
+        git:
+          user: {name: Bot, email: bot@example.org}
+          remotes:
+            - {name: origin, url: "ssh://git@example.org/me/repo.git", key: ~/.ssh/bot, known_host: "ssh-ed25519 AAAA"}
+        supervise: true
+        """,
+    )
+    made = home.composed("full")
+    assert made["image"] == str(home.root / "bottles" / "Dockerfile")
+    assert made["resources"] == {"cpus": 2.0, "memory": 4 * GIB, "pids": 512}
+    assert [route["host"] for route in made["egress"]["routes"]] == [
+        "api.anthropic.com",
+        "db.example.org",
+        "docs.python.org",
+    ]
+    assert made["egress"]["on_match"] == "hold"
+    assert made["git"]["remotes"][0]["key"] == "/home/me/.ssh/bot"
+    assert made["supervise"] is True
+
+
+def test_later_wins_maps_merge_and_routes_are_joined(home) -> None:
+    home.bottle(
+        "base",
+        "resources: {cpus: 1, pids: 9}\negress: {routes: [{host: a.org}, {host: b.org}]}\nenv: {A: 1x, B: x}",
+    )
+    home.bottle(
+        "web",
+        "extends: base\nresources: {cpus: 2}\negress: {routes: [{host: B.org.}, {host: c.org}]}\nenv: {B: y}",
+    )
+    made = home.composed("web")
+    assert made["resources"] == {"cpus": 2.0, "memory": None, "pids": 9}
+    assert [route["host"] for route in made["egress"]["routes"]] == ["a.org", "b.org", "c.org"]
+    assert made["env"] == {"A": "1x", "B": "y"}
+
+
+def test_parents_count_from_left_to_right_and_a_shared_base_once(home) -> None:
+    home.bottle("base", "env: {A: base, B: base, C: base}\nsupervise: true")
+    home.bottle("left", "extends: base\nenv: {A: left, B: left}")
+    home.bottle("right", "extends: base\nenv: {B: right}\nsupervise: false")
+    home.bottle("own", "extends: [left, right]\nenv: {C: own}")
+    made = home.composed("own")
+    assert made["env"] == {"A": "left", "B": "right", "C": "own"}
+    assert made["supervise"] is False
+
+
+def test_a_later_file_changes_a_credential_and_a_route_whole(home) -> None:
+    home.bottle(
+        "base",
+        "credentials: {k: {from: {env: A}, header: x-a, prefix: p}}\negress: {routes: [{host: a.org, credential: k}]}",
+    )
+    home.bottle(
+        "own",
+        "extends: base\ncredentials: {k: {from: {file: /x}, bearer: true}}\n"
+        "egress: {routes: [{host: a.org, upstream: '127.0.0.1:1'}]}",
+    )
+    made = home.composed("own")
+    assert made["credentials"] == {"k": {"source": "file:/x", "header": "authorization", "prefix": "Bearer "}}
+    (route,) = made["egress"]["routes"]
+    assert route["credential"] is None
+    assert route["upstream"] == {"host": "127.0.0.1", "port": 1, "tls": False}
+
+
+def test_a_circle_is_refused_with_the_chain(home) -> None:
+    home.bottle("a", "supervise: true\nextends: b")
+    home.bottle("b", "extends: [c]")
+    home.bottle("c", "extends: a")
+    assert "c.md:2: extends: goes round in a circle: a → b → c → a" in home.refusal("a")
+    home.bottle("self", "extends: self")
+    assert "circle: self → self" in home.refusal("self")
+
+
+def test_a_missing_parent_is_refused_with_the_chain_and_the_nearest_name(home) -> None:
+    home.bottle("base")
+    home.bottle("middle", "supervise: true\nextends:\n  - base\n  - bsae")
+    home.bottle("own", "extends: middle")
+    said = home.refusal("own")
+    assert (
+        "middle.md:5: extends: there is no bottle `bsae` (own → middle → bsae). Did you mean `base`?" in said
+    )
+
+
+def test_problems_of_a_file_and_of_its_parents_are_listed_together(home) -> None:
+    home.bottle("base", "x: 1")
+    home.bottle("own", "extends: base\ny: 1")
+    said = home.refusal("own")
+    assert "base.md:2: unknown key `x`" in said
+    assert "own.md:3: unknown key `y`" in said
+
+
+def test_a_name_in_extends_can_not_leave_the_folder(home) -> None:
+    (home.root / "evil.md").write_text("---\nsupervise: true\n---\n")
+    home.bottle("own", "extends: ../evil")
+    assert "own.md:2: extends[0]: `../evil` can't be a name" in home.refusal("own")
+
+
+def test_a_ladder_of_wrong_parents_is_walked_once(home) -> None:
+    home.bottle("b0", "x: 1")
+    for step in range(1, 28):
+        home.bottle(f"b{step}", f"extends: [b{step - 1}, c{step - 1}]\nx: 1")
+        home.bottle(f"c{step - 1}", f"extends: [b{max(step - 2, 0)}]\nx: 1")
+    assert "unknown key `x`" in home.refusal("b27")
+
+
+def test_a_chain_without_end_is_cut(home) -> None:
+    for step in range(60):
+        home.bottle(f"b{step}", f"extends: b{step + 1}")
+    assert "bottles deep" in home.refusal("b0")
