@@ -146,8 +146,12 @@ class Bundle:
         self.messages: list[dict[str, Any]] = []
         if holder is not None:
             holder.pass_listeners(listeners, self.door)
-            self.ready = self.hear(lambda message: "ready" in message or "failed" in message)
-            assert "ready" in self.ready, self.ready
+            try:
+                self.ready = self.hear(lambda message: "ready" in message or "failed" in message)
+                assert "ready" in self.ready, self.ready
+            except AssertionError:
+                self.close()
+                raise
 
     def hear(self, wanted: Callable[[dict[str, Any]], Any], seconds: float = DEADLINE) -> dict[str, Any]:
         """The first message, heard before or now, that is `wanted`."""

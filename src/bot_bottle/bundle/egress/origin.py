@@ -1,6 +1,7 @@
 """TLS that the bundle itself speaks to an upstream, for routes that ask for it. Imported only then: it is several MiB."""
 
 import asyncio
+import encodings.idna  # noqa: F401 - ssl needs it for every name, and would look for it too late
 import socket
 import ssl
 
