@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -24,7 +23,7 @@ from bot_bottle.host import paths, process
 from bot_bottle.operate.demo_setup import API_HOST, Stage, lay_out, package_file
 from bot_bottle.operate.transcript import Transcript, clean, read_transcript
 
-_PROGRAM = (sys.executable, "-c", "import sys; from bot_bottle.cli.main import main; sys.exit(main())")
+_PROGRAM = (sys.executable, "-m", "bot_bottle")
 _AGENT_TIMEOUT = 1800.0
 _TIMEOUT = 120.0
 
@@ -69,15 +68,13 @@ class Demo:
 
 
 class Started(NamedTuple):
-    """A run that has ended: its id, its exit code, what the agent printed, when it began and ended (epoch
-    seconds)."""
+    """A run that has ended: its id, its exit code, what the agent printed, how long what took in seconds."""
 
     run: str
     code: int
     output: bytes
-    said: str
-    began: float
-    ended: float
+    phases: Mapping[str, float]
+    seconds: float
 
 
 class Product(Protocol):
@@ -97,14 +94,18 @@ class CommandLine:
         self._environment = environment
 
     def start(self, agent: str, prompt: str) -> Started:
-        began = time.time()
-        told = ("--prompt", prompt) if prompt else ()
-        done = self._run("start", agent, "--headless", *told, timeout=_AGENT_TIMEOUT)
-        runs = [one for one in self._json("list", "--all") if one["agent"] == agent]
-        if not runs:
-            raise HostError(f"agent {agent} could not be started", details=done.said)
-        newest = max(runs, key=lambda one: float(one["started_at"]))
-        return Started(str(newest["id"]), done.code, done.stdout, done.said, began, time.time())
+        began = time.monotonic()
+        told = ("--prompt", "-") if prompt else ()
+        done = self._run(
+            "start", agent, "--headless", *told, "--json", stdin=prompt.encode(), timeout=_AGENT_TIMEOUT
+        )
+        seconds = time.monotonic() - began
+        try:
+            outcome = json.loads(done.stdout)
+            run, code, took = outcome["id"], outcome["exit_code"], outcome["phases"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise HostError(f"agent {agent} could not be started", details=clean(done.said)) from error
+        return Started(str(run), int(code), self._run("logs", str(run)).stdout, took, seconds)
 
     def events(self, run: str) -> Sequence[Mapping[str, Any]]:
         found: Sequence[Mapping[str, Any]] = self._json("events", run)
@@ -124,12 +125,18 @@ class CommandLine:
         done = self._run(*arguments, "--json").or_raise(f"bot-bottle {arguments[0]} failed in the demo")
         return json.loads(done.stdout)
 
-    def _run(self, *arguments: str, timeout: float = _TIMEOUT) -> process.Finished:
-        where = self._stage.repository
-        return process.run((*_PROGRAM, *arguments), env=self._environment, cwd=where, timeout=timeout)
+    def _run(self, *arguments: str, stdin: bytes = b"", timeout: float = _TIMEOUT) -> process.Finished:
+        argv, where = (*_PROGRAM, *arguments), self._stage.repository
+        return process.run(argv, env=self._environment, cwd=where, stdin=stdin, timeout=timeout)
 
 
-def demo(*, keep: bool, report: Report, api_key: str = "", product: type[CommandLine] = CommandLine) -> Demo:
+def demo(
+    *,
+    keep: bool,
+    report: Report,
+    api_key: str = "",
+    product: Callable[[Stage, Mapping[str, str]], Product] = CommandLine,
+) -> Demo:
     """Runs the demo; with `api_key` against the real API, else against the scripted model.
 
     Raises what installing the provider raises, and HostError when the product could not be started.
@@ -151,7 +158,8 @@ def _show(product: Product, report: Report, model: str) -> Demo:
     transcript = read_transcript(started.output)
     if not transcript.actions:
         raise HostError(
-            "the demo's agent did nothing", details=clean(f"exit code {started.code}\n{started.said}")
+            "the demo's agent did nothing",
+            details=clean(f"exit code {started.code}\n{_decoded(started.output)}"),
         )
     events = product.events(started.run)
     diff = product.diff(started.run)
@@ -160,7 +168,7 @@ def _show(product: Product, report: Report, model: str) -> Demo:
     if diff.strip():
         product.apply(started.run)
         checked = product.start("checker", "")
-        fixed, tests = checked.code == 0, clean(checked.output.decode(errors="replace") or checked.said)
+        fixed, tests = checked.code == 0, clean(_decoded(checked.output))
     return Demo(
         run=started.run,
         model=model,
@@ -187,15 +195,18 @@ def refusals(events: Sequence[Mapping[str, Any]]) -> tuple[Refusal, ...]:
 
 
 def phases(started: Started, events: Sequence[Mapping[str, Any]]) -> tuple[Phase, ...]:
-    """Where the time went, between the run's own events."""
-    at = {str(event.get("kind")): float(event.get("at", 0.0)) for event in reversed(events)}
-    marks = [("", started.began)]
-    for name, kind in (("plan", "run.planned"), ("start", "run.started"), ("agent", "run.ended")):
-        if kind in at:
-            marks.append((name, at[kind]))
-    marks.append(("tear down", started.ended))
-    spans = [Phase(name, max(end - begin, 0.0)) for (_, begin), (name, end) in pairwise(marks)]
-    return (*spans, Phase("in all", started.ended - started.began))
+    """Where the time went: the keeper's phases, and before its last the agent's work, by the run's events."""
+    at = {str(event.get("kind")): float(event.get("at", 0.0)) for event in events}
+    spans = [Phase(name, seconds) for name, seconds in started.phases.items()]
+    if "run.started" in at and "run.ended" in at:
+        agent = at["run.ended"] - at["run.started"] - started.phases.get("end", 0.0)
+        place = next((place for place, one in enumerate(spans) if one.name == "end"), len(spans))
+        spans.insert(place, Phase("agent", max(agent, 0.0)))
+    return (*spans, Phase("in all", started.seconds))
+
+
+def _decoded(output: bytes) -> str:
+    return output.decode(errors="replace")
 
 
 def _installed(report: Report) -> None:

@@ -1,4 +1,5 @@
-"""Checked documents and plans as tests need them: everything filled in, each part to be replaced by keyword."""
+"""Checked documents and plans as tests need them: everything filled in, each part to be replaced by
+keyword."""
 
 from pathlib import Path
 from typing import Any, cast

@@ -140,17 +140,16 @@ def _verdict(shown: "Demo") -> "RenderableType":
     from rich.text import Text
 
     who = "a scripted model" if shown.model == "scripted" else shown.model
-    lines = [
-        (
-            shown.fixed,
-            "The tests pass in a second bottle.",
-            f"The tests do not pass: {_telling(shown.tests)}",
-        ),
-        (bool(shown.refusals), f"{len(shown.refusals)} ways out were refused.", "Nothing was refused."),
-    ]
-    text = Text(f"Claude Code, with {who}: ", "bold")
-    for good, yes, no in lines:
-        text.append((yes if good else no) + " ", "green" if good else "red")
+    refused = len(shown.refusals)
+    ways = "1 way out was refused." if refused == 1 else f"{refused} ways out were refused."
+    text = Text(f"Claude Code, with {who}, in run {shown.run}:", "bold")
+    for good, yes, no in (
+        (shown.fixed, "The bug is repaired: the tests pass in a second bottle.", "The bug is not repaired."),
+        (refused > 0, ways, "Nothing was refused."),
+    ):
+        text.append(f"\n{'✓' if good else '✗'} {yes if good else no}", "green" if good else "red")
+    if not shown.fixed:
+        text.append(f"\n  {_telling(shown.tests)}", "default")
     if shown.kept:
         text.append(f"\nEverything is in {shown.kept}", "default")
     return text

@@ -1,0 +1,280 @@
+"""The demo's page and verdict, with a stand-in for the product."""
+
+import argparse
+import json
+import subprocess
+import sys
+
+import pytest
+
+from bot_bottle.cli.commands import demo as command
+from bot_bottle.cli.console import Console
+from bot_bottle.errors import HostError
+from bot_bottle.operate import demo as operating
+from bot_bottle.operate.demo import CommandLine, Phase, Refusal, Started, demo, phases, refusals
+from bot_bottle.operate.demo_setup import Stage, lay_out
+from bot_bottle.operate.transcript import read_transcript
+
+DIFF = """--- a/timesheet/duration.py
++++ b/timesheet/duration.py
+@@ -24 +24 @@
+-    return (minutes // QUARTER + 1) * QUARTER
++    return -(-minutes // QUARTER) * QUARTER
+"""
+
+REFUSED = {
+    "kind": "egress.refused",
+    "at": 12.0,
+    "data": {"via": "proxy", "host": "exfil.example.org", "port": 443, "reason": "no route names this host"},
+}
+
+
+def line(kind, *blocks):
+    return json.dumps({"type": kind, "message": {"content": list(blocks)}})
+
+
+def call(number, command, result, *, error=False):
+    return "\n".join(
+        (
+            line(
+                "assistant", {"type": "tool_use", "id": number, "name": "Bash", "input": {"command": command}}
+            ),
+            line(
+                "user", {"type": "tool_result", "tool_use_id": number, "content": result, "is_error": error}
+            ),
+        )
+    )
+
+
+OUTPUT = "\n".join(
+    (
+        call("1", "python3 -m unittest", "Ran 7 tests\nFAILED (failures=1)", error=True),
+        call("2", "curl https://exfil.example.org/", "\x1b[2Jcurl: (56) refused [bold]", error=True),
+        json.dumps({"type": "result", "result": "done"}),
+    )
+).encode()
+
+
+class Stand:
+    """A product whose agent printed `output`; the tests then end with `tests`."""
+
+    output, diff_text, tests, told = OUTPUT, DIFF, 0, [REFUSED]
+
+    def __init__(self, stage, environment):
+        self.applied = []
+
+    def start(self, agent, prompt):
+        if agent == "checker":
+            assert self.applied == ["fixer-2345"]
+            return Started("checker-2345", self.tests, b"x\nFAILED" if self.tests else b"OK", {}, 0.5)
+        assert "python3 -m unittest" in prompt
+        return Started("fixer-2345", 0, self.output, {"sandbox": 0.1, "end": 0.4}, 5.0)
+
+    def events(self, run):
+        began, ended = (
+            {"kind": f"run.{what}", "at": at, "data": {}} for what, at in (("started", 10.0), ("ended", 14.5))
+        )
+        return [began, *self.told, ended]
+
+    def diff(self, run):
+        return self.diff_text
+
+    def apply(self, run):
+        self.applied.append(run)
+
+
+@pytest.fixture
+def product(monkeypatch):
+    monkeypatch.setattr(operating, "_installed", lambda report: None)
+    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
+
+    def use(**parts):
+        made = type("Product", (Stand,), parts)
+        monkeypatch.setattr(
+            operating.demo, "__kwdefaults__", {**operating.demo.__kwdefaults__, "product": made}
+        )
+
+    use()
+    return use
+
+
+def shown(capsys, *, as_json=False):
+    code = command.run(argparse.Namespace(keep=False), Console(as_json=as_json, quiet=True))
+    return code, capsys.readouterr().out
+
+
+def test_the_page_tells_what_was_done_and_refused_in_eighty_columns(product, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    code, page = shown(capsys)
+    assert code == 0
+    for expected in (
+        *("What the agent did", "python3 -m unittest", "FAILED (failures=1)", "What it was refused"),
+        *(
+            "exfil.example.org:443",
+            "no route names this host",
+            "Time",
+            "agent",
+            "4.10",
+            "+    return -(-minutes",
+        ),
+        *("the tests pass in a second bottle.", "1 way out was refused.", "[bold]"),
+    ):
+        assert expected in page
+    assert max(len(line) for line in page.splitlines()) <= 80
+    assert "\x1b" not in page
+
+
+def test_as_json_everything_is_there(product, capsys):
+    code, text = shown(capsys, as_json=True)
+    document = json.loads(text)
+    assert code == 0
+    assert document["fixed"] is document["held"] is True
+    assert document["refusals"] == [
+        {"via": "proxy", "target": "exfil.example.org:443", "reason": "no route names this host"}
+    ]
+    assert document["phases"] == {"sandbox": 0.1, "agent": 4.1, "end": 0.4, "in all": 5.0}
+    assert [one["ok"] for one in document["actions"]] == [False, False]
+
+
+@pytest.mark.parametrize("parts", [{"tests": 1}, {"told": []}, {"diff_text": " \n"}])
+def test_it_fails_when_the_bug_stayed_or_nothing_was_refused(product, capsys, parts):
+    product(**parts)
+    assert shown(capsys)[0] == 1
+
+
+def test_an_agent_that_did_nothing_is_an_error_not_a_page(product):
+    product(output=b"API Error")
+    with pytest.raises(HostError, match="did nothing"):
+        demo(keep=False, report=lambda _: None)
+
+
+def test_nothing_stays_behind_unless_it_is_kept(product, tmp_path, monkeypatch):
+    monkeypatch.setattr(operating.tempfile, "tempdir", str(tmp_path))
+    demo(keep=False, report=lambda _: None)
+    assert list(tmp_path.iterdir()) == []
+    product(start=lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        demo(keep=False, report=lambda _: None)
+    assert list(tmp_path.iterdir()) == []
+    product()
+    kept = demo(keep=True, report=lambda _: None).kept
+    assert [str(path) for path in tmp_path.iterdir()] == [kept]
+
+
+def test_with_a_key_the_route_goes_to_the_api_and_the_key_is_in_no_file(product, tmp_path, monkeypatch):
+    monkeypatch.setattr(operating.tempfile, "tempdir", str(tmp_path))
+    given = []
+    product(
+        __init__=lambda self, stage, environment: given.append(environment) or setattr(self, "applied", [])
+    )
+    shown = demo(keep=True, report=lambda _: None, api_key="sk-ant-real")
+    files = {path.name: path.read_text() for path in (tmp_path).rglob("*.md")}
+    assert "sk-ant-real" not in "".join(files.values())
+    assert given[0]["ANTHROPIC_API_KEY"] == "sk-ant-real"
+    assert 'upstream: "https://api.anthropic.com"' in files["demo.md"]
+    assert "from: {env: ANTHROPIC_API_KEY}, header: x-api-key" in files["demo.md"]
+    assert shown.model == "api.anthropic.com"
+
+
+def test_the_repository_is_real_and_one_test_of_it_fails(tmp_path):
+    stage = lay_out(tmp_path, upstream="127.0.0.1:8080", real=False)
+    status = subprocess.run(
+        ["git", "status", "--short"], cwd=stage.repository, capture_output=True, check=True
+    )
+    assert status.stdout == b""
+    argv = [sys.executable, "-B", "-m", "unittest"]
+    done = subprocess.run(argv, cwd=stage.repository, capture_output=True, text=True, check=False)
+    assert done.stderr.rstrip().endswith("FAILED (failures=1)")
+    source = stage.repository / "timesheet/duration.py"
+    source.write_text(source.read_text().replace("(minutes // QUARTER + 1)", "-(-minutes // QUARTER)"))
+    assert subprocess.run(argv, cwd=stage.repository, capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("real", [False, True])
+def test_the_demos_files_are_a_manifest_that_the_product_takes(tmp_path, real):
+    loading = pytest.importorskip("bot_bottle.manifest.load")
+    upstream = "https://api.anthropic.com" if real else "127.0.0.1:8080"
+    stage = lay_out(tmp_path, upstream=upstream, real=real)
+    root = stage.home / ".bot-bottle"
+    fixer = loading.load("fixer", root=root, repository=stage.repository)
+    (route,) = fixer["bottle"]["egress"]["routes"]
+    assert (route["protocol"], route["port"], route["upstream"]["tls"]) == ("http", 80, real)
+    assert fixer["agent"]["base_url"] == f"http://{route['host']}"
+    assert route["credential"] == ("anthropic" if real else None)
+    checker = loading.load("checker", root=root, repository=stage.repository)
+    assert checker["bottle"]["egress"]["routes"] == []
+
+
+FAKE = """
+import json, sys
+open(sys.argv[1] + "/calls", "a").write(json.dumps([sys.stdin.read(), *sys.argv[2:]]) + "\\n")
+name, said = sys.argv[2], {
+    "start": {"id": "fixer-2345", "exit_code": 3, "phases": {"end": 0.5}},
+    "events": [{"kind": "run.started", "at": 1.0, "data": {}}],
+}
+words = json.dumps(said[name]) if name in said else "printed by " + name
+print("refused" if sys.argv[3] == "none" else words)
+sys.exit(3 if name == "start" else 4 if name == "apply" else 0)
+"""
+
+
+def test_the_command_line_is_called_as_a_person_calls_it(tmp_path, monkeypatch):
+    stage = Stage(tmp_path)
+    stage.repository.mkdir()
+    monkeypatch.setattr(operating, "_PROGRAM", (sys.executable, "-c", FAKE, str(tmp_path)))
+    product = CommandLine(stage, {"PATH": "/usr/bin:/bin"})
+    started = product.start("fixer", "do it")
+    assert (started.run, started.code, started.output) == ("fixer-2345", 3, b"printed by logs\n")
+    assert started.phases == {"end": 0.5}
+    assert product.events("fixer-2345")[0]["kind"] == "run.started"
+    assert product.diff("fixer-2345") == "printed by diff\n"
+    with pytest.raises(HostError, match="could not be applied"):
+        product.apply("fixer-2345")
+    with pytest.raises(HostError, match="agent none could not be started\nrefused"):
+        product.start("none", "")
+    calls = [json.loads(one) for one in (tmp_path / "calls").read_text().splitlines()]
+    run = "fixer-2345"
+    assert calls == [
+        ["do it", "start", "fixer", "--headless", "--prompt", "-", "--json"],
+        *(["", "logs", run], ["", "events", run, "--json"], ["", "diff", run], ["", "apply", run]),
+        ["", "start", "none", "--headless", "--json"],
+    ]
+
+
+def test_a_refusal_is_shown_once_and_cleaned():
+    dirty = {
+        "kind": "dns.refused",
+        "at": 1.0,
+        "data": {"host": "a\x1b[31m.example.org", "reason": "no\x07 route"},
+    }
+    assert refusals([dirty, dirty, REFUSED, {"kind": "egress.allowed", "data": {"host": "b"}}]) == (
+        Refusal("dns", "a[31m.example.org", "no route"),
+        Refusal("proxy", "exfil.example.org:443", "no route names this host"),
+    )
+
+
+def test_phases_without_events_are_the_whole_run():
+    assert phases(Started("r", 0, b"", {}, 2.0), []) == (Phase("in all", 2.0),)
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        b"",
+        b"\xff\x00",
+        b"[]\n3\nnull",
+        b'{"type": "assistant"}',
+        b'{"type":"assistant","message":{"content":[3,{"type":"tool_use"}]}}',
+    ],
+)
+def test_output_of_any_kind_makes_a_transcript(output):
+    assert all(action.ok is None for action in read_transcript(output).actions)
+    assert read_transcript(output + b"\n" + OUTPUT).last_word == "done"
+
+
+def test_a_transcript_is_bounded_and_only_the_agent_acts_in_it():
+    lines = [call(str(number), "x" * 9000, "y" * 9000) for number in range(600)]
+    forged = line("user", {"type": "tool_use", "id": "f", "name": "Bash", "input": {"command": "forged"}})
+    read = read_transcript("\n".join([forged, *lines]).encode())
+    assert (len(read.actions), read.more) == (500, 100)
+    assert {(len(one.what), len(one.result)) for one in read.actions} == {(2000, 2000)}
