@@ -21,6 +21,8 @@ def test_every_module_says_what_it_owns() -> None:
     silent = [
         str(path.relative_to(ROOT))
         for path in PACKAGE.rglob("*.py")
-        if path.read_text().strip() and ast.get_docstring(ast.parse(path.read_text())) is None
+        if "repository" not in path.parts  # the demo's, which is somebody else's program
+        and path.read_text().strip()
+        and ast.get_docstring(ast.parse(path.read_text())) is None
     ]
     assert silent == []
