@@ -17,6 +17,7 @@ from bot_bottle.door.model import STANDARD
 from bot_bottle.errors import BotBottleError, SandboxError
 from bot_bottle.events import NewEvent
 from bot_bottle.launch import control, folders
+from bot_bottle.launch.copies import put_away
 from bot_bottle.launch.output import Log, Outlet
 from bot_bottle.launch.session import Session
 from bot_bottle.launch.sidecar import Sidecar
@@ -40,8 +41,8 @@ class Outcome:
     exit_code: int = 0
     reason: str = "exited"
     phases: dict[str, float] = field(default_factory=dict)
-    changed: str = ""
-    """Path of the saved changes, if the bottle worked on a copy and changed something."""
+    changed: bool = False
+    """Whether the bottle worked on a copy and changed something; `bot-bottle diff` shows it."""
     warnings: list[str] = field(default_factory=list)
 
 
@@ -238,7 +239,7 @@ class _Run:
 
     def _save_changes(self) -> None:
         with self._phase("end"):
-            self.outcome.changed = workspace.save_and_remove(self.plan.workspace, self.plan.paths.state)
+            self.outcome.changed = put_away(record_of(self.plan, self.around.backend))
 
     def _record_end(self) -> None:
         data = {

@@ -1,15 +1,13 @@
 """Removes what runs left whose keeper died: processes, folders, records. Also called at every start."""
 
 import json
-import os
 import time
 
 from bot_bottle.backends.registry import backend
 from bot_bottle.errors import BotBottleError
 from bot_bottle.events import NewEvent
 from bot_bottle.launch import folders
-from bot_bottle.plan.model import Workspace
-from bot_bottle.provision import workspace
+from bot_bottle.launch.copies import put_away
 from bot_bottle.state.model import RunRecord
 from bot_bottle.state.store import Store
 
@@ -39,22 +37,12 @@ def _reap(store: Store, runtime_root: str) -> list[str]:
 
 def _reap_run(store: Store, record: RunRecord) -> list[str]:
     said = [f"{record.id}: {line}" for line in backend(record.backend).reap(json.loads(record.traces))]
-    changed = ""
+    changed = False
     if record.workspace_mode == "copy":
-        changed = workspace.save_and_remove(workspace_of(record), record.state_path)
+        changed = put_away(record)
     folders.remove(record.run_path)
     outcome = "reaped: its keeper died"
     event = NewEvent(record.id, time.time(), "run.reaped", {"removed": said, "changes": changed})
     store.record([event], record.id, state="ended", ended_at=time.time(), outcome=outcome)
     said.append(f"{record.id}: ended (its keeper had died){'; its changes were kept' if changed else ''}")
     return said
-
-
-def workspace_of(record: RunRecord) -> Workspace:
-    """The workspace as planned, from the record."""
-    return Workspace(
-        source=record.workspace,
-        mode="copy" if record.workspace_mode == "copy" else "mount",
-        copy=os.path.join(record.state_path, "workspace"),
-        base=os.path.join(record.state_path, "base.git"),
-    )

@@ -6,6 +6,8 @@ from zlib import crc32
 from bot_bottle.manifest.document import BottleDocument, ManifestDocument, RouteDocument
 from bot_bottle.plan.facts import HostFacts
 from bot_bottle.plan.model import (
+    BASE_FOLDER,
+    COPY_FOLDER,
     Command,
     Credential,
     File,
@@ -56,8 +58,8 @@ def resolve(manifest: ManifestDocument, facts: HostFacts, choices: Choices) -> R
         workspace=Workspace(
             source=facts.workspace,
             mode=mode,
-            copy=f"{state}/workspace" if mode == "copy" else "",
-            base=f"{state}/base.git" if mode == "copy" else "",
+            copy=f"{state}/{COPY_FOLDER}" if mode == "copy" else "",
+            base=f"{state}/{BASE_FOLDER}" if mode == "copy" else "",
         ),
         paths=Paths(run=f"{facts.runtime_root}/{choices.id}", state=state),
         uid=uid,

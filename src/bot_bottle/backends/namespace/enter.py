@@ -79,11 +79,14 @@ def start(way: Way, command: Command, stdio: Stdio, *, held_by: int | None = Non
     messenger, report = spawn.fork(body, keep=(*standard, *held, way.holder, way.outer))
     child: spawn.Child | None = None
     try:
-        for message in spawn.hear(report):
+        ready = False
+        for message in spawn.hear(report):  # the two speak at the same time
             if message == b"ready":
-                assert child is not None
+                ready = True
+            else:
+                child = spawn.Child(int(message))
+            if ready and child:
                 return child
-            child = spawn.Child(int(message))
         raise spawn.ChildFailed("start", errno.ESRCH, "it ended before it was confined")
     except BaseException:
         if child:

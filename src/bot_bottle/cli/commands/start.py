@@ -95,7 +95,7 @@ def tell(outcome: "Outcome", console: Console) -> None:
                 "exit_code": outcome.exit_code,
                 "reason": outcome.reason,
                 "phases": outcome.phases,
-                "changes": outcome.changed or None,
+                "changed": outcome.changed,
                 "warnings": outcome.warnings,
             }
         )
