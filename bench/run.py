@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 import start
-from measure import Figure, NotMeasured
+from measure import Figure, NotMeasured, figure
 from place import ROOT, Place
 
 RUNS = 21
@@ -25,13 +25,33 @@ LATER = ("approvals", "docker", "smolmachines", "git")
 Progress = Callable[[str], None]
 
 
-def tunnel_part(area: str, _: Place, runs: int, progress: Progress) -> Iterator[Figure]:
-    """The egress proxy's tunnel against direct connections."""
+def tunnel_part(area: str, _place: Place, _runs: int, progress: Progress) -> Iterator[Figure]:
+    """The egress proxy's tunnel against direct connections, as `tunnel.measure()` found it.
+
+    Its keys: `direct_rps` and `tunnel_rps` (requests a second at 32 connections, medians of rounds in turn), and
+    `growth_mib` (how much the bundle grew while 1 GiB went through it).
+    """
     try:
-        import tunnel
+        from tunnel import measure as measure_tunnel
     except ImportError as error:
         raise NotMeasured(f"the tunnel can't be measured: {error}") from error
-    yield from tunnel.figures(area, runs=runs, progress=progress)
+    progress("tunnel")
+    found = measure_tunnel()
+    if lacking := {"direct_rps", "tunnel_rps", "growth_mib"} - set(found):
+        raise NotMeasured(f"the tunnel's figures lack {', '.join(sorted(lacking))}: {found}")
+    direct, ours = found["direct_rps"], found["tunnel_rps"]
+    yield figure(
+        area,
+        "tunnel, 32 connections",
+        ours,
+        "requests/s",
+        yardstick="direct connection",
+        yardstick_value=direct,
+        goal="at least 0.6 x",
+        ok=ours >= 0.6 * direct,
+    )
+    grown = found["growth_mib"]
+    yield figure(area, "growth while 1 GiB went through", grown, "MiB", goal="at most 8 MiB", ok=grown <= 8)
 
 
 AREAS: dict[str, tuple[Callable[[Place, int, Progress], Iterator[Figure]], ...]] = {
@@ -75,8 +95,8 @@ def measure(areas: list[str], runs: int) -> tuple[list[Figure], list[str]]:
                     continue
                 done.add(what)
                 try:
-                    for figure in part(place, runs, show_progress):
-                        figures.append(figure)
+                    for found in part(place, runs, show_progress):
+                        figures.append(found)
                 except NotMeasured as error:
                     problems.append(f"{area}: {error}")
     show_progress("")
@@ -97,7 +117,7 @@ def main() -> int:
     runs = QUICK_RUNS if options.quick else RUNS
     figures, problems = measure([options.area] if options.area else list(AREAS), runs)
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps([figure.as_json() for figure in figures], indent=2) + "\n")
+    options.output.write_text(json.dumps([made.as_json() for made in figures], indent=2) + "\n")
     print(table(figures))
     load = os.getloadavg()[0]
     print(f"\n{runs} runs each, medians; {os.cpu_count()} cores, load {load:.1f}; {options.output}")
