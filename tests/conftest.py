@@ -3,6 +3,7 @@
 import compileall
 import itertools
 import os
+import re
 import shutil
 import subprocess
 from collections import Counter
@@ -56,7 +57,8 @@ REASONS: dict[str, Callable[[], str]] = {
 def pytest_configure(config: pytest.Config) -> None:
     """Compiles the package once: a user without rights can't keep the result, and would compile it at every call."""
     if not hasattr(config, "workerinput"):
-        compileall.compile_dir(Path(__file__).resolve().parents[1] / "src", quiet=2)
+        source = Path(__file__).resolve().parents[1] / "src"
+        compileall.compile_dir(source, quiet=2, rx=re.compile("/repository/"))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

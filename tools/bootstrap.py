@@ -108,8 +108,13 @@ def missing_tools(python: Path, tools: Sequence[Tool]) -> list[Tool]:
     )
     if probe.returncode:
         missing.append(Tool("ensurepip", venv_package(python), "makes .venv"))
-    if not CERTIFICATES.exists() and shutil.which("apt-get"):
-        missing.append(Tool("certificates", "ca-certificates", "is what TLS clients trust"))
+    if shutil.which("apt-get"):  # elsewhere they may be in other places
+        if not CERTIFICATES.exists():
+            missing.append(Tool("certificates", "ca-certificates", "is what TLS clients trust"))
+        if not any(Path("/").glob("usr/lib/*/libseccomp.so.2")) and not any(
+            Path("/").glob("lib/*/libseccomp.so.2")
+        ):
+            missing.append(Tool("libseccomp", "libseccomp2", "rebuilds the filters, to compare them"))
     return missing
 
 

@@ -76,4 +76,4 @@ def test_help_imports_no_command(own_home: Path) -> None:
 def test_the_probe_sees_a_heavy_import(own_home: Path) -> None:
     """`schema` is made from the pydantic models, so it has to show."""
     pytest.importorskip("bot_bottle.cli.commands.schema", reason="there is no `schema` command yet")
-    assert "pydantic" in imported_by("schema", home=own_home)
+    assert "pydantic" in imported_by("schema", "bottle", home=own_home)

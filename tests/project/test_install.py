@@ -81,6 +81,6 @@ def test_help_and_version_need_no_dependency(wheel: Path, fresh: Path) -> None:
 def test_an_installed_package_works_outside_its_checkout(wheel: Path, fresh: Path) -> None:
     pytest.importorskip("bot_bottle.cli.commands.schema", reason="there is no `schema` command yet")
     pip("--python", str(fresh), "install", "--quiet", str(wheel))
-    shown = call(fresh, "schema")
+    shown = call(fresh, "schema", "bottle")
     assert (shown.returncode, shown.stderr) == (0, "")
     assert '"properties"' in shown.stdout
