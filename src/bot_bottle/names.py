@@ -3,11 +3,12 @@
 A *run* is one start of an agent; its id is `AGENT-xxxx` with four characters that are hard to confuse when read aloud.
 """
 
+import os
 import re
-import secrets
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
-_ALPHABET = "23456789abcdefghjkmnpqrstvwxyz"
+_ALPHABET = "23456789abcdefghjkmnpqrstvwxyz23"
+"""32 characters, so that a random byte picks one without favour; 2 and 3 stand for 0 and 1, which look like letters."""
 
 RULE = "lower-case letters, digits and inner dashes, 40 characters at most"
 
@@ -18,5 +19,5 @@ def is_name(text: str) -> bool:
 
 
 def new_run_id(agent: str) -> str:
-    """A fresh id for one run of `agent`; about 660,000 possibilities, so the caller checks that it is free."""
-    return agent + "-" + "".join(secrets.choice(_ALPHABET) for _ in range(4))
+    """A fresh id for one run of `agent`; about 800,000 possibilities, so the caller checks that it is free."""
+    return agent + "-" + "".join(_ALPHABET[byte % 32] for byte in os.urandom(4))
