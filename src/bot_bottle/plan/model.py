@@ -14,6 +14,10 @@ INSIDE_HOME = "/home/agent"
 INSIDE_WORKSPACE = "/workspace"
 INSIDE_USER = "agent"
 INSIDE_UID = 1000
+COPY_FOLDER = "workspace"
+"""In `copy` mode, the copy's folder below `Paths.state`."""
+BASE_FOLDER = "base.git"
+"""What the copy looked like at the start, beside it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
