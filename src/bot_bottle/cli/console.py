@@ -17,6 +17,25 @@ class Console:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
 
+    @property
+    def on_terminal(self) -> bool:
+        """Whether data goes to a terminal: then what an agent wrote is cleaned first."""
+        return sys.stdout.isatty()
+
+    def raw(self, data: bytes) -> None:
+        """Data as it is, byte for byte."""
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+
+    def confirm(self, question: str) -> bool | None:
+        """What the person at the terminal says to a yes-or-no question; None when there is nobody to ask."""
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            return None
+        sys.stderr.write(f"{question} [y/N] ")
+        sys.stderr.flush()
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
+
     def json(self, value: Any) -> None:
         """One JSON document, indented for a terminal and on one line otherwise."""
         import json

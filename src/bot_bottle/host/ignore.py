@@ -1,7 +1,7 @@
 """Which paths a `.gitignore` leaves out: git's own rules, in time that hostile patterns can't make explode.
 
-Git itself is not asked, as it would have to read a tree that the agent can write to meanwhile. A pattern is cut
-into path parts and each part into tokens; a `*` only ever goes back to the last `*`, so a match costs at most pattern times name.
+Git itself is not asked, as it would have to read a tree that the agent can write to meanwhile. A pattern is cut into path
+parts and each part into tokens; a `*` only ever goes back to the last `*`, so a match costs pattern times name at most.
 """
 
 from collections.abc import Iterator, Sequence
@@ -98,9 +98,9 @@ def _parts(pattern: str) -> "list[tuple[Token, ...] | None]":
     """The path parts of the pattern. A slash within brackets does not end one."""
     parts: list[tuple[Token, ...] | None] = []
     tokens: list[Token] = []
-    for token in (*_tokens(pattern), "/"):
-        if token != "/":
-            tokens.append(token)
+    for each in (*_tokens(pattern), "/"):
+        if each != "/":
+            tokens.append(each)
             continue
         several = "/" in pattern and tokens == [_STARS]
         parts.append(None if several else tuple(_STAR if token is _STARS else token for token in tokens))

@@ -1,0 +1,68 @@
+"""`bot-bottle events`: the record of what happened."""
+
+import argparse
+from collections.abc import Iterator
+
+from bot_bottle.cli.console import Console
+from bot_bottle.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from bot_bottle.events import Event
+    from bot_bottle.state.store import Store
+
+HELP = "show what happened"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "bottle", nargs="?", metavar="BOTTLE", help="a run's id, the beginning of it, or its agent"
+    )
+    parser.add_argument("--all", "-a", action="store_true", help="of every bottle")
+    parser.add_argument("--follow", "-f", action="store_true", help="go on until the bottle has ended")
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    from bot_bottle.operate import record
+
+    if options.all == bool(options.bottle):
+        raise UsageError(
+            "events needs a bottle", resolution="Name one, or ask for those of every bottle with --all."
+        )
+    store = record.open_store() if options.all else record.existing_store()
+    run_id = None if options.all else record.find_run(store, options.bottle).id
+    assert store is not None
+    with store:
+        for event in _chosen(store, run_id, follow=options.follow):
+            console.data(_json(event) if console.as_json else _line(event, with_run=options.all))
+    return 0
+
+
+def _chosen(store: "Store", run_id: str | None, *, follow: bool) -> "Iterator[Event]":
+    from bot_bottle.operate import record
+
+    if not follow:
+        yield from record.events(store, run_id)
+        return
+    try:
+        yield from record.follow_events(store, run_id)
+    except KeyboardInterrupt:
+        return
+
+
+def _json(event: "Event") -> str:
+    import json
+
+    return json.dumps(event._asdict())
+
+
+def _line(event: "Event", *, with_run: bool) -> str:
+    import time
+
+    from bot_bottle.operate.text import visible
+
+    at = time.strftime("%H:%M:%S", time.localtime(event.at)) + f".{int(event.at * 1000) % 1000:03d}"
+    day = time.strftime("%Y-%m-%d ", time.localtime(event.at))
+    run_id = f"{visible(event.run):<16} " if with_run else ""
+    data = "  ".join(f"{visible(str(key))}={visible(str(value))}" for key, value in event.data.items())
+    return f"{day}{at}  {run_id}{visible(event.kind):<16} {data}".rstrip()

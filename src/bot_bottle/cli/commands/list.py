@@ -1,0 +1,45 @@
+"""`bot-bottle list`: the runs that are there."""
+
+import argparse
+
+from bot_bottle.cli.console import Console
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from bot_bottle.state.model import RunRecord
+
+HELP = "show running bottles"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--all", "-a", action="store_true", help="also those that have ended")
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    from bot_bottle.operate import record
+
+    found = record.listed(everything=options.all)
+    if console.as_json:
+        console.json([{**each._asdict(), "state": state} for each, state in found])
+        return 0
+    if not found:
+        console.say("No bottle is running." if not options.all else "Nothing was run yet.")
+        return 0
+    headers = ["ID", "AGENT", "BOTTLE", "BACKEND", "STATE", "SINCE", "WORKSPACE"]
+    console.table(
+        [*headers, "OUTCOME"] if options.all else headers, [_row(*each, options.all) for each in found]
+    )
+    return 0
+
+
+def _row(record: "RunRecord", state: str, everything: bool) -> list[str]:
+    import time
+
+    from bot_bottle.operate.text import path_text, visible
+
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.started_at))
+    row = [record.id, record.agent, record.bottle, record.backend, state, since, path_text(record.workspace)]
+    if everything:
+        code = "" if record.exit_code is None else f" ({record.exit_code})"
+        row.append(visible(record.outcome) + code)
+    return row

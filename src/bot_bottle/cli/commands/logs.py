@@ -1,0 +1,36 @@
+"""`bot-bottle logs`: what a run has put out."""
+
+import argparse
+import codecs
+
+from bot_bottle.cli.console import Console
+
+HELP = "show a bottle's output"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bottle", metavar="BOTTLE", help="a run's id, the beginning of it, or its agent")
+    parser.add_argument("--follow", "-f", action="store_true", help="go on until the bottle has ended")
+    parser.add_argument(
+        "--raw", action="store_true", help="control characters as they are, on a terminal, too"
+    )
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    from bot_bottle.operate import record
+    from bot_bottle.operate.text import visible
+
+    clean = console.on_terminal and not options.raw
+    decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+    store = record.existing_store()
+    found = record.find_run(store, options.bottle)
+    assert store is not None
+    with store:
+        until = (lambda: record.has_ended(store, found.id)) if options.follow else None
+        try:
+            for block in record.log_blocks(found, until=until):
+                text = visible(decoder.decode(block).replace("\r\n", "\n"), keep="\n\t") if clean else ""
+                console.raw(text.encode() if clean else block)
+        except KeyboardInterrupt:
+            return 0 if options.follow else 130
+    return 0

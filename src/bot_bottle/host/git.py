@@ -1,0 +1,267 @@
+"""The only way the host runs git on anything that an agent could have written.
+
+Git runs with a repository of ours (`GIT_DIR`, always given), so that no config, hook, alternate or `commondir` that came
+from a workspace is ever read; with no config of the machine or the person; and with attributes of ours that undo whatever a
+`.gitattributes` asks for. Contents are handed to it over a pipe (`Import`): it does not open the workspace's files itself.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from bot_bottle.errors import HostError
+from bot_bottle.host import process
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from subprocess import Popen
+
+TIMEOUT = 300.0
+_IMPORT_OPTIONS = ("fast-import", "--quiet", "--done", "--force", "--depth=0", "--date-format=raw-permissive")
+
+_SETTINGS = (
+    ("core.hooksPath", "/dev/null"),
+    ("core.fsmonitor", "false"),
+    ("core.untrackedCache", "false"),
+    ("core.attributesFile", "/dev/null"),
+    ("core.excludesFile", "/dev/null"),
+    ("core.autocrlf", "false"),
+    ("core.safecrlf", "false"),
+    ("core.fileMode", "true"),
+    ("core.symlinks", "true"),
+    ("core.ignoreCase", "false"),
+    ("core.precomposeUnicode", "false"),
+    ("core.quotePath", "true"),
+    ("core.compression", "0"),
+    ("core.fsync", "none"),
+    ("core.pager", "cat"),
+    ("core.editor", "false"),
+    ("core.askPass", "false"),
+    ("core.sshCommand", "false"),
+    ("credential.helper", ""),
+    ("protocol.allow", "never"),
+    ("submodule.recurse", "false"),
+    ("diff.external", ""),
+    ("diff.renameLimit", "1000"),
+    ("diff.ignoreSubmodules", "all"),
+    ("diff.noprefix", "false"),
+    ("diff.mnemonicPrefix", "false"),
+    ("apply.whitespace", "nowarn"),
+    ("apply.ignoreWhitespace", "no"),
+    ("fastimport.unpackLimit", "0"),
+    ("gc.auto", "0"),
+    ("maintenance.auto", "false"),
+    ("safe.directory", "*"),
+    ("trace2.normalTarget", "0"),
+)
+
+_ATTRIBUTES = "* " + " ".join(
+    f"!{name}"
+    for name in (
+        "binary", "conflict-marker-size", "crlf", "delta", "diff", "encoding", "eol", "export-ignore", "export-subst",
+        "filter", "ident", "merge", "text", "whitespace", "working-tree-encoding",
+    )
+)  # fmt: skip
+
+
+def environment(repository: str, *, worktree: str | None = None) -> dict[str, str]:
+    """Git's whole environment for `repository`, one of ours; nothing of the person's gets in."""
+    found = {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "HOME": "/nonexistent",
+        "LANG": "C",
+        "LC_ALL": "C",
+        "GIT_DIR": repository,
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_CONFIG_GLOBAL": "/dev/null",
+        "GIT_ATTR_NOSYSTEM": "1",
+        "GIT_CEILING_DIRECTORIES": "/",
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_PAGER": "cat",
+        "GIT_OPTIONAL_LOCKS": "0",
+        "GIT_NO_REPLACE_OBJECTS": "1",
+        "GIT_CONFIG_COUNT": str(len(_SETTINGS)),
+    }
+    for number, (name, value) in enumerate(_SETTINGS):
+        found[f"GIT_CONFIG_KEY_{number}"], found[f"GIT_CONFIG_VALUE_{number}"] = name, value
+    if worktree is not None:
+        found["GIT_WORK_TREE"] = worktree
+    return found
+
+
+def create(repository: str, *, objects_of: str | None = None) -> None:
+    """Makes an empty bare repository of ours; it also sees the objects of `objects_of`, another of ours. Raises OSError."""
+    top = Path(repository)
+    for folder in ("objects/info", "refs/heads", "info"):
+        (top / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+    top.chmod(0o700)
+    (top / "HEAD").write_text("ref: refs/heads/start\n")
+    (top / "config").write_text("[core]\n\trepositoryformatversion = 0\n\tbare = true\n")
+    (top / "info/attributes").write_text(_ATTRIBUTES + "\n")
+    if objects_of is not None:
+        (top / "objects/info/alternates").write_text(f"{objects_of}/objects\n")
+
+
+def run(
+    repository: str,
+    *words: str,
+    worktree: str | None = None,
+    cwd: str | None = None,
+    stdin: bytes = b"",
+    extra: Mapping[str, str] | None = None,
+) -> process.Finished:
+    """Runs `git WORDS` in `cwd` (default: the repository's own folder). Raises HostError when there is no git."""
+    found = {**environment(repository, worktree=worktree), **(extra or {})}
+    try:
+        return process.run(["git", *words], env=found, cwd=cwd or repository, stdin=stdin, timeout=TIMEOUT)
+    except HostError as error:
+        raise _missing() if isinstance(error.__cause__, FileNotFoundError) else error from error
+
+
+def _missing() -> HostError:
+    return HostError("git was not found", resolution="Install git (apt install git).")
+
+
+def head(repository: str, *, branch: str = "start") -> str:
+    """The commit that `branch` is at; empty when there is none."""
+    try:
+        name = Path(repository, "refs/heads", branch).read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+    return name if re.fullmatch("[0-9a-f]{40,64}", name) else ""
+
+
+class Import:
+    """One commit, made from what is passed in: `git fast-import` on a pipe.
+
+    As `with Import(...) as into:`; the commit exists once the block ends without an exception. `into.commit` is its name.
+    """
+
+    def __init__(self, repository: str, branch: str, *, parent: str = "") -> None:
+        self.commit = ""
+        self._repository, self._branch, self._parent = repository, branch, parent
+        self._marks = 0
+        self._tree: list[bytes] = []
+        self._process: Popen[bytes] | None = None
+
+    def __enter__(self) -> "Import":
+        import subprocess
+        import tempfile
+
+        self._said = tempfile.TemporaryFile()
+        try:
+            self._process = subprocess.Popen(
+                ["git", *_IMPORT_OPTIONS],
+                env=environment(self._repository),
+                cwd=self._repository,
+                stdin=subprocess.PIPE,
+                stdout=self._said,
+                stderr=self._said,
+                bufsize=1 << 17,
+            )
+        except FileNotFoundError as error:
+            self._said.close()
+            raise _missing() from error
+        except OSError as error:
+            self._said.close()
+            raise HostError("git could not be started", details=str(error)) from error
+        return self
+
+    def file(self, path: str, *, mode: str, content: bytes) -> None:
+        """Puts the file (mode `100644`, `100755`) or link (`120000`) at `path`."""
+        self._blob(path, mode, len(content))
+        self._write(content + b"\n")
+
+    def long_file(self, path: str, *, mode: str, descriptor: int, size: int) -> None:
+        """Like `file`, from an open descriptor: exactly `size` bytes, whatever happens to the file meanwhile."""
+        self._blob(path, mode, size)
+        while size > 0:
+            block = os.read(descriptor, min(size, 1 << 20)) or bytes(min(size, 1 << 20))
+            self._write(block)
+            size -= len(block)
+        self._write(b"\n")
+
+    def removed(self, path: str) -> None:
+        """Takes the file at `path` out."""
+        self._tree.append(b"D %b\n" % _quoted(path))
+
+    def _blob(self, path: str, mode: str, size: int) -> None:
+        self._marks += 1
+        self._tree.append(b"M %b :%d %b\n" % (mode.encode(), self._marks, _quoted(path)))
+        self._write(b"blob\nmark :%d\ndata %d\n" % (self._marks, size))
+
+    def _write(self, data: bytes) -> None:
+        assert self._process is not None
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(data)
+        except BrokenPipeError as error:
+            raise self._failed() from error
+
+    def __exit__(self, kind: type[BaseException] | None, _error: object, _trace: object) -> None:
+        assert self._process is not None
+        try:
+            if kind is None:
+                self._finish()
+        finally:
+            self._process.kill()
+            self._close()
+            self._process.wait()
+            self._said.close()
+
+    def _close(self) -> None:
+        assert self._process is not None
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.close()
+        except BrokenPipeError:
+            return
+
+    def _finish(self) -> None:
+        assert self._process is not None
+        self._write(
+            b"commit refs/heads/%b\ncommitter bot-bottle <> 0 +0000\ndata 0\n" % self._branch.encode()
+        )
+        if self._parent:
+            self._write(b"from %b\n" % self._parent.encode())
+        # What goes comes first: a file may stand where a folder was, or the other way round.
+        for line in sorted(self._tree, key=lambda line: line[:1]):
+            self._write(line)
+        self._write(b"\ndone\n")
+        self._close()
+        if self._process.wait():
+            raise self._failed()
+        self.commit = head(self._repository, branch=self._branch)
+        if not self.commit:
+            raise self._failed()
+
+    def _failed(self) -> HostError:
+        assert self._process is not None
+        self._process.wait()
+        self._said.seek(0)
+        details = self._said.read(4000).decode(errors="replace").strip()
+        return HostError("git could not take in the workspace's files", details=details, resolution=_SPACE)
+
+
+_SPACE = "See that the disk has room; bot-bottle doctor checks git."
+
+
+def _quoted(path: str) -> bytes:
+    """The path as fast-import reads it: quoted, so that any byte may be in it."""
+    raw = os.fsencode(path)
+    return b'"%b"' % b"".join(
+        bytes((code,)) if 32 <= code < 127 and code not in b'"\\' else b"\\%03o" % code for code in raw
+    )
+
+
+_IGNORABLE = re.compile("[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]")
+
+
+def is_reserved(path: str, *, link: bool = False) -> bool:
+    """Whether git refuses the path, or a file system could take a part of it for `.git`: never part of any change."""
+    parts = path.split("/")
+    plain = [_IGNORABLE.sub("", part).split(":")[0].split("\\")[0].rstrip(" .").lower() for part in parts]
+    if link and (plain[-1] == ".gitmodules" or plain[-1].startswith("gitmod~")):
+        return True
+    return any(part in ("", ".", "..") for part in parts) or any(part in (".git", "git~1") for part in plain)

@@ -1,0 +1,23 @@
+"""Text that an agent wrote, made fit to be shown: nothing in it can move the cursor, hide, or reorder what is read."""
+
+
+def visible(text: str, *, keep: str = "") -> str:
+    r"""`text` with every control, format and bidi character as its escape (`\x1b`, `\u202e`), but for those in `keep`."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else _escape(c) for c in text)
+
+
+def visible_bytes(data: bytes, *, keep: str = "\n\t") -> str:
+    """`data` as `visible` text; bytes that are no UTF-8 show as their escape."""
+    return visible(data.decode("utf-8", "backslashreplace"), keep=keep)
+
+
+def path_text(path: str) -> str:
+    """A path, whatever bytes its name has, as text that can be printed and put into JSON."""
+    return visible_bytes(path.encode("utf-8", "surrogateescape"), keep="")
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
