@@ -14,9 +14,12 @@ import signal
 import sys
 import termios
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from bot_bottle.host import kernel
+
+_EVERY_SIGNAL = signal.valid_signals()
 
 Say = Callable[[bytes], None]
 """How a forked child tells its parent something."""
@@ -97,8 +100,17 @@ class Child:
 
 def readable(descriptor: int, timeout: float | None) -> bool:
     """Whether `descriptor` can be read (or has ended) within `timeout` seconds."""
+    return _ready(descriptor, select.POLLIN, timeout)
+
+
+def writable(descriptor: int, timeout: float | None) -> bool:
+    """Whether `descriptor` can be written (or nobody reads it any more) within `timeout` seconds."""
+    return _ready(descriptor, select.POLLOUT, timeout)
+
+
+def _ready(descriptor: int, event: int, timeout: float | None) -> bool:
     waiting = select.poll()
-    waiting.register(descriptor, select.POLLIN)
+    waiting.register(descriptor, event)
     return bool(waiting.poll(None if timeout is None else max(0, timeout * 1000)))
 
 
@@ -115,7 +127,8 @@ def start(
             perform(step)
         for descriptor in (*keep, *for_steps):
             os.set_inheritable(descriptor, descriptor in keep)
-        perform(Step(f"execute {program.argv[0]}", lambda: os.execve(*program)))
+        become_program = partial(os.execve, program.executable, list(program.argv), program.env)
+        perform(Step(f"execute {program.argv[0]}", become_program))
 
     pid, report = fork(body, keep=(*keep, *for_steps))
     child = Child(pid)
@@ -140,7 +153,7 @@ def fork(body: Body, *, keep: Collection[int]) -> tuple[int, int]:
     kernel.libc()
     parent = os.getpid()
     reader, writer = os.pipe()
-    before = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
+    before = signal.pthread_sigmask(signal.SIG_SETMASK, _EVERY_SIGNAL)
     try:
         pid = os.fork()
         if pid == 0:
@@ -207,10 +220,7 @@ def perform(step: Step) -> None:
 
 def reset_signals() -> None:
     """Default dispositions and nothing blocked: neither Python's handlers nor its ignored SIGPIPE reach a program."""
-    for number in signal.valid_signals():
-        if number not in (signal.SIGKILL, signal.SIGSTOP) and signal.getsignal(number) is not signal.SIG_DFL:
-            with contextlib.suppress(OSError, ValueError):
-                signal.signal(number, signal.SIG_DFL)
+    kernel.default_signals()
     signal.set_wakeup_fd(-1)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 

@@ -15,7 +15,7 @@ from bot_bottle.backends.namespace.bottle import NamespaceBottle
 from bot_bottle.backends.namespace.holder import program as holder_program
 from bot_bottle.errors import BotBottleError, HostError, SandboxError
 from bot_bottle.host import spawn
-from bot_bottle.plan.model import RunPlan
+from bot_bottle.plan.model import Mount, RunPlan
 
 _PATIENCE = 60.0
 """Seconds that bubblewrap may take; it takes 0.01."""
@@ -41,8 +41,8 @@ class NamespaceBackend:
         return {"cgroups": dict(_cgroups().names(plan.id, plan.limits))}
 
     def create(self, plan: RunPlan, stdio: Stdio) -> NamespaceBottle:
-        for problem in profile.mismatches(plan):
-            raise HostError(problem)
+        if problems := profile.mismatches(plan):
+            raise HostError("this bottle can't be made", details="\n".join(problems))
         with ExitStack() as owned:
             group = _make_group(plan, owned)
             bottle = NamespaceBottle(_make_sandbox(plan, group, owned), owned.pop_all())
@@ -142,7 +142,7 @@ def _start_bubblewrap(
     """Opens everything first, and forks then."""
     executable = os.open(program.find(), os.O_PATH | os.O_CLOEXEC)
     held.callback(os.close, executable)
-    bound: Sequence[profile.Mount] = profile.mounts(plan)
+    bound: Sequence[Mount] = profile.mounts(plan)
     steps = [
         spawn.Step("join the bottle's group", partial(_join, group)),
         spawn.Step("make a session", os.setsid),
@@ -172,7 +172,7 @@ def _start_bubblewrap(
         raise SandboxError("the bottle could not be made", details=str(failed)) from failed
 
 
-def _must_reach(bound: Sequence[profile.Mount]) -> None:
+def _must_reach(bound: Sequence[Mount]) -> None:
     """Raises HostError for what this user can't show; bubblewrap would say it in its own words."""
     for mount in bound:
         needed = os.R_OK | (os.X_OK if os.path.isdir(mount.source) else 0)

@@ -53,8 +53,9 @@ def find_way_in(pid: int) -> int:
 
 
 def start(way: Way, command: Command, stdio: Stdio, *, held_by: int | None = None) -> spawn.Child:
-    """Starts `command` inside. With `held_by` it waits there, fully confined, until a byte can be read from it; at its end it ends.
+    """Starts `command` inside.
 
+    With `held_by` it waits there, fully confined, until a byte can be read from that; if it ends first, so does the child.
     Raises ChildFailed when the bottle has ended or the process can't be confined.
     """
     standard = (stdio.stdin, stdio.stdout, stdio.stderr)
@@ -62,13 +63,17 @@ def start(way: Way, command: Command, stdio: Stdio, *, held_by: int | None = Non
 
     def body(say: spawn.Say) -> None:
         _go_in(way)
+        told, telling = os.pipe()
         sibling = kernel.fork_sibling()
         if sibling:
             say(b"%d" % sibling)
             return
+        os.close(telling)
+        os.read(told, 1)  # ends with the process that tells our number: nothing is heard of us before that
+        os.close(told)
         os.close(way.holder)
         os.close(way.outer)
-        _confine(way, command, stdio)
+        _confine(way, stdio)
         say(b"ready")
         if held_by is not None:
             if not os.read(held_by, 1):
@@ -126,9 +131,10 @@ def open_door(way: Way, listeners: Sequence[Listener], channel: socket.socket) -
 
 def _go_in(way: Way) -> None:
     """Joins everything. What this process knows and is called can't be seen from inside from here on."""
+    user = way.user
     steps = [
         spawn.Step("join the bottle's group", way.join_group),
-        *([spawn.Step("become the agent's user", lambda: spawn.become(*way.user))] if way.user else []),
+        *([spawn.Step("become the agent's user", lambda: spawn.become(*user))] if user else []),
         spawn.Step("hide the command line", kernel.blank_command_line),
         spawn.Step("enter the outer user namespace", lambda: kernel.enter(way.outer, kernel.CLONE_NEWUSER)),
         spawn.Step("enter the bottle", lambda: kernel.enter(way.holder, _INNER)),
@@ -140,7 +146,7 @@ def _go_in(way: Way) -> None:
         spawn.perform(step)
 
 
-def _confine(way: Way, command: Command, stdio: Stdio) -> None:
+def _confine(way: Way, stdio: Stdio) -> None:
     """In the new process inside: the agent's session, limits, and nothing of the privileges that it came with."""
     steps = [
         spawn.Step("die with the keeper", kernel.die_with_parent),
@@ -178,7 +184,7 @@ def _execute(command: Command) -> NoReturn:
         os.chdir(command.cwd)
         for path in _candidates(command.argv[0], environment.get("PATH", _DEFAULT_PATH)):
             try:
-                os.execve(path, command.argv, environment)
+                os.execve(path, command.argv, environment)  # noqa: S606 - a list of arguments, as everywhere
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except OSError as error:

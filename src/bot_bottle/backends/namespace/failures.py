@@ -20,8 +20,9 @@ _SETTINGS = {
     "/proc/sys/user/max_user_namespaces": ("0", "sysctl user.max_user_namespaces=15000"),
     "/proc/sys/kernel/apparmor_restrict_unprivileged_userns": (
         "1",
-        "an AppArmor profile for bwrap that allows `userns` (Ubuntu: the package `apparmor-profiles` has one, bwrap-userns-restrict),"
-        " or: sysctl kernel.apparmor_restrict_unprivileged_userns=0",
+        "an AppArmor profile for bwrap that allows `userns` "
+        "(Ubuntu: bwrap-userns-restrict of the package `apparmor-profiles`), or: "
+        "sysctl kernel.apparmor_restrict_unprivileged_userns=0",
     ),
 }
 

@@ -18,7 +18,7 @@ _GIB: Final = 1024**3
 _SCRATCH: Final = 4 * _GIB
 """The size of /tmp and of the home folder when the bottle's memory has no limit; they are in memory."""
 
-OWN_TARGETS: Final = ("/", "/proc", "/dev", "/etc", "/usr", "/tmp", "/run", INSIDE_HOME, INSIDE_WORKSPACE)
+OWN_TARGETS: Final = ("/", "/proc", "/dev", "/etc", "/usr", "/tmp", "/run", INSIDE_HOME, INSIDE_WORKSPACE)  # noqa: S108
 """Places that are the profile's; a bottle's own mounts may lie below some of them, but not replace them."""
 
 
@@ -41,7 +41,10 @@ def mounts(plan: RunPlan) -> tuple[Mount, ...]:
 
 
 def arguments(plan: RunPlan, view: View, bound: Sequence[Mount], *, holder: bytes) -> list[Argument]:
-    """Everything after `bwrap`, without the descriptors of its own protocol. `bound` are `mounts(plan)`, found on the host."""
+    """What is said to bubblewrap, without the descriptors of its own protocol.
+
+    `bound` are `mounts(plan)` with their sources where bubblewrap finds them.
+    """
     return [
         *(
             "--unshare-all",

@@ -1,8 +1,8 @@
 """As root: showing the operator's files to an agent that is somebody else on the host.
 
 The agent never runs as host root, which owns /proc/sys and much more even without capabilities. So the child that becomes
-bubblewrap gets a mount namespace of its own, in which everything that the bottle shows is mounted where an ordinary user can
-go, with the owner of the files shown as the agent's user (an idmapped mount): what the agent makes belongs to the owner.
+bubblewrap gets a mount namespace of its own, in which everything that the bottle shows is mounted where any user can go,
+the owner of the files shown as the agent's user (an idmapped mount): what the agent makes belongs to the owner.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ class Tree:
 
 
 def detach(plan: RunPlan, mounts: Sequence[Mount], owned: ExitStack) -> tuple[Tree, ...]:
-    """A detached tree for each of `mounts`, showing its owner as the agent's user; `owned` closes them. Raises HostError."""
+    """A detached tree for each of `mounts`, its owner shown as the agent's user; `owned` closes them. Raises HostError."""
     trees = []
     for number, mount in enumerate(mounts):
         try:

@@ -43,7 +43,7 @@ _LARGEST = 4 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """`links` are symbolic links to make (target, path), `folders` are shown read-only, `files` are copied, what is masked is hidden."""
+    """`links` are made (target, path), `folders` are shown read-only, `files` are copied, what is masked is hidden."""
 
     links: tuple[tuple[str, str], ...] = ()
     folders: tuple[str, ...] = ("/usr",)
