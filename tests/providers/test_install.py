@@ -166,6 +166,14 @@ def test_what_npm_says_becomes_one_clear_error_and_nothing_stays(registry, data,
     assert everything(data) == []
 
 
+def test_npms_own_stack_is_not_shown(registry, data):
+    said = ("code ECONNREFUSED", "FetchError: no", "    at Client (x.js:1:2)", "}")
+    registry.fail("".join(f"npm error {line}\n" for line in said))
+    with pytest.raises(HostError) as caught:
+        install(data, "claude")
+    assert caught.value.details == "npm error code ECONNREFUSED\nnpm error FetchError: no"
+
+
 def test_without_npm_the_error_names_the_extra_that_brings_one(data, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(npm, "find_spec", lambda name: None)

@@ -10,8 +10,11 @@ import pty
 import select
 import shutil
 import signal
+import socketserver
 import subprocess
+import threading
 import time
+from contextlib import contextmanager
 
 import pytest
 
@@ -40,7 +43,7 @@ class Place:
         self.home.mkdir()
         self.workspace.mkdir()
 
-    def setup(self, *, headless=True, prompt="go", arguments=(), text="", **agent):
+    def setup(self, *, headless=True, prompt="go", arguments=(), text="", bottle_env=None, **agent):
         request = Request(
             agent=agent_document(prompt=text, **agent),
             run="fixer-2345",
@@ -49,6 +52,7 @@ class Place:
             arguments=arguments,
             program=self.program,
             term="xterm-256color",
+            bottle_env=bottle_env or {},
         )
         return Claude().setup(request)
 
@@ -96,35 +100,58 @@ def place(tmp_path, claude_program):
     return Place(tmp_path, claude_program)
 
 
-def log_of(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def test_it_reads_its_task_its_instructions_and_its_skills_and_asks_nothing_else_of_the_network(
-    place, tmp_path
-):
+def test_it_reads_its_task_and_its_skills_and_has_the_placeholder(place, tmp_path):
     skill = tmp_path / "pirate"
     skill.mkdir()
-    (skill / "SKILL.md").write_text("---\nname: pirate\ndescription: Talks like SKILLMARK.\n---\n")
-    seen = tmp_path / "seen"
+    (skill / "SKILL.md").write_text("---\nname: pirate\ndescription: Talks like one.\n---\n")
     turns = [
         {
             "match": "TASKMARK",
             "turns": [{"tool": "Bash", "input": {"command": "env; id -u"}}, {"text": "bye"}],
         }
     ]
-    with serving(parse({"scripts": turns}), log=seen) as served:
+    with serving(parse({"scripts": turns})) as served:
         setup = place.setup(prompt="TASKMARK " + "long " * 50_000, base_url=served.url)
         done = place.run(setup, read_skills([{"name": "pirate", "folder": str(skill)}], setup.skills))
     assert done.returncode == 0, done.stderr
-    (action,) = read_transcript(done.stdout).actions
-    assert action.ok
-    assert f"ANTHROPIC_API_KEY={PLACEHOLDER}" in action.result or "ANTHROPIC_API_KEY" not in action.result
+    transcript = read_transcript(done.stdout)
+    (action,) = transcript.actions
+    assert f"ANTHROPIC_API_KEY={PLACEHOLDER}" in action.result
     assert action.result.endswith("1000")
-    assert read_transcript(done.stdout).last_word == "bye"
-    assert {one["path"] for one in log_of(seen)} <= {"/v1/messages", "/"}
-    first = json.loads(done.stdout.splitlines()[0])
-    assert "pirate" in first["skills"]
+    assert transcript.last_word == "bye"
+    assert "pirate" in json.loads(done.stdout.splitlines()[0])["skills"]
+
+
+@contextmanager
+def recording_proxy():
+    """A proxy that refuses everything; yields its address and the list of what it was asked for."""
+    asked = []
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self):
+            asked.append(self.rfile.readline().decode().strip())
+            self.wfile.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}", asked
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_it_asks_nothing_of_the_network_but_its_model(place, tmp_path):
+    seen = tmp_path / "seen"
+    script = parse({"turns": [{"tool": "Bash", "input": {"command": "true"}}, {"text": "bye", "delay": 2}]})
+    with recording_proxy() as (proxy, asked), serving(script, log=seen) as served:
+        through = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), proxy)
+        done = place.run(place.setup(base_url=served.url, bottle_env=through))
+    assert done.returncode == 0, done.stderr
+    assert asked == []
+    assert {json.loads(line)["path"] for line in seen.read_text().splitlines()} <= {"/v1/messages", "/"}
 
 
 def test_the_agents_text_reaches_the_system_prompt(place, monkeypatch):

@@ -84,16 +84,27 @@ def _environment() -> dict[str, str]:
 def _explain(done: process.Finished, what: str) -> HostError:
     """The error by kind; npm says its codes as `npm error code ETARGET`."""
     said = done.stderr.decode(errors="replace")
+    details = _without_stack(said) or done.said
     if _MISSING.search(said):
         return HostError(
-            f"npm has no {what}", details=done.said, resolution="Check the version that you asked for."
+            f"npm has no {what}", details=details, resolution="Check the version that you asked for."
         )
     if _OFFLINE.search(said):
         return HostError(
             f"{what} could not be fetched: npm reached no registry",
-            details=done.said,
+            details=details,
             resolution="Check the network, and npm's own configuration (`npm config list`).",
         )
     if _FULL.search(said):
-        return HostError(f"{what} could not be fetched: the disk is full", details=done.said)
-    return HostError(f"npm failed to fetch {what} (exit code {done.code})", details=done.said)
+        return HostError(f"{what} could not be fetched: the disk is full", details=details)
+    return HostError(f"npm failed to fetch {what} (exit code {done.code})", details=details)
+
+
+def _without_stack(said: str) -> str:
+    """What npm said, up to where it shows its own code."""
+    lines = []
+    for line in said.splitlines():
+        if re.match(r"npm (error|ERR!)\s+at ", line):
+            break
+        lines.append(line.rstrip())
+    return "\n".join(lines[:12]).strip()
