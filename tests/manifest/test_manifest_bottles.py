@@ -3,6 +3,7 @@
 import pytest
 
 GIB = 2**30
+AUTH = "authorization"
 
 
 def route_of(home, text: str):
@@ -129,9 +130,9 @@ def test_memory_that_is_no_amount_is_refused(home, text: str) -> None:
     [
         ("{from: {env: A_KEY}, header: X-Api-Key}", ("env:A_KEY", "x-api-key", "")),
         ("{from: {env: A_KEY}, bearer: true}", ("env:A_KEY", "authorization", "Bearer ")),
-        ("{from: {file: /run/key}, header: authorization, prefix: 'token '}", ("file:/run/key", "authorization", "token ")),
-        ("{from: {command: [pass, 'a b']}, bearer: true}", ('command:["pass", "a b"]', "authorization", "Bearer ")),
-        ("{from: {keyring: service/user}, bearer: true}", ("keyring:service/user", "authorization", "Bearer ")),
+        ("{from: {file: /run/key}, header: Authorization, prefix: 'token '}", ("file:/run/key", AUTH, "token ")),
+        ("{from: {command: [pass, 'a b']}, bearer: true}", ('command:["pass", "a b"]', AUTH, "Bearer ")),
+        ("{from: {keyring: service/user}, bearer: true}", ("keyring:service/user", AUTH, "Bearer ")),
     ],
 )  # fmt: skip
 def test_a_credential_is_a_reference_and_a_header(home, text: str, meant: tuple[str, str, str]) -> None:
@@ -206,7 +207,7 @@ def test_the_design_example_is_right(home, monkeypatch) -> None:
         git:
           user: {name: Bot, email: bot@example.org}
           remotes:
-            - {name: origin, url: "ssh://git@example.org/me/repo.git", key: ~/.ssh/bot, known_host: "ssh-ed25519 AAAA"}
+            - {name: origin, url: "ssh://git@example.org/me/repo.git", key: ~/.ssh/bot, known_host: "ssh AAAA"}
         supervise: true
         """,
     )
@@ -251,7 +252,8 @@ def test_parents_count_from_left_to_right_and_a_shared_base_once(home) -> None:
 def test_a_later_file_changes_a_credential_and_a_route_whole(home) -> None:
     home.bottle(
         "base",
-        "credentials: {k: {from: {env: A}, header: x-a, prefix: p}}\negress: {routes: [{host: a.org, credential: k}]}",
+        "credentials: {k: {from: {env: A}, header: x-a, prefix: p}}\n"
+        "egress: {routes: [{host: a.org, credential: k}]}",
     )
     home.bottle(
         "own",

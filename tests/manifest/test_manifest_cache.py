@@ -16,7 +16,8 @@ import json, sys
 from bot_bottle.manifest.cache import load_cached
 root, repository, cache = sys.argv[1:]
 document = load_cached("one", root=root, repository=repository, cache_root=cache)
-heavy = sorted({name.split(".")[0] for name in sys.modules} & {"pydantic", "pydantic_core", "yaml", "subprocess", "asyncio"})
+heavy = sorted({name.split(".")[0] for name in sys.modules}
+    & {"pydantic", "pydantic_core", "yaml", "subprocess", "asyncio"})
 print(json.dumps([document, heavy]))
 """
 

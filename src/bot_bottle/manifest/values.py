@@ -1,0 +1,229 @@
+"""The single values of a manifest: what each may look like, what is said of one that does not.
+
+A check says what is wrong in a person's words; those of credentials never repeat the value, which may be a
+secret.
+"""
+
+import re
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from annotated_types import Ge, Gt, Le, MaxLen, MinLen
+from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from bot_bottle.manifest.hosts import canonical_host, parse_upstream
+from bot_bottle.names import RULE, is_name
+
+NAME_PATTERN = "^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,199}")
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
+_UNITS = {
+    "KiB": 2**10,
+    "MiB": 2**20,
+    "GiB": 2**30,
+    "TiB": 2**40,
+    "kB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "TB": 10**12,
+}
+_MEMORY = re.compile(rf"([0-9]{{1,9}}(?:\.[0-9]{{1,6}})?) ?({'|'.join(_UNITS)})")
+_NOT_INJECTED = frozenset(
+    (
+        "host",
+        "content-length",
+        "transfer-encoding",
+        "connection",
+        "te",
+        "trailer",
+        "upgrade",
+        "expect",
+        "keep-alive",
+    )
+)
+
+
+def wrong(what: str) -> PydanticCustomError:
+    """A validation error that is already in a person's words."""
+    return PydanticCustomError("wrong", "{what}", {"what": what})
+
+
+def _name(text: str) -> str:
+    if not is_name(text):
+        raise wrong(f"`{text[:60]}` can't be a name: {RULE}")
+    return text
+
+
+def _variable(text: str) -> str:
+    if not _VARIABLE.fullmatch(text):
+        raise wrong("is no name of an environment variable (letters, digits and `_`, no digit first)")
+    return text
+
+
+def _host(text: str) -> str:
+    try:
+        return canonical_host(text)
+    except ValueError as error:
+        raise wrong(f"`{text[:60]}` {error}") from None
+
+
+def _upstream(text: str) -> str:
+    try:
+        parse_upstream(text)
+    except ValueError as error:
+        raise wrong(f"`{text[:60]}` {error}") from None
+    return text
+
+
+def _method(text: str) -> str:
+    if not re.fullmatch(r"[A-Z][A-Z-]{0,19}", text):
+        raise wrong(f"`{text[:30]}` is no HTTP method; write it in capitals, such as GET")
+    return text
+
+
+def _path(text: str) -> str:
+    if not text.startswith("/") or not text.isprintable() or any(character in text for character in " ?#\\"):
+        raise wrong(f"`{text[:60]}` is no path; it starts with `/` and has no query, such as `/v1/**`")
+    if any(part in (".", "..") for part in text.split("/")):
+        raise wrong(f"`{text[:60]}` has `.` or `..` in it; write the path that is meant")
+    return text
+
+
+def _memory(value: Any) -> Any:
+    if isinstance(value, str):
+        match = _MEMORY.fullmatch(value)
+        if match is None:
+            raise wrong(f"`{value[:30]}` is no amount of memory; write it such as 4GiB or 512MiB")
+        value = int(float(match[1]) * _UNITS[match[2]])
+    if isinstance(value, int) and not isinstance(value, bool) and not 2**24 <= value <= 2**50:
+        raise wrong(f"is {value} bytes, which is not within 16MiB and 1024TiB; write it such as 4GiB")
+    return value
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _line(text: str) -> str:
+    if not text.isprintable() or not text.strip():
+        raise wrong("must be one line of text")
+    return text
+
+
+def _user(text: str) -> str:
+    if set(text) & set("<>"):
+        raise wrong("has `<` or `>` in it; the name and the address stand in keys of their own")
+    return _line(text)
+
+
+def _header(text: str) -> str:
+    name = text.lower()
+    if not _TOKEN.fullmatch(text):
+        raise wrong("is no name of an HTTP header; write it such as x-api-key (the value goes under `from:`)")
+    if name in _NOT_INJECTED or name.startswith(("proxy-", "sec-")):
+        raise wrong(f"`{name}` belongs to the connection itself and can't carry a credential")
+    return name
+
+
+def _prefix(text: str) -> str:
+    if not text.isascii() or not text.isprintable():
+        raise wrong("must be plain ASCII text")
+    return text
+
+
+def _file(text: str) -> str:
+    if not text.startswith(("/", "~/")):
+        raise wrong("must be an absolute path, or start with `~/`")
+    return _line(text)
+
+
+def _keyring(text: str) -> str:
+    service, separator, user = text.partition("/")
+    if not (service and separator and user):
+        raise wrong("must be `SERVICE/USER`")
+    return _line(text)
+
+
+def _base_url(text: str) -> str:
+    hint = "must be an URL such as https://api.example.org or http://model.internal/v1, without a query"
+    try:
+        url = urlsplit(text)
+        host, port = url.hostname or "", url.port
+    except ValueError:
+        raise wrong(hint) from None
+    plain = text.isascii() and text.isprintable() and " " not in text
+    if not plain or url.scheme not in ("http", "https") or url.query or url.fragment or port == 0:
+        raise wrong(hint)
+    if "@" in url.netloc:
+        raise wrong("has a user or password in it; a secret goes under `credentials:` of the bottle")
+    try:
+        canonical_host(host)
+    except ValueError as error:
+        raise wrong(f"has a host that {error}") from None
+    return text
+
+
+def _model_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:/@+\[\]-]{0,199}", text):
+        raise wrong("is no name of a model")
+    return text
+
+
+def _remote_url(text: str) -> str:
+    word = r"\w[\w.-]*"
+    ssh = re.fullmatch(rf"ssh://(?:{word}@)?{word}(?::\d{{1,5}})?/[^\s-][^\s]*", text, re.ASCII)
+    https = re.fullmatch(rf"https?://{word}(?::\d{{1,5}})?/[^\s]+", text, re.ASCII)
+    short = re.fullmatch(rf"{word}@{word}:[^\s-][^\s]*", text, re.ASCII)
+    if not (ssh or https or short):
+        raise wrong(
+            "must be `ssh://USER@HOST/PATH`, `USER@HOST:PATH` or `https://HOST/PATH`, without a password"
+        )
+    return text
+
+
+NAME_SCHEMA = WithJsonSchema({"type": "string", "pattern": NAME_PATTERN})
+Name = Annotated[str, AfterValidator(_name), NAME_SCHEMA]
+Variable = Annotated[str, AfterValidator(_variable)]
+Text = Annotated[str, MinLen(1), MaxLen(4000)]
+Line = Annotated[Text, AfterValidator(_line)]
+UserText = Annotated[Text, AfterValidator(_user)]
+Host = Annotated[Text, AfterValidator(_host)]
+UpstreamText = Annotated[Text, AfterValidator(_upstream)]
+Port = Annotated[int, Ge(1), Le(65535)]
+Method = Annotated[Text, AfterValidator(_method)]
+UrlPath = Annotated[Text, AfterValidator(_path)]
+Path = Annotated[Text, AfterValidator(_file)]
+Memory = Annotated[
+    int,
+    BeforeValidator(_memory),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 2**24},
+                {"type": "string", "pattern": f"^{_MEMORY.pattern}$"},
+            ]
+        }
+    ),
+]
+Names = Annotated[
+    list[Name],
+    BeforeValidator(_listed),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "pattern": NAME_PATTERN},
+                {"type": "array", "items": {"type": "string", "pattern": NAME_PATTERN}},
+            ]
+        }
+    ),
+]
+Header = Annotated[Text, AfterValidator(_header)]
+Prefix = Annotated[str, MaxLen(100), AfterValidator(_prefix)]
+KeyringItem = Annotated[Text, AfterValidator(_keyring)]
+BaseUrl = Annotated[Text, AfterValidator(_base_url)]
+ModelName = Annotated[Text, AfterValidator(_model_name)]
+RemoteUrl = Annotated[Text, AfterValidator(_remote_url)]
+Words = Annotated[list[Text], MinLen(1)]
+Cores = Annotated[float, Gt(0), Le(4096)]
+Count = Annotated[int, Ge(1), Le(2**22)]
