@@ -37,11 +37,11 @@ def examine() -> list[Finding]:
 
 
 def _bubblewrap() -> Iterator[Finding]:
-    from bot_bottle.backends.namespace.bubblewrap import find, try_it
+    from bot_bottle.backends.namespace import doctor
 
-    path, version = find()
+    path, version = doctor.bubblewrap()
     yield Finding("bubblewrap", "ok", f"{version} at {path}")
-    try_it(path)
+    doctor.try_a_sandbox(path)
     yield Finding("namespaces", "ok", "a sandbox with namespaces of its own starts and ends")
 
 
