@@ -114,7 +114,7 @@ def test_the_page_tells_what_was_done_and_refused_in_eighty_columns(product, cap
             "no route names this host",
             "Time",
             "agent",
-            "4.10",
+            "4.100",
             "+    return -(-minutes",
         ),
         *("the tests pass in a second bottle.", "1 way out was refused.", "[bold]"),

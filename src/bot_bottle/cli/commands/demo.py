@@ -112,14 +112,14 @@ def _refusals(shown: "Demo") -> "RenderableType":
 
     table = _table("What it was refused", ("by", None), ("target", 2), ("why", 3))
     for one in shown.refusals:
-        table.add_row(Text(one.via), Text(one.target), Text(one.reason))
+        table.add_row(Text(one.via), Text(one.target), Text(one.reason.replace("_", " ")))
     return table
 
 
 def _phases(shown: "Demo") -> "RenderableType":
     table = _table("Time", ("phase", None), ("seconds", 1))
     for phase in shown.phases:
-        table.add_row(phase.name, f"{phase.seconds:.2f}")
+        table.add_row(phase.name, f"{phase.seconds:8.3f}")
     return table
 
 
