@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from bot_bottle.errors import ManifestError, NotFoundError
+from bot_bottle.manifest.check import check_all
 
 
 def said_of(home, agent: str, bottle: str | None = None) -> str:
@@ -175,6 +176,7 @@ def test_a_home_that_is_the_repository_has_only_the_operators_own_files(home) ->
     home.bottle("wide")
     home.agent("one", "bottle: wide")
     assert home.load("one")["agent"]["from_repository"] is False
+    assert len(check_all(root=home.root, repository=home.repository)) == 3
 
 
 def test_a_skill_is_found_in_the_operators_folder_first(home) -> None:

@@ -130,7 +130,7 @@ def test_memory_that_is_no_amount_is_refused(home, text: str) -> None:
     [
         ("{from: {env: A_KEY}, header: X-Api-Key}", ("env:A_KEY", "x-api-key", "")),
         ("{from: {env: A_KEY}, bearer: true}", ("env:A_KEY", "authorization", "Bearer ")),
-        ("{from: {file: /run/key}, header: Authorization, prefix: 'token '}", ("file:/run/key", AUTH, "token ")),
+        ("{from: {file: /run/k}, header: Authorization, prefix: 'key '}", ("file:/run/k", AUTH, "key ")),
         ("{from: {command: [pass, 'a b']}, bearer: true}", ('command:["pass", "a b"]', AUTH, "Bearer ")),
         ("{from: {keyring: service/user}, bearer: true}", ("keyring:service/user", AUTH, "Bearer ")),
     ],
@@ -207,7 +207,7 @@ def test_the_design_example_is_right(home, monkeypatch) -> None:
         git:
           user: {name: Bot, email: bot@example.org}
           remotes:
-            - {name: origin, url: "ssh://git@example.org/me/repo.git", key: ~/.ssh/bot, known_host: "ssh AAAA"}
+            - {name: origin, url: "ssh://git@example.org/me/repo.git", key: ~/.ssh/bot, known_host: AAAA}
         supervise: true
         """,
     )
