@@ -25,6 +25,7 @@ def make_plan(root: Path, *argv: str, **changes) -> RunPlan:
         id=f"test-{os.getpid()}-{next(_numbers)}",
         agent="test",
         bottle="test",
+        bottle_file="",
         backend="namespace",
         provider="command",
         command=Command(argv=argv or ("sleep", "1000"), env=ENVIRONMENT),
@@ -33,6 +34,8 @@ def make_plan(root: Path, *argv: str, **changes) -> RunPlan:
         paths=Paths(run=str(root / "run"), state=str(root / "state")),
         uid=os.getuid() or AGENT_ID,
         gid=os.getgid() or AGENT_ID,
+        bundle_uid=os.getuid() or AGENT_ID + 1,
+        bundle_gid=os.getgid() or AGENT_ID + 1,
     )
     return dataclasses.replace(base, **changes)
 

@@ -49,6 +49,8 @@ def _bottle(bottle: BottleDocument) -> Iterator[str]:
         name = f"egress.routes: {route['host']}:{route['port']}"
         if route["protocol"] == "tcp":
             yield f"{name}: protocol tcp is not in this version; https and http are"
+        if route["protocol"] == "https" and _tls_outside(route):
+            yield f"{name}: an https:// upstream goes with protocol http; the agent's own TLS is not opened"
         for rule in ("methods", "paths"):
             if route[rule]:
                 yield f"{name}: {rule} can't be enforced in this version, only hosts and ports"

@@ -16,6 +16,7 @@ def agent_document(**parts: Any) -> AgentDocument:
         "from_repository": False,
         "provider": "claude",
         "bottle": "work",
+        "bottle_file": "",
         "command": [],
         "model": None,
         "base_url": None,
@@ -35,6 +36,7 @@ def run_plan(root: Path, **parts: Any) -> RunPlan:
         "id": "fixer-2345",
         "agent": "fixer",
         "bottle": "work",
+        "bottle_file": "",
         "backend": "namespace",
         "provider": "command",
         "command": Command(argv=("true",), env=(("PATH", "/usr/bin:/bin"),)),
@@ -43,5 +45,7 @@ def run_plan(root: Path, **parts: Any) -> RunPlan:
         "paths": Paths(run=str(root / "run"), state=str(root / "state")),
         "uid": 65000,
         "gid": 65000,
+        "bundle_uid": 65001,
+        "bundle_gid": 65001,
     }
     return RunPlan(**{**whole, **parts})
