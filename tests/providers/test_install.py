@@ -232,7 +232,7 @@ def test_a_program_that_is_no_plain_file_is_refused(registry, data, monkeypatch,
     assert everything(data) == []
 
 
-@pytest.mark.parametrize("cut", [b"", b"not gzip", package()[:-40]])
+@pytest.mark.parametrize("cut", [b"", b"not gzip", package()[:-40]], ids=["empty", "other", "cut"])
 def test_a_broken_archive_is_an_error_of_ours(registry, data, monkeypatch, cut):
     pin(monkeypatch, cut)
     registry.serve(cut)
