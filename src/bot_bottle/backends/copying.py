@@ -1,8 +1,8 @@
 """Files into and out of a bottle, on top of any backend's `spawn`, as tar streams.
 
-Inside, tar runs as the agent's user, so everything that comes in is the agent's. What comes out was made by the agent: it is
-read here member by member, and nothing of it is believed. Only plain files, folders and links that stay within what is copied
-are made; no name leads out of the target; sizes and numbers are bounded; no bit but rwx survives.
+Inside, tar runs as the agent's user, so everything that comes in is the agent's. What comes out was made by the agent:
+it is read here member by member, and nothing of it is believed. Only plain files, folders and links that stay within what
+is copied are made; no name leads out of the target; sizes and numbers are bounded; no bit but rwx survives.
 """
 
 import io
@@ -86,7 +86,7 @@ def copy_out(
     argv = ("tar", "-C", folder or "/", "--hard-dereference", "--format=gnu", "-cf", "-", "--", f"./{name}")
     with _tar(bottle, argv, timeout) as (pipe, finish):
         try:
-            with tarfile.open(fileobj=pipe, mode="r|", bufsize=_BLOCK, tarinfo=_Member) as archive:  # type: ignore[call-overload]
+            with tarfile.open(fileobj=pipe, mode="r|", bufsize=_BLOCK, tarinfo=_Member) as archive:
                 left_out = _Taking(target, name, bounds or Bounds()).take(archive)
         except (tarfile.TarError, EOFError) as error:
             finish()  # what tar itself said comes first
@@ -99,7 +99,7 @@ def _send(bottle: Bottle, fill: Callable[[tarfile.TarFile], None], timeout: floa
     argv = ("tar", "-C", "/", "--no-same-owner", "--no-overwrite-dir", "-xf", "-")
     with _tar(bottle, argv, timeout, writing=True) as (pipe, finish):
         try:
-            with tarfile.open(fileobj=pipe, mode="w|", bufsize=_BLOCK, format=tarfile.GNU_FORMAT) as archive:  # type: ignore[call-overload]
+            with tarfile.open(fileobj=pipe, mode="w|", bufsize=_BLOCK, format=tarfile.GNU_FORMAT) as archive:
                 fill(archive)
         except BrokenPipeError:
             pass  # tar ended early, and says why

@@ -68,8 +68,8 @@ print(json.dumps(found))
 VISIBLE = """
 import json, os
 places = ["/root", "/var/run/docker.sock", "/run/docker.sock", "/run/user", "/var/lib", "/var/log", "/srv", "/mnt", "/boot",
-          "/etc/shadow", "/etc/ssh", "/etc/ssl/private", "/opt", "/sys", "/run/systemd", "/run/dbus", "/dev/sda", "/dev/vda",
-          "/dev/mem", "/dev/kmsg", "/dev/kvm", "/dev/fuse", "/dev/net"]
+          "/etc/shadow", "/etc/ssh", "/etc/ssl/private", "/opt", "/sys", "/run/systemd", "/run/dbus",
+          "/dev/sda", "/dev/vda", "/dev/mem", "/dev/kmsg", "/dev/kvm", "/dev/fuse", "/dev/net"]
 def readable(path):
     try:
         return bool(open(path, "rb").read(1))

@@ -106,8 +106,7 @@ def _make_sandbox(plan: RunPlan, group: Group | None, owned: ExitStack) -> enter
                 life.close()
                 raise
     owned.callback(bubblewrap.close)
-    owned.callback(bubblewrap.wait)
-    owned.callback(bubblewrap.kill)
+    owned.callback(_let_end, bubblewrap)
     # First of all when it ends: the holder lives as long as this socket, and everything inside as long as the holder.
     owned.callback(life.close)
     if not spawn.readable(life.fileno(), _PATIENCE):
@@ -128,6 +127,13 @@ def _make_sandbox(plan: RunPlan, group: Group | None, owned: ExitStack) -> enter
         limits=plan.limits,
         join_group=partial(_join, group),
     )
+
+
+def _let_end(bubblewrap: spawn.Child) -> None:
+    """Lets bubblewrap reap the holder and end by itself; nobody else may be there to reap it."""
+    if bubblewrap.wait(1.0) is None:
+        bubblewrap.kill()
+        bubblewrap.wait()
 
 
 def _start_bubblewrap(
