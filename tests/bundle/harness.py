@@ -77,7 +77,11 @@ class Holder:
 
     def connect(self, address: str, port: int) -> socket.socket:
         made = self.new_socket()
-        made.connect((address, port))
+        try:
+            made.connect((address, port))
+        except OSError:
+            made.close()
+            raise
         return made
 
     def run(self, argv: list[str], *, env: dict[str, str] | None = None, stdin: bytes = b"") -> Any:
