@@ -10,8 +10,6 @@ import sys
 import time
 from pathlib import Path
 
-from conftest import make_plan
-
 from bot_bottle.backends.base import Stdio
 from bot_bottle.backends.namespace import backend as namespace
 from bot_bottle.backends.namespace import bottle as namespace_bottle
@@ -19,6 +17,7 @@ from bot_bottle.backends.namespace import enter
 from bot_bottle.door.model import Listener
 from bot_bottle.host import spawn
 from bot_bottle.plan.model import Limits
+from conftest import make_plan
 
 PHASES = ("starting", "made", "entering", "held", "door", "spawned", "released", "forked")
 

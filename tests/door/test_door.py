@@ -32,7 +32,9 @@ def descriptors() -> set[str]:
     return set(os.listdir("/proc/self/fd"))
 
 
-def test_every_address_leads_to_the_listeners(holder: Holder, channel: tuple[socket.socket, socket.socket]) -> None:
+def test_every_address_leads_to_the_listeners(
+    holder: Holder, channel: tuple[socket.socket, socket.socket]
+) -> None:
     ours, theirs = channel
     holder.pass_listeners(STANDARD, theirs)
     sockets = receive_listeners(ours, len(STANDARD), 5)
