@@ -149,16 +149,18 @@ def test_an_agent_that_did_nothing_is_an_error_not_a_page(product):
 
 
 def test_nothing_stays_behind_unless_it_is_kept(product, tmp_path, monkeypatch):
-    monkeypatch.setattr(operating.tempfile, "tempdir", str(tmp_path))
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(operating.tempfile, "tempdir", str(temporary))
     demo(keep=False, report=lambda _: None)
-    assert list(tmp_path.iterdir()) == []
+    assert list(temporary.iterdir()) == []
     product(start=lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         demo(keep=False, report=lambda _: None)
-    assert list(tmp_path.iterdir()) == []
+    assert list(temporary.iterdir()) == []
     product()
     kept = demo(keep=True, report=lambda _: None).kept
-    assert [str(path) for path in tmp_path.iterdir()] == [kept]
+    assert [str(path) for path in temporary.iterdir()] == [kept]
 
 
 def test_with_a_key_the_route_goes_to_the_api_and_the_key_is_in_no_file(product, tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from bot_bottle.backends.base import Backend, Bottle, Stdio
 from bot_bottle.bundle.model import BundleConfig, HeaderValue
 from bot_bottle.door.model import STANDARD
-from bot_bottle.errors import BotBottleError, SandboxError
+from bot_bottle.errors import SandboxError
 from bot_bottle.events import NewEvent
 from bot_bottle.launch import control, folders
 from bot_bottle.launch.copies import put_away
@@ -79,22 +79,29 @@ class _Run:
         self.session: Session | None = None
 
     def keep(self) -> Outcome:
-        with ExitStack() as undo:
-            try:
-                self._begin(undo)
-                self._start_bundle(undo)
-                self._copy_workspace(undo)
-                session = self._open(undo)
-                self._release()
-                self.outcome.exit_code = session.run()
-                self.outcome.reason = session.stop_reason or "exited"
-                with self._phase("end"):
-                    self.bottle.destroy()
-                    session.finish(self.outcome.exit_code)
-            except BotBottleError as error:
-                self.outcome.reason = f"failed: {error.brief}"
-                raise
+        try:
+            with ExitStack() as undo:
+                try:
+                    self._live(undo)
+                except BaseException as error:
+                    self.outcome.reason = f"failed: {getattr(error, 'brief', type(error).__name__)}"
+                    raise
+        finally:
+            if self.session:
+                self.session.dismiss(self.outcome.exit_code)
         return self.outcome
+
+    def _live(self, undo: ExitStack) -> None:
+        self._begin(undo)
+        self._start_bundle(undo)
+        self._copy_workspace(undo)
+        session = self._open(undo)
+        self._release()
+        self.outcome.exit_code = session.run()
+        self.outcome.reason = session.stop_reason or "exited"
+        with self._phase("end"):
+            self.bottle.destroy()
+            session.drain()
 
     @contextmanager
     def _phase(self, name: str) -> Iterator[None]:

@@ -90,13 +90,16 @@ class Session:
                 self._next_stop_step()
         return code
 
-    def finish(self, code: int) -> None:
-        """After the bottle is gone: the rest of its output, and the news for whoever is attached."""
+    def drain(self) -> None:
+        """After the bottle is gone: the rest of its output."""
         deadline = time.monotonic() + 5
         while self.sources and time.monotonic() < deadline:
             self._turn(0.1)
         for outlet in self.outlets:
             outlet.flush(timeout=2)
+
+    def dismiss(self, code: int) -> None:
+        """After everything is put away: the news for whoever is connected, so that what they see next is the end."""
         for client in list(self.clients.values()):
             client.sock.setblocking(True)
             client.sock.settimeout(2)
