@@ -130,10 +130,9 @@ def owning_user_namespace(namespace: int) -> int:
     return fcntl.ioctl(namespace, _NS_GET_USERNS)
 
 
-def fork_sibling() -> int:
-    """Forks a child of this process's parent. Only for a process with one thread that soon executes or ends."""
-    flags = CLONE_PARENT | 17  # SIGCHLD
-    return _syscall(_number("clone"), flags, 0, 0, 0, 0, what="clone")
+def fork(flags: int) -> int:
+    """Forks with `flags` of clone(2), past Python's and libc's own. For a child that soon executes a program or ends."""
+    return _syscall(_number("clone"), flags | 17, 0, 0, 0, 0, what="clone")  # 17: SIGCHLD
 
 
 def mount(source: str, target: str, kind: str, flags: int, options: str = "") -> None:
@@ -161,11 +160,18 @@ def map_owners(tree: int, user_namespace: int) -> None:
     _syscall(_MOUNT_SETATTR, *arguments, what="mount_setattr")
 
 
+def default_signals() -> None:
+    """Gives every signal its default disposition (a thirtieth of the time that the signal module takes for it)."""
+    set_disposition = libc().signal
+    for number in range(1, 65):
+        set_disposition(number, None)
+
+
 def blank_command_line() -> None:
     """Overwrites this process's own command line in memory, which /proc shows to everybody."""
     import ctypes
 
-    with open("/proc/self/stat", "rb") as file:  # noqa: PTH123 - runs in a forked child; nothing more to import
+    with open("/proc/self/stat", "rb") as file:
         fields = file.read().rpartition(b")")[2].split()
     start, end = int(fields[45]), int(fields[46])
     if 0 < start < end:
