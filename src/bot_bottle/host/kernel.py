@@ -130,10 +130,9 @@ def owning_user_namespace(namespace: int) -> int:
     return fcntl.ioctl(namespace, _NS_GET_USERNS)
 
 
-def fork_sibling() -> int:
-    """Forks a child of this process's parent. Only for a process with one thread that soon executes or ends."""
-    flags = CLONE_PARENT | 17  # SIGCHLD
-    return _syscall(_number("clone"), flags, 0, 0, 0, 0, what="clone")
+def fork(flags: int) -> int:
+    """Forks with `flags` of clone(2), past Python's and libc's own. For a child that soon executes a program or ends."""
+    return _syscall(_number("clone"), flags | 17, 0, 0, 0, 0, what="clone")  # 17: SIGCHLD
 
 
 def mount(source: str, target: str, kind: str, flags: int, options: str = "") -> None:

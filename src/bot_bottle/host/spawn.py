@@ -8,6 +8,7 @@ SIGKILL at its parent's end before anything else, and looks whether the parent i
 import contextlib
 import errno
 import fcntl
+import gc
 import os
 import select
 import signal
@@ -145,17 +146,18 @@ def start(
     return child
 
 
-def fork(body: Body, *, keep: Collection[int]) -> tuple[int, int]:
+def fork(body: Body, *, keep: Collection[int], namespaces: int = 0) -> tuple[int, int]:
     """Forks a child that runs `body(say)` and ends; answers its pid and the descriptor where what it says arrives.
 
-    The child has 0, 1, 2 and `keep` open; its signals are as they were at boot; its memory can't be read.
+    `namespaces` (CLONE_NEW…) are the child's own from its beginning. It has 0, 1, 2 and `keep` open; its signals are at
+    their defaults; its memory can't be read.
     """
     kernel.libc()
     parent = os.getpid()
     reader, writer = os.pipe()
     before = signal.pthread_sigmask(signal.SIG_SETMASK, _EVERY_SIGNAL)
     try:
-        pid = os.fork()
+        pid = kernel.fork(namespaces) if namespaces else os.fork()
         if pid == 0:
             _be_child(body, parent=parent, report=writer, keep=keep)
     except OSError:
@@ -174,6 +176,7 @@ def _be_child(body: Body, *, parent: int, report: int, keep: Collection[int]) ->
         os.write(report, message.replace(b"\n", b" ") + b"\n")
 
     code = 1
+    gc.disable()  # a collection would copy every page of the parent's objects
     try:
         kernel.die_with_parent()
         if os.getppid() != parent:

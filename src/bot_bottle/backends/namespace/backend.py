@@ -96,7 +96,6 @@ def _make_sandbox(plan: RunPlan, group: Group | None, owned: ExitStack) -> enter
             try:
                 bubblewrap = _start_bubblewrap(
                     plan,
-                    group,
                     seccomp=seccomp,
                     info=info,
                     standard=(theirs.fileno(), nothing, said),
@@ -138,21 +137,19 @@ def _let_end(bubblewrap: spawn.Child) -> None:
 
 def _start_bubblewrap(
     plan: RunPlan,
-    group: Group | None,
     *,
     seccomp: bytes,
     info: int,
     standard: tuple[int, int, int],
     held: ExitStack,
 ) -> spawn.Child:
-    """Opens everything first, and forks then."""
-    executable = os.open(program.find(), os.O_PATH | os.O_CLOEXEC)
-    held.callback(os.close, executable)
+    """Opens everything first, and forks then. Not in the group: moving a process costs more than all else here, and the
+    holder does nothing; whatever else is in the bottle comes in by `enter`, and joins there."""
+    executable = program.find()
+    opened = os.open(executable, os.O_PATH | os.O_CLOEXEC)
+    held.callback(os.close, opened)
     bound: Sequence[Mount] = profile.mounts(plan)
-    steps = [
-        spawn.Step("join the bottle's group", partial(_join, group)),
-        spawn.Step("make a session", os.setsid),
-    ]
+    steps = [spawn.Step("make a session", os.setsid)]
     trees: Sequence[stage.Tree] = ()
     if os.geteuid() == 0:
         trees = stage.detach(plan, bound, held)
@@ -170,8 +167,13 @@ def _start_bubblewrap(
     options, command = words[: words.index("--")], words[words.index("--") :]
     spoken = _content(b"".join(word.encode() + b"\0" for word in options), contents, held)
     steps.append(spawn.Step("set the standard streams", partial(spawn.set_standard, *standard)))
-    for_steps = [executable, *standard, *(tree.descriptor for tree in trees)]
-    started = spawn.Program(executable, ["bwrap", "--args", str(spoken), *command], {})
+    for_steps = [opened, *standard, *(tree.descriptor for tree in trees)]
+    # By its descriptor where the agent's user has no way to its path; that does not work for scripts.
+    started = spawn.Program(
+        opened if trees and not program.everybody_reaches(executable) else executable,
+        ["bwrap", "--args", str(spoken), *command],
+        {},
+    )
     try:
         return spawn.start(steps, started, keep=[info, *contents], for_steps=for_steps)
     except spawn.ChildFailed as failed:

@@ -64,7 +64,7 @@ def start(way: Way, command: Command, stdio: Stdio, *, held_by: int | None = Non
     def body(say: spawn.Say) -> None:
         _go_in(way)
         told, telling = os.pipe()
-        sibling = kernel.fork_sibling()
+        sibling = kernel.fork(kernel.CLONE_PARENT)
         if sibling:
             say(b"%d" % sibling)
             return

@@ -18,6 +18,12 @@ def find() -> str:
     raise HostError("bubblewrap (bwrap) was not found", resolution=failures.INSTALL)
 
 
+def everybody_reaches(path: str) -> bool:
+    """Whether every user may execute what is at `path`."""
+    places = [path, *map(str, Path(path).parents)]
+    return all(os.stat(place).st_mode & stat.S_IXOTH for place in places)
+
+
 def _candidates() -> list[str]:
     folders = [
         folder for folder in os.environ.get("PATH", os.defpath).split(os.pathsep) if folder.startswith("/")

@@ -6,7 +6,6 @@ the owner of the files shown as the agent's user (an idmapped mount): what the a
 """
 
 import contextlib
-import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -68,20 +67,12 @@ def _mapping(user: tuple[int, int], group: tuple[int, int]) -> Iterator[int]:
     """A user namespace in which the first id of each pair (on disk) is the second (as seen)."""
     waiting, going = os.pipe()
 
-    def be_namespace(say: spawn.Say) -> None:
-        os.close(going)
-        kernel.unshare(kernel.CLONE_NEWUSER)
-        say(b"made")
+    def be_namespace(_: spawn.Say) -> None:
         os.read(waiting, 1)
 
-    pid, report = spawn.fork(be_namespace, keep=(waiting, going))
+    pid, report = spawn.fork(be_namespace, keep=(waiting,), namespaces=kernel.CLONE_NEWUSER)
     try:
         os.close(waiting)
-        try:
-            if next(spawn.hear(report), b"") != b"made":
-                raise OSError(errno.ESRCH, "the helper that makes a user namespace ended")
-        except spawn.ChildFailed as failed:
-            raise OSError(failed.number or errno.EPERM, failed.said) from failed
         Path(f"/proc/{pid}/uid_map").write_text(f"{user[0]} {user[1]} 1\n")
         Path(f"/proc/{pid}/gid_map").write_text(f"{group[0]} {group[1]} 1\n")
         namespace = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
