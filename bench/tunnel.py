@@ -75,7 +75,9 @@ def measure(*, rounds: int = 20, bare_rounds: int = 5, seconds: float = 0.4) -> 
 
 
 def _config(*ends: Ends) -> BundleConfig:
-    routes = [Route(host=end.host, port=443, upstream=Upstream(host="127.0.0.1", port=end.port)) for end in ends]
+    routes = [
+        Route(host=end.host, port=443, upstream=Upstream(host="127.0.0.1", port=end.port)) for end in ends
+    ]
     policy = EgressPolicy(routes=tuple(routes))
     return BundleConfig(
         run="bench", keeper=os.getpid(), policy=policy, listeners=STANDARD, uid=65534, gid=65534

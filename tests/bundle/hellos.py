@@ -26,7 +26,14 @@ def client_hello(
         if encrypted:
             extensions.append((0xFE0D, b"\0" + bytes(60)))
     listed = b"".join(struct.pack("!H", kind) + vector(2, data) for kind, data in extensions)
-    body = b"\3\3" + bytes(32) + vector(1, bytes(32)) + vector(2, b"\x13\1\x13\2") + vector(1, b"\0") + vector(2, listed)
+    body = (
+        b"\3\3"
+        + bytes(32)
+        + vector(1, bytes(32))
+        + vector(2, b"\x13\1\x13\2")
+        + vector(1, b"\0")
+        + vector(2, listed)
+    )
     return records(b"\1" + vector(3, body), fragment)
 
 

@@ -196,7 +196,9 @@ def test_the_filters_are_those_that_the_tool_makes(machine: str, architecture: i
     kept = Path(confine.__file__).with_name(confine.filter_name(machine)).read_bytes()
     for number in (*range(600), 0x40000000 + 59):
         for arguments in ARGUMENTS:
-            assert decide(made, number, architecture, arguments) == decide(kept, number, architecture, arguments)
+            assert decide(made, number, architecture, arguments) == decide(
+                kept, number, architecture, arguments
+            )
     for foreign in (0x40000003, 0xC000003E, 0xC00000B7):
         if foreign != architecture:
             assert decide(kept, 0, foreign, ()) in (0, 0x80000000)

@@ -35,7 +35,9 @@ def dialled(resolver: Resolver, route: Route = ROUTE, *, port: int = 443) -> soc
     return asyncio.run(run())
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1", "10.0.0.1", "169.254.169.254", "::1", "::ffff:127.0.0.1", "198.18.0.1"])
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1", "10.0.0.1", "169.254.169.254", "::1", "::ffff:127.0.0.1", "198.18.0.1"]
+)
 @pytest.mark.parametrize("others", [[], ["1.1.1.1"]])
 def test_one_address_that_is_not_public_condemns_the_name(
     address: str, others: list[str], monkeypatch: pytest.MonkeyPatch

@@ -30,7 +30,9 @@ def test_a_real_hello_gives_its_name() -> None:
 
 @given(st.integers(1, 300), st.booleans())
 def test_a_hello_is_the_same_in_records_of_every_size(fragment: int, encrypted: bool) -> None:
-    assert read_hello(client_hello("ok.test", fragment=fragment, encrypted=encrypted)) == Hello("ok.test", encrypted)
+    assert read_hello(client_hello("ok.test", fragment=fragment, encrypted=encrypted)) == Hello(
+        "ok.test", encrypted
+    )
 
 
 @given(st.integers(1, 60), st.data())

@@ -169,5 +169,3 @@ def test_whatever_is_sent_arrives_whole_and_in_order(pieces: list[tuple[bool, in
         assert received == {"up": up, "down": down}
 
     assert pumped(talk) == Carried(len(up), len(down), "done")
-
-

@@ -100,7 +100,14 @@ def test_bytes_of_folded_connections_add_up() -> None:
         keeper.record.event("egress.closed", {"via": "tls", "host": "a", "up": 10, "down": 5, "seconds": 0.5})
     keeper.room = True
     keeper.pass_time(INTERVAL)
-    assert keeper.heard[0]["data"] == {"via": "tls", "host": "a", "up": 30, "down": 15, "seconds": 1.5, "count": 3}
+    assert keeper.heard[0]["data"] == {
+        "via": "tls",
+        "host": "a",
+        "up": 30,
+        "down": 15,
+        "seconds": 1.5,
+        "count": 3,
+    }
 
 
 @given(st.text(max_size=1000))
@@ -112,7 +119,9 @@ def test_what_stands_in_an_event_is_printable_and_short(text: str) -> None:
 
 def test_terminal_escapes_and_bidi_do_not_reach_the_reader() -> None:
     keeper = Keeper()
-    keeper.record.event("egress.refused", {**refusal("\x1b[2J\u202eevil\u200b\n.test"), "path": "/" + "a" * 5000})
+    keeper.record.event(
+        "egress.refused", {**refusal("\x1b[2J\u202eevil\u200b\n.test"), "path": "/" + "a" * 5000}
+    )
     data = keeper.heard[0]["data"]
     assert data["host"] == "\ufffd[2J\ufffdevil\ufffd\ufffd.test"
     assert len(data["path"]) == 300

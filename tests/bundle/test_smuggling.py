@@ -17,7 +17,17 @@ from bot_bottle.bundle.egress.heads import (
 )
 from bot_bottle.bundle.model import BundleLimits
 from bot_bottle.policy.model import EgressPolicy
-from tests.bundle.harness import Bundle, Holder, Server, read_all, read_head, read_response as read_framed, served
+from tests.bundle.harness import (
+    Bundle,
+    Holder,
+    Server,
+    read_all,
+    read_head,
+    served,
+)
+from tests.bundle.harness import (
+    read_response as read_framed,
+)
 
 PROXY = ("127.0.0.1", 3128)
 START = b"POST http://ok.test/a HTTP/1.1\r\nHost: ok.test\r\n"
@@ -219,7 +229,9 @@ def test_any_bytes_are_a_request_or_a_bad_message(data: bytes) -> None:
 
 FIELDS = st.lists(
     st.tuples(
-        st.sampled_from((b"content-length", b"Transfer-Encoding", b"connection", b"upgrade", b"x", b"Host", b"expect"))
+        st.sampled_from(
+            (b"content-length", b"Transfer-Encoding", b"connection", b"upgrade", b"x", b"Host", b"expect")
+        )
         | st.from_regex(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,9}", fullmatch=True),
         st.sampled_from((b"5", b"chunked", b"close", b"websocket", b"", b"a, b", b"identity"))
         | st.from_regex(rb"[\x21-\x7e\x80-\xff]{0,9}", fullmatch=True),
@@ -257,7 +269,10 @@ def test_a_response_with_two_framings_does_not_reach_the_agent() -> None:
         sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
 
     server = Server(answer)
-    with served(EgressPolicy(routes=(server.http("ok.test"),))) as (holder, _), holder.connect(*PROXY) as sock:
+    with (
+        served(EgressPolicy(routes=(server.http("ok.test"),))) as (holder, _),
+        holder.connect(*PROXY) as sock,
+    ):
         sock.sendall(b"GET http://ok.test/ HTTP/1.1\r\nHost: ok.test\r\n\r\n")
         head, body = read_framed(sock)
         assert head.startswith(b"HTTP/1.1 502 ")

@@ -17,7 +17,9 @@ from tests.bundle.hellos import client_hello
 PROXY = ("127.0.0.1", 3128)
 
 
-def over_tls(certificate: Certificate, handle: Callable[[ssl.SSLSocket], None]) -> Callable[[socket.socket], None]:
+def over_tls(
+    certificate: Certificate, handle: Callable[[ssl.SSLSocket], None]
+) -> Callable[[socket.socket], None]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate.certificate, certificate.key)
 
@@ -37,7 +39,10 @@ def say_hello(sock: ssl.SSLSocket) -> None:
 @pytest.fixture(scope="module")
 def bottle(certificate: Certificate) -> Iterator[tuple[Holder, Bundle, Server]]:
     server = Server(over_tls(certificate, say_hello))
-    with served(EgressPolicy(routes=(server.https("ok.test"), server.https("other.test")))) as (holder, bundle):
+    with served(EgressPolicy(routes=(server.https("ok.test"), server.https("other.test")))) as (
+        holder,
+        bundle,
+    ):
         yield holder, bundle, server
     server.close()
 
@@ -128,10 +133,15 @@ def test_the_address_of_one_name_takes_no_other_names_hello(bottle: tuple[Holder
         (b"SSH-2.0-OpenSSH_9\r\n", "not_tls"),
     ],
 )
-def test_inside_connect_the_hello_names_the_same_host(certificate: Certificate, hello: bytes, reason: str) -> None:
+def test_inside_connect_the_hello_names_the_same_host(
+    certificate: Certificate, hello: bytes, reason: str
+) -> None:
     seen: list[bytes] = []
     server = Server(lambda sock: seen.append(read_all(sock)))
-    with served(EgressPolicy(routes=(server.https("ok.test"), server.https("other.test")))) as (holder, bundle):
+    with served(EgressPolicy(routes=(server.https("ok.test"), server.https("other.test")))) as (
+        holder,
+        bundle,
+    ):
         with holder.connect(*PROXY) as sock:
             sock.sendall(b"CONNECT ok.test:443 HTTP/1.1\r\nHost: ok.test:443\r\n\r\n")
             assert read_head(sock)[0].startswith(b"HTTP/1.1 200 ")
@@ -175,7 +185,11 @@ def test_this_client_sends_no_encrypted_hello_so_refusing_those_harms_it_not(cli
         argv = {
             "curl": ["curl", "-s", f"https://localhost:{port}/"],
             "node": ["node", "-e", f"fetch('https://localhost:{port}/').catch(() => 0)"],
-            "python3": ["python3", "-c", f"import urllib.request as u; u.urlopen('https://localhost:{port}/')"],
+            "python3": [
+                "python3",
+                "-c",
+                f"import urllib.request as u; u.urlopen('https://localhost:{port}/')",
+            ],
             "openssl": ["openssl", "s_client", "-connect", f"localhost:{port}", "-servername", "localhost"],
         }[client]
         hello = read_hello(hello_of(argv, port, listener))
@@ -200,10 +214,16 @@ def api(certificate: Certificate) -> Iterator[tuple[Holder, Bundle]]:
         return Route(host=host, port=80, protocol="http", upstream=upstream, credential=credential)
 
     policy = EgressPolicy(
-        routes=(route("api.test", "api.test", "key"), route("wrong.test", "wrong.test"), route("none.test", "api.test", "gone"))
+        routes=(
+            route("api.test", "api.test", "key"),
+            route("wrong.test", "wrong.test"),
+            route("none.test", "api.test", "gone"),
+        )
     )
     with served(
-        policy, credentials={"key": ("X-Api-Key", "s3cret-value")}, env={"SSL_CERT_FILE": certificate.certificate}
+        policy,
+        credentials={"key": ("X-Api-Key", "s3cret-value")},
+        env={"SSL_CERT_FILE": certificate.certificate},
     ) as both:
         yield both
     server.close()
@@ -212,7 +232,9 @@ def api(certificate: Certificate) -> Iterator[tuple[Holder, Bundle]]:
 def test_the_credential_is_put_in_outside_and_replaces_the_agents_own(api: tuple[Holder, Bundle]) -> None:
     holder, bundle = api
     with holder.connect(*PROXY) as sock:
-        sock.sendall(b"GET http://api.test/v1 HTTP/1.1\r\nHost: api.test\r\nX-API-KEY: mine\r\nX-Other: 1\r\n\r\n")
+        sock.sendall(
+            b"GET http://api.test/v1 HTTP/1.1\r\nHost: api.test\r\nX-API-KEY: mine\r\nX-Other: 1\r\n\r\n"
+        )
         _, body = read_response(sock)
     lines = body.split(b"\r\n")
     assert b"X-Api-Key: s3cret-value" in lines

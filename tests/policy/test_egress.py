@@ -11,11 +11,15 @@ from bot_bottle.policy.egress import canonical_host, canonical_pattern, decide, 
 from bot_bottle.policy.model import EgressPolicy, Route
 
 LABELS = st.from_regex(r"[a-z0-9_]([a-z0-9_-]{0,8}[a-z0-9_])?", fullmatch=True)
-HOSTS = st.lists(LABELS, min_size=1, max_size=4).map(".".join).filter(lambda host: canonical_host(host) == host)
+HOSTS = (
+    st.lists(LABELS, min_size=1, max_size=4).map(".".join).filter(lambda host: canonical_host(host) == host)
+)
 PATTERNS = HOSTS | HOSTS.map(lambda host: "*." + host)
 PORTS = st.sampled_from((80, 443, 8443))
 PROTOCOLS = st.sampled_from(("https", "http"))
-ROUTES = st.builds(lambda host, port, protocol: Route(host=host, port=port, protocol=protocol), PATTERNS, PORTS, PROTOCOLS)
+ROUTES = st.builds(
+    lambda host, port, protocol: Route(host=host, port=port, protocol=protocol), PATTERNS, PORTS, PROTOCOLS
+)
 POLICIES = st.lists(ROUTES, max_size=4).map(lambda routes: EgressPolicy(routes=tuple(routes)))
 
 
@@ -69,13 +73,17 @@ def test_every_text_gets_an_answer_that_is_its_own_spelling(text: str) -> None:
 @given(st.integers(0, 2**32 - 1), st.data())
 def test_no_notation_of_an_address_is_a_name(number: int, data: st.DataObject) -> None:
     octets = number.to_bytes(4, "big")
-    write = st.sampled_from((str, hex, lambda n: "0" + oct(n)[2:], lambda n: hex(n).upper().replace("X", "x")))
+    write = st.sampled_from(
+        (str, hex, lambda n: "0" + oct(n)[2:], lambda n: hex(n).upper().replace("X", "x"))
+    )
     parts = data.draw(st.integers(1, 4))
     last = int.from_bytes(octets[parts - 1 :], "big")
     written = [data.draw(write)(n) for n in (*octets[: parts - 1], last)]
     text = ".".join(written) + data.draw(st.sampled_from(("", ".")))
     assert canonical_host(text) is None
-    assert not decide(EgressPolicy(routes=(Route(host=text, port=443),)), host=text, port=443, protocol="https").allowed
+    assert not decide(
+        EgressPolicy(routes=(Route(host=text, port=443),)), host=text, port=443, protocol="https"
+    ).allowed
 
 
 def spellings(host: str) -> st.SearchStrategy[str]:
@@ -83,7 +91,9 @@ def spellings(host: str) -> st.SearchStrategy[str]:
     cased = st.lists(st.booleans(), min_size=len(host), max_size=len(host)).map(
         lambda ups: "".join(c.upper() if up else c for c, up in zip(host, ups, strict=True))
     )
-    noise = st.sampled_from(("", ".", "..", " ", "\0", "%00", ":443", "/", "@", "#", "\t", "\r\n", "\u200b", "\u3002"))
+    noise = st.sampled_from(
+        ("", ".", "..", " ", "\0", "%00", ":443", "/", "@", "#", "\t", "\r\n", "\u200b", "\u3002")
+    )
     return st.builds(lambda text, before, after: before + text + after, cased, noise, noise)
 
 

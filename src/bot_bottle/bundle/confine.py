@@ -31,7 +31,9 @@ def load_filter() -> bytes:
     try:
         program = Path(__file__).with_name(filter_name(machine)).read_bytes()
     except FileNotFoundError as error:
-        raise HostError(f"there is no seccomp filter for {machine}", resolution="use x86_64 or aarch64") from error
+        raise HostError(
+            f"there is no seccomp filter for {machine}", resolution="use x86_64 or aarch64"
+        ) from error
     if not program or len(program) % _INSTRUCTION:
         raise HostError("the seccomp filter is damaged", resolution="install bot-bottle again")
     return program
