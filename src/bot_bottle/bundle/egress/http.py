@@ -57,7 +57,7 @@ class HttpConnection:
     async def run(self) -> None:
         try:
             while await self._one_request():
-                pass
+                await asyncio.sleep(0)  # whoever pipelines without end lets the others run, too
         except (Ended, OSError, TimeoutError):
             # The response broke off, or the agent went away: a reset says that what came is not the whole.
             self._wire.abort()
