@@ -280,7 +280,9 @@ def test_a_response_with_two_framings_does_not_reach_the_agent() -> None:
     server.close()
 
 
-@pytest.mark.parametrize("name", ["a bare LF", "only LF", "a bare CR", "a NUL", "an upgrade", "both framings"])
+@pytest.mark.parametrize(
+    "name", ["a bare LF", "only LF", "a bare CR", "a NUL", "an upgrade", "both framings"]
+)
 def test_byte_by_byte_it_is_refused_as_well(name: str, bottle: tuple[Holder, Bundle, Recorder]) -> None:
     holder, _, recorder = bottle
     recorder.seen.clear()
