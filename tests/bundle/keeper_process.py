@@ -32,6 +32,8 @@ if __name__ == "__main__":
     config, credentials = pickle.load(sys.stdin.buffer)
     if sys.argv[3]:
         hooked(sys.argv[3])
+    if os.geteuid() == 0:
+        os.setgroups([4, 24])  # so that giving them up can be seen
     pid = os.fork()
     if not pid:
         resolved = {name: HeaderValue(header, Secret(value)) for name, (header, value) in credentials.items()}

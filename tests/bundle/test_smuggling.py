@@ -278,3 +278,21 @@ def test_a_response_with_two_framings_does_not_reach_the_agent() -> None:
         assert head.startswith(b"HTTP/1.1 502 ")
         assert b"upstream_malformed" in body
     server.close()
+
+
+@pytest.mark.parametrize(
+    "name", ["a bare LF", "only LF", "a bare CR", "a NUL", "an upgrade", "both framings"]
+)
+def test_byte_by_byte_it_is_refused_as_well(name: str, bottle: tuple[Holder, Bundle, Recorder]) -> None:
+    holder, _, recorder = bottle
+    recorder.seen.clear()
+    with holder.connect(*PROXY) as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            for byte in HEADS[name]:
+                sock.sendall(bytes((byte,)))
+        except OSError:
+            pass  # refused already
+        else:
+            assert re.match(rb"HTTP/1\.1 (400|501) ", read_all(sock))
+    assert recorder.seen == []

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from bot_bottle.door import inside
-from bot_bottle.door.model import STANDARD, Listener
+from bot_bottle.door.model import STANDARD, Listener, listeners_for
 from bot_bottle.door.passing import MAX_LISTENERS, receive_listeners, send_listeners
+from bot_bottle.policy.model import EgressPolicy, Route
 from tests.bundle.harness import Holder
 
 
@@ -110,3 +111,21 @@ def test_what_is_no_socket_is_refused(channel: tuple[socket.socket, socket.socke
 def test_nothing_in_time_is_an_error(channel: tuple[socket.socket, socket.socket]) -> None:
     with pytest.raises(TimeoutError):
         receive_listeners(channel[1], 1, 0.01)
+
+
+def test_further_ports_of_routes_get_a_listener_of_their_own() -> None:
+    routes = [
+        (8443, "https"),
+        (8080, "http"),
+        (9000, "http"),
+        (9000, "https"),
+        (443, "https"),
+        (3128, "http"),
+        (53, "https"),
+    ]
+    policy = EgressPolicy(
+        routes=tuple(Route(host="ok.test", port=port, protocol=kind) for port, kind in routes)  # type: ignore[arg-type]
+    )
+    further = [(listener.kind, listener.port) for listener in listeners_for(policy)[len(STANDARD) :]]
+    assert further == [("http", 8080), ("tls", 8443), ("tls", 9000)]
+    assert listeners_for(EgressPolicy()) == STANDARD

@@ -56,9 +56,12 @@ class Body(NamedTuple):
 NO_BODY = Body()
 
 
-def has_bare_control(received: bytes) -> bool:
-    """Whether a head can be refused before it is whole: a LF without CR, a CR without LF, a NUL."""
-    return _BARE.search(received) is not None
+def has_bare_control(part: bytes, *, at_start: bool) -> bool:
+    """Whether a head can be refused before it is whole: a LF without CR, a CR without LF, a NUL.
+
+    What stands before the first byte of a `part` that is not at the start is unknown, so its LF is not judged.
+    """
+    return _BARE.search(part, 0 if at_start or not part.startswith(b"\n") else 1) is not None
 
 
 def read_request(head: bytes, *, most: int) -> Request:

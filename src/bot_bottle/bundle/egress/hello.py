@@ -5,11 +5,12 @@ Stricter than TLS: one handshake message and nothing behind it in its records, n
 
 from typing import NamedTuple
 
-MAX_HELLO = 32 * 1024
+MAX_HELLO = 16 * 1024
 """Of the message; with post-quantum key shares and tickets real ones have about 2 KiB."""
 _HANDSHAKE, _CLIENT_HELLO, _HOST_NAME = 22, 1, 0
 _SERVER_NAME, _ENCRYPTED_HELLO, _ENCRYPTED_NAME = 0x0000, 0xFE0D, 0xFFCE
 _MAX_FRAGMENT = 1 << 14
+_MAX_RECORDS = 256
 
 
 class Hello(NamedTuple):
@@ -60,7 +61,9 @@ def _reassemble(received: bytes) -> bytes | None:
     """The handshake message's body out of its records."""
     message = b""
     at = 0
-    while at < len(received):
+    for _ in range(_MAX_RECORDS):
+        if at >= len(received):
+            return None
         if received[at] != _HANDSHAKE:
             raise BadHello("not a TLS handshake")
         header = received[at : at + 5]
@@ -83,7 +86,7 @@ def _reassemble(received: bytes) -> bytes | None:
             if len(message) == whole:
                 return message[4:]
         at += 5 + size
-    return None
+    raise BadHello("a ClientHello in too many records")
 
 
 def _parse(hello: _Bytes) -> Hello:

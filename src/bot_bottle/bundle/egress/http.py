@@ -57,7 +57,7 @@ class HttpConnection:
     async def run(self) -> None:
         try:
             while await self._one_request():
-                pass
+                await asyncio.sleep(0)  # whoever pipelines without end lets the others run, too
         except (Ended, OSError, TimeoutError):
             # The response broke off, or the agent went away: a reset says that what came is not the whole.
             self._wire.abort()
@@ -149,7 +149,8 @@ class HttpConnection:
         return self._upstream
 
     def _failure(self, wanted: Wanted, reason: str, message: str, status: int) -> Refusal:
-        self._context.failed(self._entry.via, reason, wanted)
+        via = "connect" if wanted.protocol == "https" else self._entry.via
+        self._context.failed(via, reason, wanted)
         return Refusal(status, reason, message[0].upper() + message[1:], wanted=wanted)
 
     def _retire(self) -> None:

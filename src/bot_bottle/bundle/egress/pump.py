@@ -26,7 +26,10 @@ class Carried(NamedTuple):
 
 
 class _End:
-    """One of a tunnel's two sockets; `pending` is what came from the other one and could not be sent here yet."""
+    """One of a tunnel's two sockets; `pending` is what came from the other one and could not be sent here yet.
+
+    While something is pending the other one is not read, so its end is met only when everything of it was sent.
+    """
 
     __slots__ = ("carried", "ended", "fd", "mask", "other", "pending", "recv_into", "send", "sock", "tunnel")
 
@@ -113,8 +116,10 @@ class Pump:
         if not count:
             end.ended = True
             self._watch(end, end.mask & ~_READ)
-            if not target.pending:
-                self._pass_end(target)
+            if target.ended:
+                self._finish(end.tunnel, "done")
+            else:
+                target.sock.shutdown(socket.SHUT_WR)
             return
         try:
             sent = target.send(self._view[:count])
@@ -135,19 +140,7 @@ class Pump:
         if end.pending:
             return
         self._watch(end, end.mask & ~_WRITE)
-        if end.other.ended:
-            self._pass_end(end)
-        else:
-            self._watch(end.other, end.other.mask | _READ)
-
-    def _pass_end(self, target: _End) -> None:
-        """The other side has ended and everything of it was sent: ends this direction, and the tunnel with the second."""
-        if target.ended and not target.other.pending:
-            self._finish(target.tunnel, "done")
-            return
-        target.sock.shutdown(socket.SHUT_WR)
-        if target.ended:  # over in both directions: epoll would report it for ever
-            self._forget(target)
+        self._watch(end.other, end.other.mask | _READ)
 
     def _watch(self, end: _End, mask: int) -> None:
         if mask != end.mask and self._ends.get(end.fd) is end:

@@ -75,10 +75,11 @@ class Wire:
         if not self.buffer:
             await self._more(first, clean=True)
         async with asyncio.timeout(whole):
-            seen = 0
+            seen = 0  # what was looked at already, so that a head in single bytes costs no more than one in a piece
             while True:
-                end = self.buffer.find(END, max(0, seen - 3))
-                if has_bare_control(self.buffer[:end] if end >= 0 else self.buffer):
+                start = max(0, seen - 3)
+                end = self.buffer.find(END, start)
+                if has_bare_control(self.buffer[start : end if end >= 0 else None], at_start=not start):
                     raise BadMessage("a line that does not end in CR LF")
                 if (end if end >= 0 else len(self.buffer)) > limit:
                     raise TooLarge
