@@ -61,15 +61,11 @@ def _apply(top: int, scratch: str, changes: Changes, *, check_only: bool) -> Non
     git.create(repository)
     with git.Import(repository, "start") as into:
         before = _fetched(top, touched, into)
-    _patched(repository, changes.patch, work)
-    new = [path for path in touched if _is_file(f"{work}/{path}")]
+    there = _patched(repository, changes.patch, work)
+    new = [path for path in touched if path in there]
     _check_folders(top, new, before)
     if not check_only:
         placing.place(top, work, new=new, before=before)
-
-
-def _is_file(path: str) -> bool:
-    return os.path.islink(path) or os.path.isfile(path)
 
 
 def _touched(files: Sequence[ChangedFile]) -> list[str]:
@@ -105,8 +101,11 @@ def _fetched(top: int, touched: Sequence[str], into: git.Import) -> dict[str, os
     return before
 
 
-def _patched(repository: str, patch: bytes, work: str) -> None:
-    """Lets git patch what it has taken in, and puts the outcome into the folder `work`. Raises UsageError, HostError."""
+def _patched(repository: str, patch: bytes, work: str) -> set[str]:
+    """Lets git patch what it has taken in, and puts the outcome into the folder `work`; the paths that are there then.
+
+    Raises UsageError, HostError.
+    """
     os.mkdir(work)
     git.run(repository, "read-tree", "start").or_raise("git could not read the workspace's files")
     done = git.run(repository, *_APPLY, stdin=patch)
@@ -121,6 +120,8 @@ def _patched(repository: str, patch: bytes, work: str) -> None:
     written.or_raise(
         "git could not write the changed files", resolution="Nothing was changed. See that the disk has room."
     )
+    listed = git.run(repository, "ls-files", "-z").or_raise("git could not list the changed files").stdout
+    return {os.fsdecode(path) for path in listed.split(b"\0") if path}
 
 
 def _check_folders(top: int, new: Sequence[str], before: dict[str, os.stat_result]) -> None:
