@@ -1,7 +1,7 @@
 """A run's changes, for the person: checked against the repository and put into it, all of them or none.
 
-Git never works in the person's repository: what the patch touches is copied into a scratch folder of ours, patched there by
-git with a repository of ours, and only then moved into place (`placing.py`). So no config, hook or attribute of the
+Git never works in the person's repository: what the patch touches is taken into a repository of ours, patched there, and
+only then moved into place (`placing.py`). So no config, hook or attribute of the
 repository is read, no link is followed, and `.git` is never touched.
 """
 
@@ -14,13 +14,14 @@ from bot_bottle.errors import HostError, UsageError
 from bot_bottle.host import git, tree
 from bot_bottle.operate import placing
 from bot_bottle.operate.text import path_text, visible_bytes
+from bot_bottle.provision import snapshot
 from bot_bottle.provision.changes import ChangedFile, Changes, compute, remove_copy, save
 from bot_bottle.state.model import RunRecord
 
 __all__ = ["ChangedFile", "Changes", "apply", "compute", "remove_copy", "save"]
 
 _SHOWN = 40
-_APPLY = ("apply", "--whitespace=nowarn", "-p1")
+_APPLY = ("apply", "--cached", "--whitespace=nowarn", "-p1")
 _RESOLUTION = (
     "Nothing was changed. Put aside what you did there meanwhile, or take parts of bot-bottle diff by hand."
 )
@@ -34,17 +35,11 @@ def apply(run: RunRecord, *, changes: Changes | None = None, check_only: bool = 
     changes = changes or compute(run)
     if not changes.files:
         return changes
-    touched = _touched(changes.files)
     try:
         with placing.opened(run.workspace) as top:
             scratch = tempfile.mkdtemp(prefix="apply-", dir=run.state_path)
             try:
-                before = _fetched(top, touched, scratch)
-                _patched(scratch, changes.patch)
-                new = [path for path in touched if os.path.lexists(f"{scratch}/tree/{path}")]
-                _check_folders(top, new, before)
-                if not check_only:
-                    placing.place(top, f"{scratch}/tree", new=new, before=before)
+                _apply(top, scratch, changes, check_only=check_only)
             finally:
                 tree.remove(scratch)
     except placing.Moved as error:
@@ -60,6 +55,19 @@ def apply(run: RunRecord, *, changes: Changes | None = None, check_only: bool = 
     return changes
 
 
+def _apply(top: int, scratch: str, changes: Changes, *, check_only: bool) -> None:
+    touched = _touched(changes.files)
+    repository, work = f"{scratch}/git", f"{scratch}/tree"
+    git.create(repository)
+    with git.Import(repository, "start") as into:
+        before = _fetched(top, touched, into)
+    there = _patched(repository, changes.patch, work)
+    new = [path for path in touched if path in there]
+    _check_folders(top, new, before)
+    if not check_only:
+        placing.place(top, work, new=new, before=before)
+
+
 def _touched(files: Sequence[ChangedFile]) -> list[str]:
     """Every path that the patch reads or writes. Raises UsageError for one that may not be."""
     paths = sorted({path for file in files for path in (file.path, file.old_path)})
@@ -69,9 +77,8 @@ def _touched(files: Sequence[ChangedFile]) -> list[str]:
     return paths
 
 
-def _fetched(top: int, touched: Sequence[str], scratch: str) -> dict[str, os.stat_result]:
-    """Copies what is at the touched paths into the scratch's `tree`; the facts of each that is there."""
-    os.mkdir(f"{scratch}/tree")
+def _fetched(top: int, touched: Sequence[str], into: git.Import) -> dict[str, os.stat_result]:
+    """Takes what is at the touched paths into git; the facts of each that is there. Raises UsageError, OSError."""
     before: dict[str, os.stat_result] = {}
     wrong: list[str] = []
     for path in touched:
@@ -79,7 +86,7 @@ def _fetched(top: int, touched: Sequence[str], scratch: str) -> dict[str, os.sta
             with placing.folder_of(top, path) as (folder, name):
                 found = os.stat(name, dir_fd=folder, follow_symlinks=False)
                 if not stat.S_ISDIR(found.st_mode):
-                    _copy_out(folder, name, found, f"{scratch}/tree/{path}")
+                    snapshot.take_in(tree.Found(path, name, folder, found), into)
                     before[path] = found
         except FileNotFoundError:
             continue
@@ -94,32 +101,27 @@ def _fetched(top: int, touched: Sequence[str], scratch: str) -> dict[str, os.sta
     return before
 
 
-def _copy_out(folder: int, name: str, found: os.stat_result, target: str) -> None:
-    if stat.S_ISLNK(found.st_mode):
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        os.symlink(os.readlink(name, dir_fd=folder), target)
-        return
-    source = tree.open_file(name, within=folder)
-    os.makedirs(os.path.dirname(target), exist_ok=True)
-    with open(source, "rb") as reading, open(target, "xb") as writing:
-        while block := reading.read(1 << 20):
-            writing.write(block)
-    os.chmod(target, 0o700 if found.st_mode & stat.S_IXUSR else 0o600)
+def _patched(repository: str, patch: bytes, work: str) -> set[str]:
+    """Lets git patch what it has taken in, and puts the outcome into the folder `work`; the paths that are there then.
 
-
-def _patched(scratch: str, patch: bytes) -> None:
-    """Lets git patch the scratch's `tree`. Raises UsageError with what does not fit."""
-    work, repository = f"{scratch}/tree", f"{scratch}/git"
-    git.create(repository)
-    done = git.run(repository, *_APPLY, worktree=work, cwd=work, stdin=patch)
-    if done.code == 0:
-        return
-    again = git.run(repository, *_APPLY, "--check", "--reverse", worktree=work, cwd=work, stdin=patch)
-    if again.code == 0:
-        raise UsageError(
-            "these changes are in the workspace already", resolution="There is nothing left to apply."
-        )
-    raise _conflict(visible_bytes(done.stderr).replace("error: ", "").splitlines())
+    Raises UsageError, HostError.
+    """
+    os.mkdir(work)
+    git.run(repository, "read-tree", "start").or_raise("git could not read the workspace's files")
+    done = git.run(repository, *_APPLY, stdin=patch)
+    if done.code:
+        again = git.run(repository, *_APPLY, "--check", "--reverse", stdin=patch)
+        if again.code == 0:
+            raise UsageError(
+                "these changes are in the workspace already", resolution="There is nothing left to apply."
+            )
+        raise _conflict(visible_bytes(done.stderr).replace("error: ", "").splitlines())
+    written = git.run(repository, "checkout-index", "--all", worktree=work, cwd=work)
+    written.or_raise(
+        "git could not write the changed files", resolution="Nothing was changed. See that the disk has room."
+    )
+    listed = git.run(repository, "ls-files", "-z").or_raise("git could not list the changed files").stdout
+    return {os.fsdecode(path) for path in listed.split(b"\0") if path}
 
 
 def _check_folders(top: int, new: Sequence[str], before: dict[str, os.stat_result]) -> None:

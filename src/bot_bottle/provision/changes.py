@@ -17,7 +17,7 @@ from bot_bottle.state.model import RunRecord
 
 PATCH = "changes.patch"
 LISTED = "changes.json"
-_FORMAT = ("--no-color", "--no-ext-diff", "--no-textconv", "-r", "-M", "--no-commit-id")
+_FORMAT = ("--no-color", "--no-ext-diff", "--no-textconv", "-r", "--no-commit-id")
 _PATCH_FORMAT = ("-p", "--binary", "--full-index", "--src-prefix=a/", "--dst-prefix=b/")
 
 
@@ -130,11 +130,14 @@ def _computed(run: RunRecord) -> Changes:
 
 
 def _described(scratch: str, found: snapshot.Differences) -> Changes:
-    asked = git.run(scratch, "diff-tree", *_FORMAT, "--raw", "--numstat", "-z", found.start, found.now)
-    files = tuple(_files(asked.or_raise("git could not list the changes").stdout))
+    renames = "-M"
+    files = _listed(scratch, found, renames)
     if not files:
         return Changes(left_out=found.left_out)
-    patch = git.run(scratch, "diff-tree", *_FORMAT, *_PATCH_FORMAT, found.start, found.now)
+    if any(_is_odd_rename(file) for file in files):
+        renames = "--no-renames"
+        files = _listed(scratch, found, renames)
+    patch = git.run(scratch, "diff-tree", *_FORMAT, *_PATCH_FORMAT, renames, found.start, found.now)
     return Changes(
         patch=patch.or_raise("git could not write the patch").stdout,
         files=files,
@@ -143,6 +146,19 @@ def _described(scratch: str, found: snapshot.Differences) -> Changes:
         flagged=tuple(_flags(files, found.links)),
         left_out=found.left_out,
     )
+
+
+def _listed(scratch: str, found: snapshot.Differences, renames: str) -> tuple[ChangedFile, ...]:
+    asked = git.run(
+        scratch, "diff-tree", *_FORMAT, "--raw", "--numstat", "-z", renames, found.start, found.now
+    )
+    return tuple(_files(asked.or_raise("git could not list the changes").stdout))
+
+
+def _is_odd_rename(file: ChangedFile) -> bool:
+    """Whether git could not apply the rename it found: of a link, or of a file into a folder of its own name and back."""
+    nested = file.path.startswith(file.old_path + "/") or file.old_path.startswith(file.path + "/")
+    return file.status == "R" and (nested or file.new_mode == "120000")
 
 
 def _files(listed: bytes) -> Iterator[ChangedFile]:

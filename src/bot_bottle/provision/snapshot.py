@@ -97,7 +97,7 @@ def begin(copy: str, base: str) -> None:
     with git.Import(base, "start") as into:
         for found in tree.walk(top, selection.enter, left_out.__setitem__):
             if selection.takes(found):
-                facts, _ = _take_in(found, into)
+                facts, _ = take_in(found, into)
                 lines.append(b"%o %d %d %d %d %b" % (*facts, os.fsencode(found.path)))
     begun = b"%d" % (time.time_ns() - _TICK)
     Path(base, "files").write_bytes(b"\0".join([begun, *lines]))
@@ -122,7 +122,7 @@ def compare(copy: str, base: str, scratch: str) -> Differences:
             if known.get(found.path) != _facts(found.stat) or found.stat.st_ctime_ns >= begun:
                 budget.spend(found, copy)
                 try:
-                    _, link = _take_in(found, into)
+                    _, link = take_in(found, into)
                 except FileNotFoundError:
                     continue
                 except OSError as error:
@@ -159,8 +159,8 @@ def _facts(found: os.stat_result) -> Facts:
     return found.st_mode, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
 
 
-def _take_in(found: tree.Found, into: git.Import) -> tuple[Facts, str | None]:
-    """Puts what was found into the commit; its facts, and where it leads when it is a link."""
+def take_in(found: tree.Found, into: git.Import) -> tuple[Facts, str | None]:
+    """Puts what was found into the commit; its facts, and where it leads when it is a link. Raises HostError, OSError."""
     if stat.S_ISLNK(found.stat.st_mode):
         link = os.readlink(found.name, dir_fd=found.folder)
         into.file(found.path, mode="120000", content=os.fsencode(link))

@@ -1,0 +1,27 @@
+"""Runs with a copied workspace."""
+
+from pathlib import Path
+
+import pytest
+from support_changes import Run, git
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """A run in a small git repository, not yet started."""
+    made = Run(tmp_path)
+    made.source.mkdir()
+    git(made.source, "init", "-q", "-b", "main")
+    (made.source / "hello.py").write_text("print('hello')\n" * 5)
+    (made.source / "sub").mkdir()
+    (made.source / "sub/data.txt").write_text("one\ntwo\nthree\n")
+    (made.source / ".gitignore").write_text("*.log\nbuild/\n")
+    git(made.source, "add", ".")
+    git(made.source, "commit", "-q", "-m", "Start")
+    return made
+
+
+@pytest.fixture
+def started(run: Run) -> Run:
+    run.start()
+    return run
