@@ -3,11 +3,11 @@
 import dataclasses
 
 import pytest
-from conftest import make_plan
 
 from bot_bottle.backends.namespace import profile
 from bot_bottle.backends.namespace.view import View, look
 from bot_bottle.plan.model import Limits, Mount, Workspace
+from conftest import make_plan
 
 VIEW = View(
     links=(("usr/bin", "/bin"),),

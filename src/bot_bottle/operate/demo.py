@@ -108,8 +108,8 @@ class CommandLine:
         return Started(str(run), int(code), self._run("logs", str(run)).stdout, took, seconds)
 
     def events(self, run: str) -> Sequence[Mapping[str, Any]]:
-        found: Sequence[Mapping[str, Any]] = self._json("events", run)
-        return found
+        done = self._run("events", run, "--json").or_raise("the demo's record could not be read")
+        return [json.loads(line) for line in done.stdout.splitlines()]
 
     def diff(self, run: str) -> str:
         return (
@@ -120,10 +120,6 @@ class CommandLine:
 
     def apply(self, run: str) -> None:
         self._run("apply", run).or_raise("the demo's changes could not be applied")
-
-    def _json(self, *arguments: str) -> Any:
-        done = self._run(*arguments, "--json").or_raise(f"bot-bottle {arguments[0]} failed in the demo")
-        return json.loads(done.stdout)
 
     def _run(self, *arguments: str, stdin: bytes = b"", timeout: float = _TIMEOUT) -> process.Finished:
         argv, where = (*_PROGRAM, *arguments), self._stage.repository

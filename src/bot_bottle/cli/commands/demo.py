@@ -24,7 +24,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keep", action="store_true", help="leave the repository and the records where they are"
     )
-    parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="data as JSON")
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
