@@ -1,6 +1,5 @@
 """What the backends' tests share: a plan, and a factory of bottles that are destroyed at the end."""
 
-import dataclasses
 import itertools
 import os
 from collections.abc import Iterator
@@ -37,7 +36,7 @@ def make_plan(root: Path, *argv: str, **changes) -> RunPlan:
         bundle_uid=os.getuid() or AGENT_ID + 1,
         bundle_gid=os.getgid() or AGENT_ID + 1,
     )
-    return dataclasses.replace(base, **changes)
+    return base._replace(**changes)
 
 
 class Factory:

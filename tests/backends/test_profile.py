@@ -1,7 +1,5 @@
 """What bubblewrap is told."""
 
-import dataclasses
-
 import pytest
 
 from bot_bottle.backends.namespace import profile
@@ -74,7 +72,7 @@ def test_a_mount_that_would_replace_the_system_is_a_mismatch(tmp_path, mount: Mo
 def test_root_is_a_mismatch_and_a_plain_plan_is_none(tmp_path) -> None:
     plan = make_plan(tmp_path)
     assert profile.mismatches(plan) == []
-    assert profile.mismatches(dataclasses.replace(plan, uid=0)) == ["the agent can't run as root"]
+    assert profile.mismatches(plan._replace(uid=0)) == ["the agent can't run as root"]
 
 
 def test_the_view_shows_no_private_place() -> None:

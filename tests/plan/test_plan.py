@@ -1,6 +1,5 @@
 """Planning: pure, total, and refusing by name what can't be kept."""
 
-import dataclasses
 import json
 
 import pytest
@@ -22,7 +21,7 @@ CHOICES = Choices(id="fixer-2345", tty=False, workspace=None, command=Command(ar
 
 
 def plan(document=None, facts=FACTS, **choices):
-    return resolve(document or manifest(), facts, dataclasses.replace(CHOICES, **choices))
+    return resolve(document or manifest(), facts, CHOICES._replace(**choices))
 
 
 def problems(document, facts=FACTS):
@@ -38,7 +37,7 @@ def test_headless_works_on_a_copy_and_a_terminal_on_the_repository_itself():
 
 @given(st.text(alphabet="23456789abcdefgh-", min_size=1, max_size=20))
 def test_root_never_lends_its_own_id_nor_one_that_anybody_has(run):
-    made = plan(facts=dataclasses.replace(FACTS, uid=0, gid=0), id=run)
+    made = plan(facts=FACTS._replace(uid=0, gid=0), id=run)
     assert FIRST_UNUSED_UID <= made.uid < FIRST_UNUSED_UID + UNUSED_UIDS < 2**31
     assert made.gid == made.uid
 

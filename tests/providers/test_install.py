@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tarfile
 import threading
-from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -87,7 +86,7 @@ def registry(tmp_path, monkeypatch):
 def pin(monkeypatch, data):
     """Makes `data` the archive whose hash is recorded for this machine."""
     builds = MappingProxyType({platform.machine(): Build("@example/claude", integrity(data))})
-    tool = replace(TOOLS["claude"], version="1.2.3", builds=builds)
+    tool = TOOLS["claude"]._replace(version="1.2.3", builds=builds)
     monkeypatch.setattr(installing, "TOOLS", {"claude": tool})
 
 

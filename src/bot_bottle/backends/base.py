@@ -14,16 +14,14 @@ A command that failed is a result (its exit code); a sandbox that is gone is a `
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from socket import socket
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from bot_bottle.door.model import Listener
 from bot_bottle.plan.model import Command, RunPlan
 
 
-@dataclass(frozen=True, slots=True)
-class Stdio:
+class Stdio(NamedTuple):
     """Descriptors of the caller's that become 0, 1 and 2 of a process inside; the caller still closes its own.
 
     With `tty` they are one pseudo-terminal's slave, which becomes the controlling terminal of a new session.

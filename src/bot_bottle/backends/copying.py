@@ -13,8 +13,7 @@ import tarfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from bot_bottle.backends.base import Bottle, Process, Stdio
 from bot_bottle.errors import HostError, NotFoundError, SandboxError
@@ -35,8 +34,7 @@ _LONG_NAMES = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 TIMEOUT = 120.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bounds:
+class Bounds(NamedTuple):
     """How much may come out of a bottle in one go."""
 
     size: int = 4 * 1024**3

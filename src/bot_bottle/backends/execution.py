@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from bot_bottle.backends.base import Bottle, Process, Stdio
 from bot_bottle.plan.model import Command
@@ -16,8 +16,7 @@ TIMED_OUT = 124
 """The code of a command that took too long, as `timeout` has it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Completed:
+class Completed(NamedTuple):
     """How a command ended and what it said, each stream at most as long as was asked for."""
 
     code: int

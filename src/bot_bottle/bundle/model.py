@@ -1,7 +1,7 @@
 """What the keeper gives the bundle when it forks it, as data."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple
 
 from bot_bottle.door.model import Listener
@@ -16,8 +16,7 @@ class HeaderValue(NamedTuple):
     value: Secret
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BundleLimits:
+class BundleLimits(NamedTuple):
     """What one bottle may use of its bundle. Times in seconds, sizes in bytes."""
 
     connections: int = 1024
@@ -38,8 +37,7 @@ class BundleLimits:
     """Names below wildcards that get an address of their own."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BundleConfig:
+class BundleConfig(NamedTuple):
     """One bottle's bundle.
 
     `keeper` is the process id of the keeper, which must still be the parent. `credentials` has those that the policy's
@@ -54,5 +52,5 @@ class BundleConfig:
     gid: int
     bottle_file: str = ""
     """What a refusal names as the file in which the person would allow it."""
-    credentials: Mapping[str, HeaderValue] = field(default_factory=dict)
-    limits: BundleLimits = field(default_factory=BundleLimits)
+    credentials: Mapping[str, HeaderValue] = MappingProxyType({})
+    limits: BundleLimits = BundleLimits()

@@ -7,9 +7,10 @@ bundle and the sandbox are its children and die with it, and its lock says that 
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
 
 from bot_bottle.backends.base import Backend, Bottle, Stdio
 from bot_bottle.bundle.model import BundleConfig, HeaderValue
@@ -33,27 +34,28 @@ RESTARTS = 3
 """How often a bundle that died is started again in one run; then the bottle stays without a way out."""
 
 
-@dataclass(slots=True)
 class Outcome:
-    """How a run ended. `phases` are seconds, in order; `exit_code` is the agent's."""
+    """How a run ended. `phases` are seconds, in order; `exit_code` is the agent's.
 
-    id: str
-    exit_code: int = 0
-    reason: str = "exited"
-    phases: dict[str, float] = field(default_factory=dict)
-    changed: bool = False
-    """Whether the bottle worked on a copy and changed something; `bot-bottle diff` shows it."""
-    warnings: list[str] = field(default_factory=list)
+    `changed` is whether the bottle worked on a copy and changed something; `bot-bottle diff` shows it.
+    """
+
+    def __init__(self, run: str) -> None:
+        self.id = run
+        self.exit_code = 0
+        self.reason = "exited"
+        self.phases: dict[str, float] = {}
+        self.changed = False
+        self.warnings: list[str] = []
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
+class Surroundings(NamedTuple):
     """What the keeper has around it. `phase` is told the name of each phase as it begins; `ready` that the agent runs."""
 
     store: Store
     backend: Backend
     interrupts: Interrupts
-    secrets: dict[str, Secret] = field(default_factory=dict)
+    secrets: Mapping[str, Secret] = MappingProxyType({})
     foreground: bool = True
     phase: Callable[[str], None] = lambda _: None
     ready: Callable[[Outcome], None] = lambda _: None

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from bot_bottle.errors import HostError, UsageError
@@ -20,8 +19,7 @@ if TYPE_CHECKING:
     from bot_bottle.state.store import Store
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StartRequest:
+class StartRequest(NamedTuple):
     """What the operator asked for. `folder` is where they stand; `arguments` stood after `--`."""
 
     agent: str

@@ -1,10 +1,9 @@
 """What planning has to know of the host. `host/facts.py` finds it out; a test writes it down."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostFacts:
+class HostFacts(NamedTuple):
     """`cgroup_limits` names the limits (`memory`, `cpus`, `pids`) that cgroups can keep for this user here."""
 
     uid: int

@@ -4,8 +4,7 @@
 plan` prints it. Secrets are in it by reference only.
 """
 
-from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from bot_bottle.policy.model import EgressPolicy
 
@@ -20,8 +19,7 @@ BASE_FOLDER = "base.git"
 """What the copy looked like at the start, beside it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mount:
+class Mount(NamedTuple):
     """A host path (absolute) shown inside at `target` (absolute). Files and folders; read-only unless said otherwise."""
 
     source: str
@@ -29,8 +27,7 @@ class Mount:
     writable: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class File:
+class File(NamedTuple):
     """A file that provisioning writes inside as the agent's user, before the agent starts. `mode` as in chmod."""
 
     target: str
@@ -38,8 +35,7 @@ class File:
     mode: int = 0o600
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Command:
+class Command(NamedTuple):
     """What runs inside: `env` is the whole environment, nothing is added or inherited."""
 
     argv: tuple[str, ...]
@@ -47,8 +43,7 @@ class Command:
     cwd: str = INSIDE_WORKSPACE
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class Limits(NamedTuple):
     """What the bottle as a whole may use; None is the host's own limit.
 
     `memory` in bytes, `cpus` in cores, `pids` processes and threads: kept by cgroups. `stated` names those that the
@@ -63,8 +58,7 @@ class Limits:
     stated: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Workspace:
+class Workspace(NamedTuple):
     """The user's repository: `source` on the host; in `copy` mode the bottle gets a copy made at `copy`."""
 
     source: str
@@ -74,8 +68,7 @@ class Workspace:
     """A bare git directory of ours that remembers what the copy looked like at the start."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Paths:
+class Paths(NamedTuple):
     """Where the run keeps what it makes on the host; all absolute, all named after the run."""
 
     run: str
@@ -84,8 +77,7 @@ class Paths:
     """Log and saved changes; stay until `bot-bottle cleanup --forget`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Credential:
+class Credential(NamedTuple):
     """A secret by reference: where it is read (`env:NAME`, `file:PATH`), and the header it goes out in."""
 
     name: str
@@ -94,8 +86,7 @@ class Credential:
     prefix: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunPlan:
+class RunPlan(NamedTuple):
     """Everything about one run. `uid` and `gid` are those of the agent on the host; never 0.
 
     The bundle has ids of its own where it can (when root starts it), so that neither can touch the other.
@@ -117,8 +108,8 @@ class RunPlan:
     bundle_gid: int
     mounts: tuple[Mount, ...] = ()
     files: tuple[File, ...] = ()
-    limits: Limits = field(default_factory=Limits)
-    egress: EgressPolicy = field(default_factory=EgressPolicy)
+    limits: Limits = Limits()
+    egress: EgressPolicy = EgressPolicy()
     credentials: tuple[Credential, ...] = ()
     notes: tuple[str, ...] = ()
     """What the person should know: something asked for that this version or host can't do, and that weakens nothing."""

@@ -1,6 +1,5 @@
 """The plan for people and for programs. Secrets stand in it by reference, so nothing has to be hidden."""
 
-from dataclasses import asdict
 from typing import Any
 
 from bot_bottle.plan.model import Mount, RunPlan
@@ -8,13 +7,20 @@ from bot_bottle.plan.model import Mount, RunPlan
 
 def document(plan: RunPlan) -> dict[str, Any]:
     """The whole plan as JSON-able data; file contents by size."""
-    shape = asdict(plan)
+    shape: dict[str, Any] = _plain(plan)
     shape["command"]["env"] = dict(plan.command.env)
     shape["files"] = [
         {"target": file.target, "bytes": len(file.content), "mode": f"{file.mode:o}"} for file in plan.files
     ]
     shape["egress"]["fingerprint"] = plan.egress.fingerprint()
     return shape
+
+
+def _plain(value: Any) -> Any:
+    """Named tuples as objects, however deep."""
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return {name: _plain(item) for name, item in value._asdict().items() if not isinstance(item, bytes)}
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
 
 
 def text(plan: RunPlan) -> str:

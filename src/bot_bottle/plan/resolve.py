@@ -1,6 +1,6 @@
 """Makes the plan: checked manifest and host facts in, frozen data out. No I/O."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 from zlib import crc32
 
 from bot_bottle.manifest.document import BottleDocument, ManifestDocument, RouteDocument
@@ -26,8 +26,7 @@ UNUSED_UIDS = 130_000_000
 with as many above them for the bundles."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choices:
+class Choices(NamedTuple):
     """What the operator chose for this one run, and what its provider answered."""
 
     id: str

@@ -2,14 +2,12 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 Protocol = Literal["https", "http"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Upstream:
+class Upstream(NamedTuple):
     """Where a route's connections really go, instead of to its name: the bottle file itself named it.
 
     This is the one exception to the refusal of private addresses. With `tls` the bundle speaks TLS to it (the agent speaks
@@ -22,8 +20,7 @@ class Upstream:
     server_name: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Route:
+class Route(NamedTuple):
     """One thing that is allowed: a host (exact, or `*.example.org` for every name below it, not itself) on one port."""
 
     host: str
@@ -32,13 +29,20 @@ class Route:
     upstream: Upstream | None = None
     credential: str | None = None
 
+    def document(self) -> dict[str, Any]:
+        """The route as JSON-able data."""
+        return {**self._asdict(), "upstream": self.upstream._asdict() if self.upstream else None}
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EgressPolicy:
+
+class EgressPolicy(NamedTuple):
     """Everything that is allowed; an empty one allows nothing."""
 
     routes: tuple[Route, ...] = ()
 
+    def document(self) -> dict[str, Any]:
+        """The policy as JSON-able data."""
+        return {"routes": [route.document() for route in self.routes]}
+
     def fingerprint(self) -> str:
         """The SHA-256 of the policy's canonical JSON: what is acknowledged by whoever enforces it."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(self.document(), sort_keys=True).encode()).hexdigest()

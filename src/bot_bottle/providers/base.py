@@ -6,7 +6,7 @@ Fetching the tool is `providers/install.py`'s; writing the files is `provision/`
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from bot_bottle.manifest.document import AgentDocument
@@ -22,8 +22,7 @@ PROMPT_FILE = f"{INSIDE_NOTES}/prompt.md"
 INSTRUCTIONS_FILE = f"{INSIDE_NOTES}/instructions.md"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class Request(NamedTuple):
     """What is asked of a provider for one run.
 
     `program` is the tool on the host (absolute; empty when it isn't installed, which only the providers
@@ -38,7 +37,7 @@ class Request:
     program: str = ""
     term: str = ""
     time_zone: str = ""
-    bottle_env: Mapping[str, str] = field(default_factory=dict)
+    bottle_env: Mapping[str, str] = MappingProxyType({})
 
 
 class NeededRoute(NamedTuple):
@@ -52,8 +51,7 @@ class NeededRoute(NamedTuple):
         return f"{self.protocol}://{self.host}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setup:
+class Setup(NamedTuple):
     """A provider's answer: everything that the tool needs inside, and nothing that is made yet.
 
     `skills` is the folder inside that the tool reads skills from; empty when it knows none.

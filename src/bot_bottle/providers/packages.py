@@ -1,7 +1,6 @@
 """Which package each installable tool comes in: name, pinned version, and the hash that version must have.
 Data only."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, NamedTuple
@@ -17,8 +16,7 @@ class Build(NamedTuple):
     integrity: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tool:
+class Tool(NamedTuple):
     """A tool that is one native program in one npm package. `member` is the program's path in the package's
     archive."""
 

@@ -6,7 +6,7 @@ processes started in it. Inside that needs `sh` and `tar`, and nothing when ther
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from bot_bottle.backends.base import Bottle
 from bot_bottle.errors import SandboxError
@@ -26,8 +26,7 @@ Report = Callable[[str], None]
 """Hears each step's description as it begins."""
 
 
-@dataclass(frozen=True, slots=True)
-class WriteFiles:
+class WriteFiles(NamedTuple):
     """Writes `files` inside as the agent's user, parents included; what is there already is replaced."""
 
     files: tuple[File, ...]

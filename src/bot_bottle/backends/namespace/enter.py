@@ -8,8 +8,7 @@ import os
 import resource
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from bot_bottle.backends.base import Stdio
 from bot_bottle.door.model import Listener
@@ -27,8 +26,7 @@ _INNER = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
+class Way(NamedTuple):
     """How one gets into a bottle: `holder` is the pidfd of its process 1, `outer` the user namespace that owns the others.
 
     The user namespace of process 1 is a child of `outer`, made so that nobody in it can make further ones. `user` is the

@@ -5,8 +5,7 @@ Contents of small files stand in the list as `Content` and become descriptors wh
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from bot_bottle.backends.namespace.view import View
 from bot_bottle.plan.model import INSIDE_HOME, INSIDE_UID, INSIDE_USER, INSIDE_WORKSPACE, Mount, RunPlan
@@ -22,8 +21,7 @@ OWN_TARGETS: Final = ("/", "/proc", "/dev", "/etc", "/usr", "/tmp", "/run", INSI
 """Places that are the profile's; a bottle's own mounts may lie below some of them, but not replace them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(NamedTuple):
     """The bytes of a file; becomes the number of a descriptor to read them from."""
 
     data: bytes

@@ -10,8 +10,8 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from bot_bottle.errors import HostError
 from bot_bottle.host import kernel, spawn
@@ -21,8 +21,7 @@ _STAGE = "/run"
 """Covered by a tmpfs in the child's own mount namespace; nothing that bubblewrap itself needs is there."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tree:
+class Tree(NamedTuple):
     """A detached copy of a mount, and what is to be seen of it."""
 
     descriptor: int
@@ -42,7 +41,7 @@ def detach(plan: RunPlan, mounts: Sequence[Mount], owned: ExitStack) -> tuple[Tr
         owned.callback(os.close, tree)
         if (status.st_uid, status.st_gid) != (plan.uid, plan.gid):
             _show_owner_as_agent(plan, mount, tree, status)
-        staged = replace(mount, source=f"{_STAGE}/{number}")
+        staged = mount._replace(source=f"{_STAGE}/{number}")
         trees.append(Tree(tree, stat.S_ISDIR(status.st_mode), staged))
     return tuple(trees)
 

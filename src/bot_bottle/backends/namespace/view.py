@@ -3,8 +3,8 @@
 import os
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 _MERGED = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 _FOLDERS = (
@@ -41,8 +41,7 @@ _MASKED_FOLDERS = ("/proc/acpi", "/proc/asound", "/proc/scsi")
 _LARGEST = 4 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class View:
+class View(NamedTuple):
     """`links` are made (target, path), `folders` are shown read-only, `files` are copied, what is masked is hidden."""
 
     links: tuple[tuple[str, str], ...] = ()
