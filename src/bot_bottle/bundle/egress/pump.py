@@ -1,7 +1,7 @@
 """Carrying bytes between two sockets once everything about them is decided: the path that has to be fast.
 
-Events come straight from epoll (`selector.py`): no task, timer or callback for any of them. A direction holds at most one buffer that its target did not take yet, and its
-source is not read until that is gone.
+Events come straight from epoll (`selector.py`): no task, timer or callback for any of them. A direction holds at most one
+buffer that its target did not take yet, and its source is not read until that is gone.
 """
 
 import asyncio
@@ -33,7 +33,19 @@ class _End:
     While something is pending the other one is not read, so its end is met only when everything of it was sent.
     """
 
-    __slots__ = ("carried", "ended", "fd", "mask", "other", "pending", "recv_into", "send", "sock", "tunnel", "watched")
+    __slots__ = (
+        "carried",
+        "ended",
+        "fd",
+        "mask",
+        "other",
+        "pending",
+        "recv_into",
+        "send",
+        "sock",
+        "tunnel",
+        "watched",
+    )
 
     other: "_End"
 
