@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bot_bottle.bundle.egress.pump import BUFFER, Carried, Pump
+from bot_bottle.bundle.egress.selector import DirectSelector
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
@@ -28,7 +29,7 @@ def pumped(talk: Callable[[socket.socket, socket.socket], object], *, idle: floa
 
     async def run() -> Carried:
         loop = asyncio.get_running_loop()
-        pump = Pump(loop, idle=idle)
+        pump = Pump(loop, selector, idle=idle)
         (agent, near_agent), (upstream, near_upstream) = pair(), pair()
         carrying = asyncio.create_task(pump.carry(near_agent, near_upstream))
         try:
@@ -38,12 +39,12 @@ def pumped(talk: Callable[[socket.socket, socket.socket], object], *, idle: floa
             upstream.close()
         carried = await asyncio.wait_for(carrying, 10)
         assert near_agent.fileno() == near_upstream.fileno() == -1
-        assert not pump._ends
-        loop.remove_reader(pump._epoll.fileno())
-        pump._epoll.close()
+        assert not selector._direct
         return carried
 
-    return asyncio.run(run())
+    selector = DirectSelector()
+    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
+        return runner.run(run())
 
 
 def read_all(sock: socket.socket) -> bytes:

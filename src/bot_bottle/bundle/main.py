@@ -105,6 +105,7 @@ def _run(config: BundleConfig, door: socket.socket, keeper: socket.socket) -> No
 
     from bot_bottle.bundle import confine, linux
     from bot_bottle.bundle.egress import server
+    from bot_bottle.bundle.egress.selector import DirectSelector
     from bot_bottle.bundle.keeper import Keeper
     from bot_bottle.bundle.record import Record
     from bot_bottle.door.passing import receive_listeners
@@ -112,7 +113,8 @@ def _run(config: BundleConfig, door: socket.socket, keeper: socket.socket) -> No
     program = confine.load_filter()
     originate = _originate(config)
     _warm_up()
-    loop = asyncio.SelectorEventLoop()
+    selector = DirectSelector()
+    loop = asyncio.SelectorEventLoop(selector)
     confine.drop_root(config.uid, config.gid)
     linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)  # forgotten by the kernel when the user changed
     linux.prctl(linux.PR_SET_DUMPABLE, 0)
@@ -135,7 +137,7 @@ def _run(config: BundleConfig, door: socket.socket, keeper: socket.socket) -> No
             line.tell({"error": "not understood"})
 
         executor = threads.ThreadPoolExecutor(_RESOLVER_THREADS)
-        egress = server.Egress(server.make_context(config, record, executor, originate))
+        egress = server.Egress(server.make_context(config, record, executor, originate, selector))
         egress.serve(config.listeners, listeners)
         gc.collect()
         gc.freeze()

@@ -73,20 +73,19 @@ async def exchange(agent: Wire, upstream: Wire, outgoing: Outgoing, limits: Bund
 async def _both_ways(
     agent: Wire, upstream: Wire, outgoing: Outgoing, body: Body, limits: BundleLimits
 ) -> Outcome:
-    """The body goes up while the response may already come down; a response that ends first ends the connection."""
+    """The body goes up while the response may already come down; whichever ends first, the other goes on to its end."""
     upload = asyncio.create_task(carry(agent, upstream, body, chunked=body.chunked))
     download = asyncio.create_task(_respond(agent, upstream, outgoing, limits))
     try:
         await asyncio.wait({upload, download}, return_when=asyncio.FIRST_COMPLETED)
-        whole = False
-        if upload.done():
-            try:
-                upload.result()
-                whole = True
-            except SinkFailed:  # the upstream wants no more of it: what it answers is what counts
-                pass
-        outcome = await download
-        return outcome if whole else Outcome(False, False)
+        if download.done() and not download.result().upstream_lives:
+            return Outcome(False, False)
+        try:
+            await upload
+        except SinkFailed:  # the upstream wants no more of it: what it answers is what counts
+            await download
+            return Outcome(False, False)
+        return await download
     finally:
         for task in (upload, download):
             task.cancel()

@@ -1,19 +1,21 @@
 """Carrying bytes between two sockets once everything about them is decided: the path that has to be fast.
 
-All tunnels share one epoll of their own, inside the loop's: one wake-up of the loop serves every socket that is ready, and
-costs no task, timer or callback for each. A direction holds at most one buffer that its target did not take yet, and its
-source is not read until that is gone.
+Events come straight from epoll (`selector.py`): no task, timer or callback for any of them. A direction holds at most one
+buffer that its target did not take yet, and its source is not read until that is gone.
 """
 
 import asyncio
 import select
 import socket
 import struct
+from functools import partial
 from typing import NamedTuple
+
+from bot_bottle.bundle.egress.selector import DirectSelector
 
 BUFFER = 64 * 1024
 _READ, _WRITE = select.EPOLLIN, select.EPOLLOUT
-_ROUNDS = 4
+_SWEEP = 30.0
 _RESET = struct.pack("ii", 1, 0)
 
 
@@ -31,7 +33,19 @@ class _End:
     While something is pending the other one is not read, so its end is met only when everything of it was sent.
     """
 
-    __slots__ = ("carried", "ended", "fd", "mask", "other", "pending", "recv_into", "send", "sock", "tunnel")
+    __slots__ = (
+        "carried",
+        "ended",
+        "fd",
+        "mask",
+        "other",
+        "pending",
+        "recv_into",
+        "send",
+        "sock",
+        "tunnel",
+        "watched",
+    )
 
     other: "_End"
 
@@ -45,66 +59,55 @@ class _End:
         self.ended = False
         self.carried = 0
         self.mask = _READ
+        self.watched = False
 
 
 class _Tunnel:
-    __slots__ = ("active", "agent", "done", "upstream")
+    __slots__ = ("active", "agent", "done", "quiet_since", "upstream")
 
-    def __init__(self, agent: socket.socket, upstream: socket.socket, now: float) -> None:
+    def __init__(self, agent: socket.socket, upstream: socket.socket) -> None:
         self.agent, self.upstream = _End(agent, self), _End(upstream, self)
         self.agent.other, self.upstream.other = self.upstream, self.agent
-        self.active = now
+        self.active = True
+        self.quiet_since = 0.0
         self.done: asyncio.Future[Carried] = asyncio.get_running_loop().create_future()
 
 
 class Pump:
-    """Belongs to one loop; `idle` seconds without a byte end a tunnel."""
+    """Belongs to one loop and its selector; `idle` seconds without a byte end a tunnel."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, *, idle: float) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, selector: DirectSelector, *, idle: float) -> None:
         self._loop = loop
+        self._selector = selector
         self._idle = idle
-        self._epoll = select.epoll()
-        self._ends: dict[int, _End] = {}
+        self._tunnels: set[_Tunnel] = set()
         self._buffer = bytearray(BUFFER)
         self._view = memoryview(self._buffer)
-        self._now = loop.time()
-        loop.add_reader(self._epoll.fileno(), self._serve)
-        loop.call_later(min(idle, 30.0), self._sweep)
+        loop.call_later(min(idle, _SWEEP), self._sweep)
 
     async def carry(self, agent: socket.socket, upstream: socket.socket) -> Carried:
         """Carries bytes both ways until both sides have ended, one fails, or none says anything; closes both."""
-        self._now = self._loop.time()
-        tunnel = _Tunnel(agent, upstream, self._now)
+        tunnel = _Tunnel(agent, upstream)
+        self._tunnels.add(tunnel)
         try:
             for end in (tunnel.agent, tunnel.upstream):
-                self._ends[end.fd] = end
-                self._epoll.register(end.fd, end.mask)
+                self._selector.watch(end.fd, end.mask, partial(self._serve, end))
+                end.watched = True
             return await tunnel.done
         finally:
             self._finish(tunnel, "reset")
 
-    def _serve(self) -> None:
-        self._now = self._loop.time()
-        for _ in range(_ROUNDS):
-            ready = self._epoll.poll(0, 512)
-            if not ready:
-                return
-            for fd, mask in ready:
-                end = self._ends.get(fd)
-                if end is not None:
-                    try:
-                        self._move(end, mask)
-                    except (OSError, ValueError):  # ValueError: closed a moment ago, by this very round
-                        self._finish(end.tunnel, "reset")
-
-    def _move(self, end: _End, mask: int) -> None:
-        end.tunnel.active = self._now
-        if mask & _WRITE and end.pending:
-            self._drain(end)
-        if mask & ~_WRITE and end.mask & _READ:
-            self._read(end)
-        elif mask & (select.EPOLLERR | select.EPOLLHUP):
-            # It was reset while it was not being read: nothing can reach it or come from it any more.
+    def _serve(self, end: _End, mask: int) -> None:
+        end.tunnel.active = True
+        try:
+            if mask & _WRITE and end.pending:
+                self._drain(end)
+            if mask & ~_WRITE and end.mask & _READ:
+                self._read(end)
+            elif mask & (select.EPOLLERR | select.EPOLLHUP):
+                # It was reset while it was not being read: nothing can reach it or come from it any more.
+                self._finish(end.tunnel, "reset")
+        except OSError:
             self._finish(end.tunnel, "reset")
 
     def _read(self, end: _End) -> None:
@@ -143,29 +146,30 @@ class Pump:
         self._watch(end.other, end.other.mask | _READ)
 
     def _watch(self, end: _End, mask: int) -> None:
-        if mask != end.mask and self._ends.get(end.fd) is end:
+        if mask != end.mask:
             end.mask = mask
-            self._epoll.modify(end.fd, mask)
-
-    def _forget(self, end: _End) -> None:
-        if self._ends.get(end.fd) is end:
-            del self._ends[end.fd]
-            self._epoll.unregister(end.fd)
+            self._selector.rewatch(end.fd, mask)
 
     def _finish(self, tunnel: _Tunnel, reason: str) -> None:
+        self._tunnels.discard(tunnel)
         for end in (tunnel.agent, tunnel.upstream):
-            self._forget(end)
+            if end.watched:
+                end.watched = False
+                self._selector.unwatch(end.fd)
             if end.sock.fileno() >= 0:
                 if reason != "done":
                     end.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
                 end.sock.close()
         if not tunnel.done.done():
             tunnel.done.set_result(Carried(tunnel.agent.carried, tunnel.upstream.carried, reason))
+            self._selector.return_soon()
 
     def _sweep(self) -> None:
+        """Ends tunnels in which nothing happened; looked at so rarely that no time has to be noted for each piece."""
         now = self._loop.time()
-        tunnels = {end.tunnel for end in self._ends.values()}
-        for tunnel in tunnels:
-            if now - tunnel.active > self._idle:
+        for tunnel in list(self._tunnels):
+            if tunnel.active:
+                tunnel.active, tunnel.quiet_since = False, now
+            elif now - tunnel.quiet_since > self._idle:
                 self._finish(tunnel, "idle")
-        self._loop.call_later(min(self._idle, 30.0), self._sweep)
+        self._loop.call_later(min(self._idle, _SWEEP), self._sweep)

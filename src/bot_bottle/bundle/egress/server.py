@@ -11,6 +11,7 @@ from bot_bottle.bundle.egress.http import HttpConnection
 from bot_bottle.bundle.egress.names import Names
 from bot_bottle.bundle.egress.pump import Pump
 from bot_bottle.bundle.egress.resolver import serve_datagrams, serve_stream
+from bot_bottle.bundle.egress.selector import DirectSelector
 from bot_bottle.bundle.egress.target import Entry
 from bot_bottle.bundle.egress.tunnel import serve_tls
 from bot_bottle.bundle.model import BundleConfig
@@ -22,9 +23,13 @@ _AT_ONCE = 64
 
 
 def make_context(
-    config: BundleConfig, record: Record, executor: Executor, originate: Originate | None
+    config: BundleConfig,
+    record: Record,
+    executor: Executor,
+    originate: Originate | None,
+    selector: DirectSelector,
 ) -> Context:
-    """What the connections of `config`'s bottle share, on the running loop."""
+    """What the connections of `config`'s bottle share, on the running loop, whose selector is `selector`."""
     loop = asyncio.get_running_loop()
     return Context(
         policy=config.policy,
@@ -34,7 +39,7 @@ def make_context(
         record=record,
         names=Names(config.policy, limit=config.limits.names),
         dialer=Dialer(config.limits, executor),
-        pump=Pump(loop, idle=config.limits.idle_seconds),
+        pump=Pump(loop, selector, idle=config.limits.idle_seconds),
         originate=originate,
     )
 
