@@ -17,8 +17,9 @@ import pytest
 from bot_bottle.errors import HostError, NotFoundError, UsageError
 from bot_bottle.providers import install as installing
 from bot_bottle.providers import npm
-from bot_bottle.providers.install import check, install, locate, versions
+from bot_bottle.providers.install import check, install, versions
 from bot_bottle.providers.packages import TOOLS, Build
+from bot_bottle.providers.place import locate
 
 PROGRAM = b"#!/bin/sh\necho a tool\n"
 

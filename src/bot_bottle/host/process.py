@@ -5,14 +5,15 @@ started here but by its backend.
 """
 
 import os
-import shlex
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import IO, NamedTuple
 
 from bot_bottle.errors import HostError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class Finished(NamedTuple):
@@ -38,6 +39,8 @@ class Finished(NamedTuple):
 
 def display(argv: Sequence[str]) -> str:
     """`argv` as a person would paste it. Secrets never stand on a command line, so nothing is left out."""
+    import shlex
+
     return shlex.join(argv)
 
 
@@ -52,7 +55,7 @@ def run(
     argv: Sequence[str],
     *,
     env: Mapping[str, str] | None = None,
-    cwd: str | Path | None = None,
+    cwd: "str | Path | None" = None,
     stdin: bytes = b"",
     timeout: float | None = None,
 ) -> Finished:
@@ -60,6 +63,8 @@ def run(
 
     Raises HostError when it can't be started or takes longer; it is killed then.
     """
+    import subprocess
+
     try:
         done = subprocess.run(
             list(argv),
@@ -86,6 +91,8 @@ def background(argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> 
     Its standard input is a pipe that nothing is written to: it ends when the block or we do, so a program
     that stops at the end of its input outlives nobody. Raises HostError when it can't be started.
     """
+    import subprocess
+
     try:
         child = subprocess.Popen(
             list(argv),

@@ -6,7 +6,6 @@ are made and scanned under one short lock of the runtime root, so a scan never s
 
 import fcntl
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -87,6 +86,8 @@ def dead(runtime_root: str) -> list[str]:
 
 def remove(path: str) -> None:
     """Removes a folder of ours and everything in it; never follows a link, succeeds when it is not there."""
+    import shutil
+
     if os.path.islink(path):
         raise HostError(
             f"{path} is a link where a folder of bot-bottle's was", resolution="Look who put it there."
@@ -96,6 +97,8 @@ def remove(path: str) -> None:
 
 def _make_removable(_function: object, path: str, _info: object) -> None:
     """An agent may leave folders that forbid their own removal; the owner may lift that."""
+    import shutil
+
     parent = os.path.dirname(path)
     for folder in (parent, path):
         if os.path.isdir(folder) and not os.path.islink(folder):

@@ -17,14 +17,12 @@ from bot_bottle.bundle.model import BundleConfig, HeaderValue
 from bot_bottle.door.model import STANDARD
 from bot_bottle.errors import SandboxError
 from bot_bottle.events import NewEvent
-from bot_bottle.launch import control, folders
-from bot_bottle.launch.copies import put_away
+from bot_bottle.launch import control, copies, folders
 from bot_bottle.launch.output import Log, Outlet
 from bot_bottle.launch.session import Session
 from bot_bottle.launch.sidecar import Sidecar
 from bot_bottle.launch.signals import Interrupts
 from bot_bottle.plan.model import RunPlan
-from bot_bottle.provision import workspace
 from bot_bottle.provision.pipeline import provision
 from bot_bottle.secret import Secret
 from bot_bottle.state.model import RunRecord
@@ -79,6 +77,7 @@ class _Run:
         self.sidecar: Sidecar
         self.bottle: Bottle
         self.session: Session | None = None
+        self.remembering: copies.Remembering | None = None
 
     def keep(self) -> Outcome:
         try:
@@ -160,7 +159,9 @@ class _Run:
             return
         with self._phase("workspace"):
             undo.callback(self._save_changes)
-            workspace.copy_workspace(self.plan)
+            self.outcome.warnings += [f"not copied: {line}" for line in copies.copy(self.plan)]
+            self.remembering = copies.Remembering(self.plan)
+            undo.callback(self.remembering.close)
 
     def _open(self, undo: ExitStack) -> Session:
         with self._phase("sandbox"):
@@ -191,6 +192,8 @@ class _Run:
 
     def _release(self) -> None:
         with self._phase("release"):
+            if self.remembering:
+                self.remembering.wait()
             event = self._event(
                 "run.started",
                 {"policy": self.plan.egress.fingerprint(), "confined": self.sidecar.facts.get("confined")},
@@ -248,7 +251,7 @@ class _Run:
 
     def _save_changes(self) -> None:
         with self._phase("end"):
-            self.outcome.changed = put_away(record_of(self.plan, self.around.backend))
+            self.outcome.changed = copies.put_away(record_of(self.plan, self.around.backend))
 
     def _record_end(self) -> None:
         data = {

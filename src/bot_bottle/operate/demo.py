@@ -206,7 +206,8 @@ def _decoded(output: bytes) -> str:
 
 
 def _installed(report: Report) -> None:
-    from bot_bottle.providers.install import install, locate
+    from bot_bottle.providers.install import install
+    from bot_bottle.providers.place import locate
 
     if not locate(paths.data_root(), "claude"):
         install(paths.data_root(), "claude", report=report)

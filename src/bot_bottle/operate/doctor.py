@@ -86,7 +86,7 @@ def _git() -> Iterator[Finding]:
 
 
 def _providers() -> Iterator[Finding]:
-    from bot_bottle.providers.install import locate
+    from bot_bottle.providers.place import locate
 
     program = locate(paths.data_root(), "claude")
     if program:

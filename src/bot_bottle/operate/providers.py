@@ -4,8 +4,9 @@ from typing import NamedTuple
 
 from bot_bottle.host import paths
 from bot_bottle.providers import registry
-from bot_bottle.providers.install import Installed, Report, install, locate, versions
+from bot_bottle.providers.install import Installed, Report, install, versions
 from bot_bottle.providers.packages import TOOLS
+from bot_bottle.providers.place import locate
 
 
 class Listed(NamedTuple):

@@ -45,7 +45,7 @@ def plan(request: StartRequest) -> RunPlan:
     from bot_bottle.plan import check
     from bot_bottle.plan.resolve import Choices, resolve
     from bot_bottle.providers.base import Request
-    from bot_bottle.providers.install import locate
+    from bot_bottle.providers.place import locate
     from bot_bottle.providers.registry import provider
     from bot_bottle.provision.git import identity
     from bot_bottle.provision.skills import read_skills

@@ -20,7 +20,8 @@ from typing import NamedTuple
 
 from bot_bottle.errors import HostError, NotFoundError, UsageError
 from bot_bottle.providers import npm
-from bot_bottle.providers.packages import TOOLS, Tool, current, folder
+from bot_bottle.providers.packages import TOOLS, Tool
+from bot_bottle.providers.place import folder
 
 _MOST_BYTES = 2 << 30
 _VERSION = re.compile(r"[0-9]{1,6}\.[0-9]{1,6}\.[0-9]{1,6}(?:-[0-9A-Za-z.]{1,32})?")
@@ -41,15 +42,9 @@ class Installed(NamedTuple):
     recorded: bool
 
 
-def locate(data_root: str, tool: str) -> str:
-    """The program of `tool` that runs use, by its real path; empty when it isn't installed."""
-    program = current(data_root, tool).resolve() / tool
-    return str(program) if os.access(program, os.X_OK) else ""
-
-
 def versions(data_root: str, tool: str) -> tuple[str, ...]:
     """Every installed version of `tool`, sorted as text."""
-    here = folder(data_root, tool)
+    here = Path(folder(data_root, tool))
     found = here.iterdir() if here.is_dir() else ()
     return tuple(sorted(one.name for one in found if _VERSION.fullmatch(one.name) and (one / tool).is_file()))
 
@@ -71,7 +66,7 @@ def install(
     wanted = version or tool.version
     if not _VERSION.fullmatch(wanted):
         raise UsageError(f"{wanted!r} is not an exact version", resolution=f"Write it like {tool.version}.")
-    place = folder(data_root, name)
+    place = Path(folder(data_root, name))
     try:
         with _alone(place, report):
             return _install(place, tool, wanted, report)

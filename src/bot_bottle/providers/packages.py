@@ -1,7 +1,6 @@
 """Which package each installable tool comes in: name, pinned version, and the hash that version must have.
 Data only."""
 
-from pathlib import Path
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
@@ -54,13 +53,3 @@ TOOLS: Final = MappingProxyType({
         builds=MappingProxyType({"x86_64": _CLAUDE_X64, "aarch64": _CLAUDE_ARM64}),
     ),
 })  # fmt: skip
-
-
-def folder(data_root: str, tool: str) -> Path:
-    """Where the versions of `tool` are kept below `data_root`."""
-    return Path(data_root, "providers", tool)
-
-
-def current(data_root: str, tool: str) -> Path:
-    """The link to the version of `tool` that runs use; it may not be there."""
-    return folder(data_root, tool) / "current"
