@@ -13,7 +13,7 @@ from pathlib import Path
 from bot_bottle.backends.base import Stdio
 from bot_bottle.backends.namespace import backend as namespace
 from bot_bottle.backends.namespace import bottle as namespace_bottle
-from bot_bottle.backends.namespace import enter
+from bot_bottle.backends.namespace import enter, sandbox
 from bot_bottle.door.model import Listener
 from bot_bottle.host import spawn
 from bot_bottle.plan.model import Limits
@@ -49,7 +49,7 @@ def stopping_before(function, phase):
 def main() -> None:
     root = Path(sys.argv[1])
     spawn.start = stopping_after(spawn.start, "starting")
-    namespace._make_sandbox = stopping_after(namespace._make_sandbox, "made")
+    sandbox.make = stopping_after(sandbox.make, "made")
     enter._confine = stopping_before(enter._confine, "entering")
     namespace_bottle.NamespaceBottle.hold_agent = stopping_after(
         namespace_bottle.NamespaceBottle.hold_agent, "held"
@@ -68,9 +68,7 @@ def main() -> None:
     while not (root / "workspace" / "ran").exists():
         time.sleep(0.01)
     stop("released")
-    if (
-        not os.fork()
-    ):  # holds everything that the keeper holds open, as a bundle would that was forked from it
+    if sys.argv[2] == "forked" and not os.fork():  # as a bundle would be that is forked from its keeper
         time.sleep(1000)
     stop("forked")
     ours.close()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from bot_bottle.errors import SandboxError
+from bot_bottle.host.identity import identify
 from bot_bottle.testing.conformance import DEADLINE, SLEEP, shell, until
 
 UNDERTAKER = Path(__file__).with_name("undertaker.py")
@@ -39,13 +40,25 @@ def test_a_keeper_that_is_killed_at_any_moment_leaves_no_process(tmp_path: Path,
     assert done.stdout == b"clean\n", (done.stdout, done.stderr)
 
 
-def test_a_bottle_whose_bubblewrap_is_killed_has_ended(make_bottle) -> None:
+def test_a_bottle_whose_first_process_is_killed_has_ended(make_bottle) -> None:
     bottle = make_bottle(*SLEEP)
-    monitor = _child_called("bwrap")
-    os.kill(monitor, signal.SIGKILL)
+    (holder,) = (
+        Path(f"/proc/{_child_called('bwrap')}/task/{_child_called('bwrap')}/children").read_text().split()
+    )
+    os.kill(int(holder), signal.SIGKILL)
     assert bottle.agent.wait(DEADLINE) == 128 + signal.SIGKILL
     with pytest.raises(SandboxError):
         until(lambda: shell(bottle, "true") and None, "the bottle is known to have ended")
+
+
+def test_a_bottle_whose_bubblewrap_is_killed_goes_on_and_still_ends(make_bottle) -> None:
+    bottle = make_bottle(*SLEEP)
+    monitor = _child_called("bwrap")
+    (holder,) = Path(f"/proc/{monitor}/task/{monitor}/children").read_text().split()
+    os.kill(monitor, signal.SIGKILL)
+    assert shell(bottle, "exit 3").code == 3
+    bottle.destroy()
+    until(lambda: identify(int(holder)) is None, "the holder has ended")
 
 
 def _child_called(name: str) -> int:

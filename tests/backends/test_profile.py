@@ -15,7 +15,7 @@ VIEW = View(
     masked_folders=("/proc/scsi",),
 )
 GOLDEN = """
---unshare-all --unshare-user --disable-userns --die-with-parent --as-pid-1 --clearenv --cap-drop ALL --uid 1000 --gid 1000
+--unshare-all --unshare-user --disable-userns --as-pid-1 --clearenv --cap-drop ALL --uid 1000 --gid 1000
 --hostname bot-k7qa --perms 0755 --dir /etc --perms 0755 --dir /home --perms 0755 --dir /var --ro-bind /usr /usr
 --ro-bind /lib32 /lib32 --ro-bind /etc/ssl/certs /etc/ssl/certs --symlink usr/bin /bin --proc /proc
 --ro-bind /dev/null /proc/keys --tmpfs /proc/scsi --remount-ro /proc/scsi --dev /dev

@@ -48,7 +48,6 @@ def arguments(plan: RunPlan, view: View, bound: Sequence[Mount], *, holder: byte
             "--unshare-all",
             "--unshare-user",
             "--disable-userns",
-            "--die-with-parent",
             "--as-pid-1",
             "--clearenv",
         ),
