@@ -17,7 +17,7 @@ from bot_bottle.backends.namespace import enter, sandbox
 from bot_bottle.door.model import Listener
 from bot_bottle.host import spawn
 from bot_bottle.plan.model import Limits
-from conftest import make_plan
+from support.backends import make_plan
 
 PHASES = ("starting", "made", "entering", "held", "door", "spawned", "released", "forked")
 

@@ -17,7 +17,7 @@ from bot_bottle.backends.registry import backend
 from bot_bottle.errors import BotBottleError, HostError, NotFoundError
 from bot_bottle.plan.model import Mount
 from bot_bottle.testing.conformance import SLEEP, command, run, shell, until
-from conftest import AGENT_ID, make_plan
+from support.backends import AGENT_ID, make_plan
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 

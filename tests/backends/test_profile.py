@@ -5,7 +5,7 @@ import pytest
 from bot_bottle.backends.namespace import profile
 from bot_bottle.backends.namespace.view import View, look
 from bot_bottle.plan.model import Limits, Mount, Workspace
-from conftest import make_plan
+from support.backends import make_plan
 
 VIEW = View(
     links=(("usr/bin", "/bin"),),

@@ -212,7 +212,7 @@ import json, sys
 open(sys.argv[1] + "/calls", "a").write(json.dumps([sys.stdin.read(), *sys.argv[2:]]) + "\\n")
 name, said = sys.argv[2], {
     "start": {"id": "fixer-2345", "exit_code": 3, "phases": {"end": 0.5}},
-    "events": [{"kind": "run.started", "at": 1.0, "data": {}}],
+    "events": {"kind": "run.started", "at": 1.0, "data": {}},
 }
 words = json.dumps(said[name]) if name in said else "printed by " + name
 print("refused" if sys.argv[3] == "none" else words)
