@@ -169,6 +169,17 @@ def test_a_second_change_within_the_clocks_tick_is_seen(started):
     assert started.statuses() == {"sub/data.txt": "M"}
 
 
+def test_a_change_that_left_every_fact_of_a_file_as_it_was_is_seen_if_it_was_that_soon(started):
+    (started.copy / "sub/data.txt").write_text("ONE\ntwo\nthree\n")
+    now = (started.copy / "sub/data.txt").stat()
+    recorded = Path(started.plan.workspace.base, "files")
+    begun, *lines = recorded.read_bytes().split(b"\0")
+    facts_now = b"%o %d %d %d %d sub/data.txt" % snapshot._facts(now)
+    lines = [facts_now if line.endswith(b" sub/data.txt") else line for line in lines]
+    recorded.write_bytes(b"\0".join([begun, *lines]))
+    assert started.statuses() == {"sub/data.txt": "M"}
+
+
 def test_untouched_files_are_not_read_again(run, monkeypatch):
     for n in range(50):
         (run.source / f"f{n}").write_text(f"{n}\n")
@@ -443,6 +454,24 @@ def test_a_folder_that_becomes_a_link_while_it_is_looked_at_leads_nowhere(starte
     finally:
         over.set()
         attacker.join()
+
+
+def test_a_file_that_becomes_a_link_while_it_is_looked_at_leads_nowhere(started, tmp_path, monkeypatch):
+    secret = tmp_path / "secret"
+    secret.write_text("the host's own\n")
+    (started.copy / "hello.py").write_text("the agent's\n")
+    real = os.open
+
+    def swapped(name: object, *arguments: object, **options: object) -> int:
+        if name == "hello.py":
+            (started.copy / "hello.py").unlink()
+            (started.copy / "hello.py").symlink_to(secret)
+        return real(name, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", swapped)
+    found = started.changes()
+    assert b"host's own" not in found.patch
+    assert any("hello.py" in line for line in found.left_out)
 
 
 def test_a_workspace_that_changes_under_the_copy_leads_nowhere(run, tmp_path):
