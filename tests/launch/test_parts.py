@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot_bottle.errors import InterruptedRun, NotFoundError
+from bot_bottle.host.locks import keeper_alive
 from bot_bottle.launch import control, folders
 from bot_bottle.launch.output import Log, Outlet
 from bot_bottle.launch.signals import Interrupts
@@ -36,12 +37,12 @@ def test_a_frame_that_claims_too_much_is_refused():
 def test_a_run_folder_is_alive_while_its_maker_is(tmp_path):
     path = str(tmp_path / "run" / "a-2345")
     lock = folders.make(path)
-    assert folders.keeper_lives(path)
+    assert keeper_alive(path)
     assert folders.dead(str(tmp_path / "run")) == []
     with pytest.raises(FileExistsError):
         folders.make(path)
-    os.close(lock)
-    assert not folders.keeper_lives(path)
+    lock.release()
+    assert not keeper_alive(path)
     assert folders.dead(str(tmp_path / "run")) == [path]
     folders.remove(path)
     folders.remove(path)

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bot_bottle.errors import HostError
+from bot_bottle.host import locks
 
-LOCK = "lock"
 CONTROL = "keeper.sock"
 
 
@@ -41,17 +41,17 @@ def alone(runtime_root: str) -> Iterator[bool]:
         os.close(descriptor)
 
 
-def make(path: str) -> int:
-    """Makes the run folder `path` and takes its lock; the descriptor must stay open for as long as the run lives.
+def make(path: str) -> locks.Held:
+    """Makes the run folder `path` and takes its lock; it must be held for as long as the run lives.
 
     Raises HostError when it can't be made, FileExistsError when another run has the name.
     """
     try:
         with exclusive(os.path.dirname(path)):
             os.mkdir(path, 0o700)
-            descriptor = os.open(os.path.join(path, LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return descriptor
+            held = locks.hold(locks.keeper_lock(path))
+            assert held, "nobody else knows of this folder yet"
+            return held
     except FileExistsError:
         raise
     except OSError as error:
@@ -60,28 +60,13 @@ def make(path: str) -> int:
                         resolution="Check the space and the permissions there.") from error  # fmt: skip
 
 
-def keeper_lives(path: str) -> bool:
-    """Whether somebody holds the lock of the run folder `path`."""
-    try:
-        descriptor = os.open(os.path.join(path, LOCK), os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
-
-
 def dead(runtime_root: str) -> list[str]:
     """The run folders that nobody keeps any more."""
     if not os.path.isdir(runtime_root):
         return []
     with exclusive(runtime_root):
         folders = [entry.path for entry in os.scandir(runtime_root) if entry.is_dir(follow_symlinks=False)]
-        return sorted(path for path in folders if not keeper_lives(path))
+        return sorted(path for path in folders if not locks.keeper_alive(path))
 
 
 def remove(path: str) -> None:

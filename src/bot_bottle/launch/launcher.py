@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from bot_bottle.backends.base import Backend, Bottle, Stdio
 from bot_bottle.bundle.model import BundleConfig, HeaderValue
-from bot_bottle.door.model import STANDARD
+from bot_bottle.door.model import listeners_for
 from bot_bottle.errors import SandboxError
 from bot_bottle.events import NewEvent
 from bot_bottle.launch import control, copies, folders
@@ -74,6 +74,7 @@ class _Run:
         self.store = around.store
         self.outcome = Outcome(plan.id)
         self.restarts = 0
+        self.listeners = listeners_for(plan.egress)
         self.sidecar: Sidecar
         self.bottle: Bottle
         self.session: Session | None = None
@@ -120,7 +121,7 @@ class _Run:
         plan = self.plan
         with self._phase("record"):
             lock = folders.make(plan.paths.run)
-            undo.callback(os.close, lock)
+            undo.callback(lock.release)
             undo.callback(folders.remove, plan.paths.run)
             os.makedirs(plan.paths.state, mode=0o700)
             self.log = Log(os.path.join(plan.paths.state, "output.log"))
@@ -142,7 +143,7 @@ class _Run:
                 run=plan.id,
                 keeper=os.getpid(),
                 policy=plan.egress,
-                listeners=STANDARD,
+                listeners=self.listeners,
                 uid=plan.bundle_uid,
                 gid=plan.bundle_gid,
                 bottle_file=plan.bottle_file,
@@ -171,7 +172,7 @@ class _Run:
             undo.callback(self.bottle.destroy)
             streams.close_inside()
         with self._phase("door"):
-            self.bottle.open_door(STANDARD, self.sidecar.door)
+            self.bottle.open_door(self.listeners, self.sidecar.door)
         with self._phase("provision"):
             provision(self.bottle, self.plan)
         with self._phase("policy"):
@@ -234,7 +235,7 @@ class _Run:
             return
         try:
             self.sidecar = self._fork_bundle()
-            self.bottle.open_door(STANDARD, self.sidecar.door)
+            self.bottle.open_door(self.listeners, self.sidecar.door)
             self.sidecar.wait_ready(self.plan.egress.fingerprint())
         except SandboxError as error:
             self.sidecar.stop()

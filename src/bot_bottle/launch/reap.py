@@ -6,6 +6,7 @@ import time
 from bot_bottle.backends.registry import backend
 from bot_bottle.errors import BotBottleError
 from bot_bottle.events import NewEvent
+from bot_bottle.host.locks import keeper_alive
 from bot_bottle.launch import folders
 from bot_bottle.launch.copies import put_away
 from bot_bottle.state.model import RunRecord
@@ -23,7 +24,7 @@ def reap(store: Store, runtime_root: str) -> list[str]:
 def _reap(store: Store, runtime_root: str) -> list[str]:
     said: list[str] = []
     for record in store.runs(states=ALIVE):
-        if folders.keeper_lives(record.run_path):
+        if keeper_alive(record.run_path):
             continue
         try:
             said += _reap_run(store, record)

@@ -8,7 +8,7 @@ from bot_bottle.host import paths
 def known(kind: str) -> list[str]:
     """Names of `agents`, `bottles`, or running `runs`."""
     from bot_bottle.manifest.places import find_repository, known_agents, known_bottles
-    from bot_bottle.operate.runs import open_store
+    from bot_bottle.operate.record import open_store
 
     root = paths.manifest_root()
     if kind == "agents":

@@ -115,7 +115,7 @@ def _manifest() -> Iterator[Finding]:
 
 
 def _record() -> Iterator[Finding]:
-    from bot_bottle.operate.runs import open_store
+    from bot_bottle.operate.record import open_store
 
     with open_store() as store:
         checked = store.verify()

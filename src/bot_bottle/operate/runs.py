@@ -8,6 +8,7 @@ from bot_bottle.errors import HostError, UsageError
 from bot_bottle.host import facts as host_facts
 from bot_bottle.host import paths
 from bot_bottle.names import new_run_id
+from bot_bottle.operate.record import existing_store, find_run, open_store
 from bot_bottle.plan.model import RunPlan, WorkspaceMode
 from bot_bottle.secret import Secret
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
     from bot_bottle.launch.launcher import Outcome
     from bot_bottle.state.model import RunRecord
-    from bot_bottle.state.store import Store
 
 
 class StartRequest(NamedTuple):
@@ -115,13 +115,6 @@ def free_id(agent: str, state_root: str) -> str:
     raise HostError(f"There are too many past runs of {agent}", resolution="bot-bottle cleanup --forget")
 
 
-def open_store() -> "Store":
-    """The operator's store."""
-    from bot_bottle.state.store import FILE_NAME, Store
-
-    return Store.open(os.path.join(paths.state_root(), FILE_NAME))
-
-
 def run_here(
     prepared: Prepared, *, foreground: bool, phase: Callable[[str], None], ready: Callable[["Outcome"], None]
 ) -> "Outcome":
@@ -149,8 +142,12 @@ def run_here(
 
 def find(name: str) -> "RunRecord":
     """The run called `name`. Raises NotFoundError when there is none."""
-    with open_store() as store:
-        return store.run(name)
+    store = existing_store()
+    try:
+        return find_run(store, name)
+    finally:
+        if store:
+            store.close()
 
 
 def cleanup(*, forget: bool) -> list[str]:
