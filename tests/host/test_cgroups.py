@@ -98,6 +98,8 @@ def test_cpu_is_held_to_the_share(held):
     need("cpus")
     group = made(held, "cpus", cpus=0.2)
     code = """
+import time
+
 begin = time.monotonic()
 while time.process_time() < 0.2:
     pass

@@ -321,6 +321,9 @@ print(sorted(set(sys.modules) - before))
     )
     loaded = done.stdout.splitlines()[-1]
     for heavy in (
+        "typing",
+        "contextlib",
+        "datetime",
         "json",
         "hashlib",
         "dataclasses",

@@ -1,5 +1,6 @@
 """The store keeps what it acknowledged, for any number of writers, and says what is wrong when it can't."""
 
+import ast
 import json
 import os
 import resource
@@ -56,6 +57,15 @@ def program(code: str, *arguments: str, **options: object) -> subprocess.Popen[s
         text=True,
         **options,
     )
+
+
+def test_what_the_type_checker_sees_of_a_run_is_what_there_is():
+    tree = ast.parse((SOURCES / "bot_bottle/state/model.py").read_text())
+    (seen,) = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.name == "RunRecord"]
+    fields = [node for node in seen.body if isinstance(node, ast.AnnAssign)]
+    defaults = {node.target.id: ast.literal_eval(node.value) for node in fields if node.value}
+    assert tuple(node.target.id for node in fields) == RunRecord._fields
+    assert defaults == RunRecord._field_defaults
 
 
 def test_what_was_appended_is_read_back_as_one_chain(path):

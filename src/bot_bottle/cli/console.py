@@ -2,7 +2,10 @@
 
 import sys
 from collections.abc import Sequence
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class Console:
@@ -36,7 +39,7 @@ class Console:
         sys.stderr.flush()
         return sys.stdin.readline().strip().lower() in ("y", "yes")
 
-    def json(self, value: Any) -> None:
+    def json(self, value: "Any") -> None:
         """One JSON document, indented for a terminal and on one line otherwise."""
         import json
 

@@ -7,6 +7,7 @@ processes wait for each other. This room has the only SQL. Every failure is a St
 import os
 
 from bot_bottle.errors import NotFoundError, StateError
+from bot_bottle.state.model import RunRecord
 from bot_bottle.state.trouble import Explained
 
 TYPE_CHECKING = False
@@ -16,16 +17,12 @@ if TYPE_CHECKING:
     from typing import Any, Self
 
     from bot_bottle.events import Event, NewEvent
-    from bot_bottle.state.model import RunRecord
     from bot_bottle.state.verify import Verification
 
 BUSY_SECONDS = 30
 FILE_NAME = "store.db"
 
-_COLUMNS = (
-    "id", "agent", "bottle", "backend", "state", "workspace", "workspace_mode", "run_path", "state_path",
-    "started_at", "ended_at", "exit_code", "outcome", "traces",
-)  # fmt: skip
+_COLUMNS = RunRecord._fields
 _CHANGEABLE = frozenset({"state", "ended_at", "exit_code", "outcome", "traces"})
 _BEFORE = {"starting": (), "running": ("starting",), "stopping": ("starting", "running")}
 """Which states may precede each; `ended` may follow all of them and nothing follows it."""
@@ -80,8 +77,6 @@ class Store:
 
         When it fits several and exactly one of them has not ended, that one is meant. Raises NotFoundError.
         """
-        from bot_bottle.state.model import RunRecord
-
         fitting = "id = ?1 OR agent = ?1 OR substr(id, 1, length(?1)) = ?1" if reference else "0 AND ?1"
         rows = self._rows(f"{_SELECT_RUNS} WHERE {fitting} ORDER BY started_at DESC, id", reference)
         runs = [RunRecord(*row) for row in rows]
@@ -100,8 +95,6 @@ class Store:
 
     def runs(self, states: "Sequence[str] | None" = None) -> "list[RunRecord]":
         """The runs in any of `states` (None: all), the oldest first."""
-        from bot_bottle.state.model import RunRecord
-
         chosen = tuple(states) if states is not None else ("starting", "running", "stopping", "ended")
         marks = ",".join("?" * len(chosen))
         rows = self._rows(f"{_SELECT_RUNS} WHERE state IN ({marks}) ORDER BY started_at, id", *chosen)
@@ -272,8 +265,6 @@ class _Transaction:
         return self._connection
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
-        import sqlite3
-
         with Explained(self._path):
             try:
                 if error is None:
@@ -281,5 +272,5 @@ class _Transaction:
             finally:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
-            if isinstance(error, sqlite3.Error | OSError):
+            if error is not None:
                 raise error

@@ -63,6 +63,8 @@ class Explained:
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
+        if error is None:
+            return
         import sqlite3
 
         if isinstance(error, sqlite3.Error | OSError):

@@ -1,7 +1,6 @@
 """`bot-bottle events`: the record of what happened."""
 
 import argparse
-from collections.abc import Iterator
 
 from bot_bottle.cli.console import Console
 from bot_bottle.errors import UsageError
@@ -9,7 +8,6 @@ from bot_bottle.errors import UsageError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from bot_bottle.events import Event
-    from bot_bottle.state.store import Store
 
 HELP = "show what happened"
 
@@ -33,21 +31,13 @@ def run(options: argparse.Namespace, console: Console) -> int:
     run_id = None if options.all else record.find_run(store, options.bottle).id
     assert store is not None
     with store:
-        for event in _chosen(store, run_id, follow=options.follow):
-            console.data(_json(event) if console.as_json else _line(event, with_run=options.all))
+        try:
+            for event in (record.follow_events if options.follow else record.events)(store, run_id):
+                console.data(_json(event) if console.as_json else _line(event, with_run=options.all))
+        except KeyboardInterrupt:
+            # Following has no other end than this one, so it is no failure.
+            return 0 if options.follow else 130
     return 0
-
-
-def _chosen(store: "Store", run_id: str | None, *, follow: bool) -> "Iterator[Event]":
-    from bot_bottle.operate import record
-
-    if not follow:
-        yield from record.events(store, run_id)
-        return
-    try:
-        yield from record.follow_events(store, run_id)
-    except KeyboardInterrupt:
-        return
 
 
 def _json(event: "Event") -> str:
