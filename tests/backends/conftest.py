@@ -1,61 +1,13 @@
-"""What the backends' tests share: a plan, and a factory of bottles that are destroyed at the end."""
+"""Bottles for the backends' tests, destroyed at the end."""
 
-import dataclasses
-import itertools
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from bottle_factory import Factory
 
-from bot_bottle.backends.base import Backend, Bottle, Stdio
 from bot_bottle.backends.registry import backend
-from bot_bottle.plan.model import Command, Paths, RunPlan, Workspace
-from bot_bottle.testing.conformance import ENVIRONMENT
-
-_numbers = itertools.count()
-AGENT_ID = 2_000_000
-"""The agent's user on the host when the tests run as root; nobody's."""
-
-
-def make_plan(root: Path, *argv: str, **changes) -> RunPlan:
-    """A plan for `argv` with its workspace and paths below `root`."""
-    base = RunPlan(
-        id=f"test-{os.getpid()}-{next(_numbers)}",
-        agent="test",
-        bottle="test",
-        backend="namespace",
-        provider="command",
-        command=Command(argv=argv or ("sleep", "1000"), env=ENVIRONMENT),
-        tty=False,
-        workspace=Workspace(source=str(root / "workspace"), mode="mount"),
-        paths=Paths(run=str(root / "run"), state=str(root / "state")),
-        uid=os.getuid() or AGENT_ID,
-        gid=os.getgid() or AGENT_ID,
-    )
-    return dataclasses.replace(base, **changes)
-
-
-class Factory:
-    """Keeps `testing.conformance.MakeBottle`."""
-
-    def __init__(self, root: Path, made_by: Backend, owned: ExitStack) -> None:
-        self.workspace = root / "workspace"
-        self.workspace.mkdir()
-        self.root = root
-        self.backend = made_by
-        self._owned = owned
-
-    def __call__(self, *argv: str, stdio: Stdio | None = None, release: bool = True, **changes) -> Bottle:
-        plan = make_plan(self.root, *argv, **changes)
-        with open(os.devnull, "r+b") as nothing:
-            standard = stdio or Stdio(nothing.fileno(), nothing.fileno(), nothing.fileno())
-            bottle = self.backend.create(plan, standard)
-        self._owned.callback(bottle.destroy)
-        if release:
-            bottle.release()
-        return bottle
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from conftest import make_plan
+from bottle_factory import make_plan
 
 from bot_bottle.backends.base import Stdio
 from bot_bottle.backends.namespace import backend as namespace

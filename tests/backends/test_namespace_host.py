@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import AGENT_ID, make_plan
+from bottle_factory import AGENT_ID, make_plan
 
 from bot_bottle.backends.namespace import backend as module
 from bot_bottle.backends.namespace import program

@@ -3,7 +3,7 @@
 import dataclasses
 
 import pytest
-from conftest import make_plan
+from bottle_factory import make_plan
 
 from bot_bottle.backends.namespace import profile
 from bot_bottle.backends.namespace.view import View, look
