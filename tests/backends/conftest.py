@@ -1,4 +1,4 @@
-"""What the backends' tests share: a plan, and a factory of bottles that are destroyed at the end."""
+"""Bottles for the backends' tests, destroyed at the end."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack

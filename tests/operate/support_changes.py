@@ -22,6 +22,7 @@ class Run:
             id="fixer-ab12",
             agent="fixer",
             bottle="dev",
+            bottle_file="",
             backend="namespace",
             provider="command",
             command=Command(argv=("true",), env=()),
@@ -32,6 +33,8 @@ class Run:
             paths=Paths(run=str(place / "run"), state=str(self.state)),
             uid=self.uid,
             gid=self.uid,
+            bundle_uid=self.uid + 1,
+            bundle_gid=self.uid + 1,
         )
         self.record = RunRecord(
             id="fixer-ab12",

@@ -77,14 +77,7 @@ def test_as_root_the_copy_belongs_to_the_agent(tmp_path):
 def test_a_workspace_that_holds_the_state_folder_is_not_copied_into_itself(tmp_path):
     run = Run(tmp_path)
     run.source = tmp_path
-    run.plan = type(run.plan)(
-        **{
-            **{name: getattr(run.plan, name) for name in run.plan.__dataclass_fields__},
-            "workspace": type(run.plan.workspace)(
-                source=str(tmp_path), mode="copy", copy=run.plan.workspace.copy, base=run.plan.workspace.base
-            ),
-        }
-    )
+    run.plan = run.plan._replace(workspace=run.plan.workspace._replace(source=str(tmp_path)))
     (tmp_path / "file").write_text("x")
     run.start()
     assert (run.copy / "file").exists()
@@ -124,7 +117,7 @@ print(Run(Path(sys.argv[3])).start())
 
 def test_a_workspace_that_is_no_folder_is_said(run):
     run.source = run.source / "hello.py"
-    object.__setattr__(run.plan.workspace, "source", str(run.source))
+    run.plan = run.plan._replace(workspace=run.plan.workspace._replace(source=str(run.source)))
     with pytest.raises(HostError, match="can't be copied"):
         run.start()
     assert not run.copy.exists()

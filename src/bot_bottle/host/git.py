@@ -136,6 +136,7 @@ class Import:
     """One commit, made from what is passed in: `git fast-import` on a pipe.
 
     As `with Import(...) as into:`; the commit exists once the block ends without an exception. `into.commit` is its name.
+    When nothing is passed in, it is the parent's, and git is not even started.
     """
 
     def __init__(self, repository: str, branch: str, *, parent: str = "") -> None:
@@ -146,10 +147,13 @@ class Import:
         self._process: Popen[bytes] | None = None
 
     def __enter__(self) -> "Import":
+        return self
+
+    def _start(self) -> None:
         import subprocess
         import tempfile
 
-        self._said = tempfile.TemporaryFile()
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115
         try:
             self._process = subprocess.Popen(
                 ["git", *_IMPORT_OPTIONS],
@@ -166,7 +170,6 @@ class Import:
         except OSError as error:
             self._said.close()
             raise HostError("git could not be started", details=str(error)) from error
-        return self
 
     def file(self, path: str, *, mode: str, content: bytes) -> None:
         """Puts the file (mode `100644`, `100755`) or link (`120000`) at `path`."""
@@ -192,6 +195,8 @@ class Import:
         self._write(b"blob\nmark :%d\ndata %d\n" % (self._marks, size))
 
     def _write(self, data: bytes) -> None:
+        if self._process is None:
+            self._start()
         assert self._process is not None
         assert self._process.stdin is not None
         try:
@@ -200,15 +205,17 @@ class Import:
             raise self._failed() from error
 
     def __exit__(self, kind: type[BaseException] | None, _error: object, _trace: object) -> None:
-        assert self._process is not None
         try:
-            if kind is None:
+            if kind is None and (self._process or self._tree or not self._parent):
                 self._finish()
+            elif kind is None:
+                self.commit = self._parent
         finally:
-            self._process.kill()
-            self._close()
-            self._process.wait()
-            self._said.close()
+            if self._process:
+                self._process.kill()
+                self._close()
+                self._process.wait()
+                self._said.close()
 
     def _close(self) -> None:
         assert self._process is not None
@@ -219,7 +226,6 @@ class Import:
             return
 
     def _finish(self) -> None:
-        assert self._process is not None
         self._write(
             b"commit refs/heads/%b\ncommitter bot-bottle <> 0 +0000\ndata 0\n" % self._branch.encode()
         )
@@ -230,7 +236,7 @@ class Import:
             self._write(line)
         self._write(b"\ndone\n")
         self._close()
-        if self._process.wait():
+        if self._process is None or self._process.wait():
             raise self._failed()
         self.commit = head(self._repository, branch=self._branch)
         if not self.commit:

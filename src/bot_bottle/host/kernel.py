@@ -34,8 +34,6 @@ _NUMBERS = {
 }
 _OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442
 
-MACHINES = tuple(_NUMBERS)
-"""The machines whose system call numbers are known here, as `os.uname()` names them."""
 
 _libc: Any = None
 

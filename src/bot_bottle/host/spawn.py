@@ -14,6 +14,7 @@ import select
 import signal
 import sys
 import termios
+import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -61,6 +62,7 @@ class Child:
         self.pid = pid
         self._code: int | None = None
         self._pidfd = os.pidfd_open(pid)
+        self._give_up = weakref.finalize(self, os.close, self._pidfd)
 
     def fileno(self) -> int:
         return self._pidfd
@@ -94,9 +96,8 @@ class Child:
 
     def close(self) -> None:
         """Gives up the descriptor. A code that was heard stays; a child that still runs is not waited for any more."""
-        if self._pidfd >= 0:
-            os.close(self._pidfd)
-            self._pidfd = -1
+        self._give_up()
+        self._pidfd = -1
 
 
 def readable(descriptor: int, timeout: float | None) -> bool:
@@ -136,7 +137,7 @@ def start(
     try:
         for _ in hear(report):
             pass
-    except ChildFailed:
+    except BaseException:
         child.kill()
         child.wait()
         child.close()

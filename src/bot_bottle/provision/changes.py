@@ -130,6 +130,8 @@ def _computed(run: RunRecord) -> Changes:
 
 
 def _described(scratch: str, found: snapshot.Differences) -> Changes:
+    if found.now == found.start:
+        return Changes(left_out=found.left_out)
     renames = "-M"
     files = _listed(scratch, found, renames)
     if not files:

