@@ -8,10 +8,10 @@ The seccomp filters are made beforehand (`tools/make_filters.py`), so that nothi
 import ctypes
 import os
 import resource
-from pathlib import Path
 
 from bot_bottle.bundle import landlock, linux
 from bot_bottle.errors import HostError
+from bot_bottle.host import files
 
 _SECCOMP_MODE_FILTER = 2
 _INSTRUCTION = 8
@@ -29,7 +29,7 @@ def load_filter() -> bytes:
     """This machine's filter. Raises HostError when there is none for it: then there is no bundle."""
     machine = os.uname().machine
     try:
-        program = Path(__file__).with_name(filter_name(machine)).read_bytes()
+        program = files.read(files.beside(__file__, filter_name(machine)))
     except FileNotFoundError as error:
         raise HostError(
             f"there is no seccomp filter for {machine}", resolution="use x86_64 or aarch64"

@@ -9,11 +9,11 @@ import os
 import select
 import signal
 import socket
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from bot_bottle.bundle.model import BundleConfig
 from bot_bottle.errors import BotBottleError
+from bot_bottle.host import files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -93,7 +93,7 @@ def _wipe_environment() -> None:
     """Overwrites the block in which the program was given its environment: clearing it only forgets where it is."""
     import ctypes
 
-    fields = Path("/proc/self/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+    fields = files.read("/proc/self/stat").decode(errors="replace").rpartition(")")[2].split()
     start, end = int(fields[47]), int(fields[48])
     if 0 < start < end:
         ctypes.memset(start, 0, end - start)
@@ -195,7 +195,7 @@ def _warm_up() -> None:
 def _host_sources() -> list[str]:
     """The sources that `/etc/nsswitch.conf` names for hosts."""
     try:
-        text = Path("/etc/nsswitch.conf").read_text(encoding="utf-8", errors="replace")
+        text = files.read("/etc/nsswitch.conf").decode(errors="replace")
     except OSError:
         return []
     lines = [line.partition("#")[0].split() for line in text.splitlines()]

@@ -4,13 +4,13 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from importlib import import_module
 from typing import Any, Protocol
 
 from bot_bottle.backends.base import Backend, Stdio
 from bot_bottle.backends.namespace import enter, profile, program, sandbox
 from bot_bottle.backends.namespace.bottle import NamespaceBottle
 from bot_bottle.errors import HostError
+from bot_bottle.host import cgroups
 from bot_bottle.plan.model import RunPlan
 
 
@@ -31,7 +31,7 @@ class NamespaceBackend:
         return profile.mismatches(plan)
 
     def traces(self, plan: RunPlan) -> Mapping[str, Any]:
-        return {"cgroups": dict(_cgroups().names(plan.id, plan.limits))}
+        return {"cgroups": dict(cgroups.names(plan.id, plan.limits))}
 
     def create(self, plan: RunPlan, stdio: Stdio) -> NamespaceBottle:
         if problems := profile.mismatches(plan):
@@ -62,7 +62,7 @@ class NamespaceBackend:
         there = sorted({folder for folder in recorded.values() if os.path.isdir(folder)})
         if not there:
             return []
-        group = _cgroups().find(recorded)
+        group = cgroups.find(recorded)
         group.kill()
         group.remove()
         return [f"removed the control group {folder}" for folder in there if not os.path.isdir(folder)]
@@ -73,12 +73,8 @@ def make() -> Backend:
     return NamespaceBackend()
 
 
-def _cgroups() -> Any:
-    return import_module("bot_bottle.host.cgroups")
-
-
 def _make_group(plan: RunPlan, owned: ExitStack) -> Group | None:
-    group: Group | None = _cgroups().make(plan.id, plan.limits)
+    group: Group | None = cgroups.make(plan.id, plan.limits)
     if group:
         owned.callback(group.remove)
         owned.callback(group.kill)

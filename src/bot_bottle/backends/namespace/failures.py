@@ -1,8 +1,7 @@
 """What bubblewrap's last words mean, for a person: which error it is, and what to do. Only looked at after a failure."""
 
-from pathlib import Path
-
 from bot_bottle.errors import BotBottleError, HostError, SandboxError
+from bot_bottle.host import files
 
 INSTALL = (
     "install it (Debian, Ubuntu, Fedora: the package `bubblewrap`), or: pip install 'bot-bottle[bubblewrap]'"
@@ -53,7 +52,7 @@ def read_settings() -> dict[str, str]:
     found = {}
     for path in _SETTINGS:
         try:
-            found[path] = Path(path).read_text().strip()
+            found[path] = files.read(path).decode().strip()
         except OSError:
             continue
     return found

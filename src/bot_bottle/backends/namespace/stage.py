@@ -10,7 +10,6 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from typing import NamedTuple
 
 from bot_bottle.errors import HostError
@@ -72,8 +71,9 @@ def _mapping(user: tuple[int, int], group: tuple[int, int]) -> Iterator[int]:
     pid, report = spawn.fork(be_namespace, keep=(waiting,), namespaces=kernel.CLONE_NEWUSER)
     try:
         os.close(waiting)
-        Path(f"/proc/{pid}/uid_map").write_text(f"{user[0]} {user[1]} 1\n")
-        Path(f"/proc/{pid}/gid_map").write_text(f"{group[0]} {group[1]} 1\n")
+        for name, (on_disk, seen) in (("uid_map", user), ("gid_map", group)):
+            with open(f"/proc/{pid}/{name}", "w", encoding="ascii") as file:
+                file.write(f"{on_disk} {seen} 1\n")
         namespace = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
         try:
             yield namespace
@@ -101,9 +101,9 @@ def _own_mounts() -> None:
 
 
 def _attach(tree: Tree) -> None:
-    place = Path(tree.mount.source)
+    place = tree.mount.source
     if tree.is_folder:
-        place.mkdir(mode=0o755)
+        os.mkdir(place, 0o755)
     else:
-        place.touch(mode=0o644)
-    kernel.attach_tree(tree.descriptor, str(place))
+        os.close(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
+    kernel.attach_tree(tree.descriptor, place)

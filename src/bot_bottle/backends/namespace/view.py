@@ -3,8 +3,9 @@
 import os
 import stat
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
+
+from bot_bottle.host import files
 
 _MERGED = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 _FOLDERS = (
@@ -62,11 +63,11 @@ def look() -> View:
     with os.scandir("/etc") as entries:
         java = sorted(entry.path for entry in entries if entry.name.startswith("java-"))
     folders += [path for path in (*_FOLDERS, *java) if _everybody(path, stat.S_ISDIR)]
-    files = [(path, Path(path).read_bytes()) for path in _FILES if _everybody(path, stat.S_ISREG)]
+    contents = [(path, files.read(path)) for path in _FILES if _everybody(path, stat.S_ISREG)]
     return View(
         links=tuple(links),
         folders=tuple(folders),
-        files=tuple(files),
+        files=tuple(contents),
         masked_files=tuple(filter(os.path.exists, _MASKED_FILES)),
         masked_folders=tuple(filter(os.path.isdir, _MASKED_FOLDERS)),
     )
