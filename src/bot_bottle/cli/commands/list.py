@@ -6,7 +6,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
-    from bot_bottle.state.model import RunRecord
+    from bot_bottle.operate.record import RunRecord
 
 HELP = "show running bottles"
 
