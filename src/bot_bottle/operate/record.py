@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from bot_bottle.events import Event
-    from bot_bottle.state.model import RunRecord
+    from bot_bottle.state.model import RunRecord as RunRecord
     from bot_bottle.state.store import Store
 
 __all__ = [

@@ -1,21 +1,21 @@
 """`bot-bottle list`: the runs that are there."""
 
-import argparse
-
 from bot_bottle.cli.console import Console
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from bot_bottle.state.model import RunRecord
+    import argparse
+
+    from bot_bottle.operate.record import RunRecord
 
 HELP = "show running bottles"
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
+def arguments(parser: "argparse.ArgumentParser") -> None:
     parser.add_argument("--all", "-a", action="store_true", help="also those that have ended")
 
 
-def run(options: argparse.Namespace, console: Console) -> int:
+def run(options: "argparse.Namespace", console: Console) -> int:
     from bot_bottle.operate import record
 
     found = record.listed(everything=options.all)
