@@ -47,9 +47,9 @@ def test_a_killed_keeper_takes_everything_with_it(place, cli, repository, phase)
     assert done.code == -signal.SIGKILL, done.stderr
     wait_for(lambda: not processes(str(place.root), place.token), "every process to be gone")
     cleaned = cli("cleanup", "--json")
-    assert cleaned.code == 0, cleaned.stderr
+    assert cleaned.code == 0, cleaned.stderr + "".join(p.read_text() for p in place.home.rglob("crashes/*"))
     place.assert_nothing_left()
-    assert ended(cli) <= {"ended"}
+    assert ended(cli) <= {"ended"}, cleaned.stdout
     copies = [path for path in place.home.rglob("*") if path.name in ("workspace", "base.git")]
     assert copies == []
     assert cli("verify").code == 0
@@ -90,9 +90,10 @@ def test_a_keeper_killed_at_any_moment_leaves_nothing_after_cleanup(place, cli, 
     keeper.kill()
     keeper.wait()
     wait_for(lambda: not processes(str(place.root), place.token), "every process to be gone")
-    assert cli("cleanup").code == 0
+    cleaned = cli("cleanup", "--json")
+    assert cleaned.code == 0, cleaned.stderr
     place.assert_nothing_left()
-    assert ended(cli) <= {"ended"}
+    assert ended(cli) <= {"ended"}, cleaned.stdout
     assert cli("verify").code == 0
 
 

@@ -18,10 +18,7 @@ class Run:
         self.state = place / "state" / "fixer-ab12"
         self.copy = self.state / COPY_FOLDER
         self.uid = uid or os.geteuid()
-        # What a copy has nothing to do with is filled in with whatever fits.
-        others = {"bottle_file": "", "bundle_uid": self.uid, "bundle_gid": self.uid}
         self.plan = RunPlan(
-            **{name: value for name, value in others.items() if name in RunPlan.__dataclass_fields__},
             id="fixer-ab12",
             agent="fixer",
             bottle="dev",

@@ -779,3 +779,9 @@ def test_applying_the_changes_to_the_original_gives_the_copy(tmp_path_factory, f
     run.apply()
     assert same(run)
     assert not run.source.joinpath("..", "out").exists()
+
+
+def test_a_run_that_died_before_its_start_was_remembered_whole_has_nothing_to_save(run):
+    run.start()
+    (run.state / "base.git" / "files").unlink()
+    assert operate_changes.save(run.record) is None

@@ -64,7 +64,7 @@ def compute(run: RunRecord) -> Changes:
         )
     if os.path.exists(os.path.join(run.state_path, PATCH)):
         return _saved(run)
-    if not git.head(os.path.join(run.state_path, BASE_FOLDER)):
+    if not snapshot.is_complete(os.path.join(run.state_path, BASE_FOLDER)):
         raise NotFoundError(f"{run.id} has no copy of the workspace", details=run.state_path)
     return _computed(run)
 
@@ -78,7 +78,9 @@ def save(run: RunRecord) -> Changes | None:
         return None
     if os.path.exists(os.path.join(run.state_path, PATCH)):
         return _saved(run)
-    if not os.path.isdir(copy_path(run)) or not git.head(os.path.join(run.state_path, BASE_FOLDER)):
+    if not os.path.isdir(copy_path(run)) or not snapshot.is_complete(
+        os.path.join(run.state_path, BASE_FOLDER)
+    ):
         return None
     changes = _computed(run)
     listed = changes._replace(patch=b"")._asdict() | {"patch": None}

@@ -100,7 +100,15 @@ def begin(copy: str, base: str) -> None:
                 facts, _ = take_in(found, into)
                 lines.append(b"%o %d %d %d %d %b" % (*facts, os.fsencode(found.path)))
     begun = b"%d" % (time.time_ns() - _TICK)
-    Path(base, "files").write_bytes(b"\0".join([begun, *lines]))
+    # The last thing written, whole or not at all: the agent only runs after it.
+    partial = Path(base, "files.partial")
+    partial.write_bytes(b"\0".join([begun, *lines]))
+    partial.rename(Path(base, "files"))
+
+
+def is_complete(base: str) -> bool:
+    """Whether `begin` came to its end; if not, no agent has run in the copy."""
+    return os.path.isfile(os.path.join(base, "files"))
 
 
 def compare(copy: str, base: str, scratch: str) -> Differences:
