@@ -6,6 +6,7 @@ import sqlite3
 import pytest
 
 from support.bottles import write_agent, write_bottle, write_script
+from support.place import program
 from support.waiting import wait_for
 
 pytestmark = pytest.mark.namespace
@@ -48,6 +49,31 @@ def test_a_detached_bottle_is_listed_logged_entered_and_stopped(place, cli, deta
     assert json.loads(cli("list", "--json").stdout) == []
     nothing_left()
     assert cli("exec", run, "--", "true").code == 66
+
+
+def test_what_is_executed_gets_no_file_of_the_operators(place, cli, detached, tmp_path):
+    run = detached()
+    script = place.write("script.sh", "ls -l /proc/self/fd; echo planted >/proc/self/fd/0; exit 0\n")
+    out = place.write("out.txt", "earlier\n")
+    words = f'{program()} exec {run} -- sh -s < "{script}" >> "{out}"'
+    done = place.run(["sh", "-c", words])
+    assert done.code == 0, done.stderr
+    assert script.read_text().startswith("ls ")
+    shown = [line.split()[-3:] for line in out.read_text().splitlines() if "->" in line]
+    assert [number for number, _, _ in shown] == ["0", "1", "2", "3"]
+    assert all(target.startswith("pipe:") for _, _, target in shown[:3])
+    assert cli("stop", "--now", run).code == 0
+
+
+def test_executed_commands_take_much_give_much_and_leave_processes_without_keeping_anybody(
+    place, cli, detached
+):
+    run = detached()
+    much = "x" * 3_000_000
+    assert cli("exec", run, "--", "cat", stdin=much).stdout == much
+    assert cli("exec", run, "--", "true", stdin=much).code == 0
+    assert cli("exec", run, "--", "sh", "-c", "sleep 500 & echo left").stdout == "left\n"
+    assert cli("stop", "--now", run).code == 0
 
 
 def test_a_prompt_and_the_agents_text_reach_a_command_as_files(place, cli, repository):

@@ -179,7 +179,7 @@ class Session:
 
     def _heard(self, client: Client) -> None:
         try:
-            data, rights, _, _ = client.sock.recvmsg(65536, socket.CMSG_SPACE(3 * 4))
+            data, rights, _, _ = client.sock.recvmsg(65536, socket.CMSG_SPACE(3 * 4), socket.MSG_CMSG_CLOEXEC)
         except BlockingIOError:
             self._send(client, b"")
             return
