@@ -1,6 +1,9 @@
 """The commands as a person uses them, on a real bottle."""
 
+import contextlib
 import json
+import os
+import pty
 import sqlite3
 
 import pytest
@@ -182,3 +185,27 @@ def test_a_repository_cannot_grant_itself_anything(place, cli, repository):
     done = cli("start", "evil", "--headless")
     assert done.code == 65, done.stderr
     assert cli("start", "evil", "--bottle", "wide", "--headless").code == 0
+
+
+def test_an_owners_terminal_that_stands_still_slows_the_agent_and_ends_nothing(place, repository):
+    write_script(place, "flood", "yes | head -c 6000000; exit 5")
+    argv = place.argv([str(program()), "start", "flood"])
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(repository)
+        os.execvpe(argv[0], argv, place.environment)
+    sizes: list[int] = []
+
+    def stands_still() -> bool:
+        logs = list((place.home / ".local/state/bot-bottle/runs").glob("*/output.log"))
+        sizes.append(logs[0].stat().st_size if logs else 0)
+        return sizes[-1] > 0 and len(set(sizes[-20:])) == 1 and len(sizes) > 20
+
+    wait_for(stands_still, "the agent to wait for its reader")
+    seen = 0
+    with contextlib.suppress(OSError):  # EIO: the end of a terminal
+        while data := os.read(terminal, 65536):
+            seen += len(data)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 5
+    assert seen >= 9_000_000
+    os.close(terminal)
