@@ -209,3 +209,26 @@ def test_an_owners_terminal_that_stands_still_slows_the_agent_and_ends_nothing(p
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 5
     assert seen >= 9_000_000
     os.close(terminal)
+
+
+def test_no_name_or_message_talks_to_the_terminal(place, cli, repository):
+    write_script(place, "fine", "true")
+    odd = repository.parent / "odd\x1b]0;t\x07\u202e"
+    (odd / ".bot-bottle/agents").mkdir(parents=True)
+    (odd / ".bot-bottle/agents/wrong\x1b[31m.md").write_text("---\n---\n")
+    (odd / ".bot-bottle/agents/bad.md").write_text('---\nskills: ["a\\u202e"]\n---\n')
+    for words in (["start", "bad", "--headless"], ["validate"], ["start", "x\x1b[31m"], ["plan", "fine"],
+                  ["validate", "--json"], ["plan", "fine", "--json"]):  # fmt: skip
+        done = place.run([program(), *words], cwd=odd)
+        shown = done.stdout + done.stderr
+        assert shown.replace("\n", "").isprintable(), (words, shown)
+        if "--json" in words:
+            assert "odd\\x1b" in str(json.loads(done.stdout))
+
+
+def test_a_workspace_whose_path_is_not_utf8_is_refused_in_words(place, cli, repository):
+    write_script(place, "fine", "true")
+    odd = os.fsencode(repository.parent) + b"/odd\xff"
+    os.mkdir(odd)
+    done = place.run([program(), "start", "fine", "--headless"], cwd=os.fsdecode(odd))
+    assert (done.code, "UTF-8" in done.stderr) == (69, True), done.stderr
