@@ -3,6 +3,7 @@
 import ctypes
 import os
 import re
+import signal
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -11,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from bot_bottle.backends.base import Bottle, Stdio
 from bot_bottle.backends.namespace import backend as module
-from bot_bottle.backends.namespace import program
+from bot_bottle.backends.namespace import enter, program
 from bot_bottle.backends.registry import backend
-from bot_bottle.errors import BotBottleError, HostError, NotFoundError
+from bot_bottle.errors import BotBottleError, HostError, NotFoundError, SandboxError
 from bot_bottle.plan.model import Mount
 from bot_bottle.testing.conformance import SLEEP, command, run, shell, until
 from support.backends import AGENT_ID, make_plan
@@ -173,6 +175,28 @@ def test_no_module_is_loaded_from_inside_while_a_process_goes_in(make_bottle) ->
     from bot_bottle.backends.namespace import enter
 
     assert "forget_imports" in enter._go_in.__code__.co_names
+
+
+def test_an_agent_that_stops_whoever_comes_in_holds_up_nobody(make_bottle, monkeypatch) -> None:
+    stopper = "import os\nprint(flush=True)\nwhile True:\n try: os.kill(-1, 19)\n except OSError: pass"
+    bottle = make_bottle("python3", "-c", stopper)
+    bottle.release()
+    monkeypatch.setattr(enter, "_PATIENCE", 0.3)
+    signal.alarm(30)  # instead of waiting for ever
+    try:
+        until(lambda: _is_refused(bottle), "a process that was stopped on its way in")
+    finally:
+        signal.alarm(0)
+    assert bottle.agent.poll() is None
+
+
+def _is_refused(bottle: Bottle) -> bool:
+    try:
+        with open(os.devnull, "r+b") as null:
+            bottle.spawn(command("true"), Stdio(null.fileno(), null.fileno(), null.fileno()))
+    except SandboxError as error:
+        return "said nothing" in error.details
+    return False
 
 
 def test_reaping_what_is_not_there_succeeds(make_bottle, tmp_path) -> None:

@@ -1,11 +1,15 @@
 """The commands as a person uses them, on a real bottle."""
 
+import contextlib
 import json
+import os
+import pty
 import sqlite3
 
 import pytest
 
 from support.bottles import write_agent, write_bottle, write_script
+from support.place import program
 from support.waiting import wait_for
 
 pytestmark = pytest.mark.namespace
@@ -48,6 +52,31 @@ def test_a_detached_bottle_is_listed_logged_entered_and_stopped(place, cli, deta
     assert json.loads(cli("list", "--json").stdout) == []
     nothing_left()
     assert cli("exec", run, "--", "true").code == 66
+
+
+def test_what_is_executed_gets_no_file_of_the_operators(place, cli, detached, tmp_path):
+    run = detached()
+    script = place.write("script.sh", "ls -l /proc/self/fd; echo planted >/proc/self/fd/0; exit 0\n")
+    out = place.write("out.txt", "earlier\n")
+    words = f'{program()} exec {run} -- sh -s < "{script}" >> "{out}"'
+    done = place.run(["sh", "-c", words])
+    assert done.code == 0, done.stderr
+    assert script.read_text().startswith("ls ")
+    shown = [line.split()[-3:] for line in out.read_text().splitlines() if "->" in line]
+    assert [number for number, _, _ in shown] == ["0", "1", "2", "3"]
+    assert all(target.startswith("pipe:") for _, _, target in shown[:3])
+    assert cli("stop", "--now", run).code == 0
+
+
+def test_executed_commands_take_much_give_much_and_leave_processes_without_keeping_anybody(
+    place, cli, detached
+):
+    run = detached()
+    much = "x" * 3_000_000
+    assert cli("exec", run, "--", "cat", stdin=much).stdout == much
+    assert cli("exec", run, "--", "true", stdin=much).code == 0
+    assert cli("exec", run, "--", "sh", "-c", "sleep 500 & echo left").stdout == "left\n"
+    assert cli("stop", "--now", run).code == 0
 
 
 def test_a_prompt_and_the_agents_text_reach_a_command_as_files(place, cli, repository):
@@ -156,3 +185,50 @@ def test_a_repository_cannot_grant_itself_anything(place, cli, repository):
     done = cli("start", "evil", "--headless")
     assert done.code == 65, done.stderr
     assert cli("start", "evil", "--bottle", "wide", "--headless").code == 0
+
+
+def test_an_owners_terminal_that_stands_still_slows_the_agent_and_ends_nothing(place, repository):
+    write_script(place, "flood", "yes | head -c 6000000; exit 5")
+    argv = place.argv([str(program()), "start", "flood"])
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(repository)
+        os.execvpe(argv[0], argv, place.environment)
+    sizes: list[int] = []
+
+    def stands_still() -> bool:
+        logs = list((place.home / ".local/state/bot-bottle/runs").glob("*/output.log"))
+        sizes.append(logs[0].stat().st_size if logs else 0)
+        return sizes[-1] > 0 and len(set(sizes[-20:])) == 1 and len(sizes) > 20
+
+    wait_for(stands_still, "the agent to wait for its reader")
+    seen = 0
+    with contextlib.suppress(OSError):  # EIO: the end of a terminal
+        while data := os.read(terminal, 65536):
+            seen += len(data)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 5
+    assert seen >= 9_000_000
+    os.close(terminal)
+
+
+def test_no_name_or_message_talks_to_the_terminal(place, cli, repository):
+    write_script(place, "fine", "true")
+    odd = repository.parent / "odd\x1b]0;t\x07\u202e"
+    (odd / ".bot-bottle/agents").mkdir(parents=True)
+    (odd / ".bot-bottle/agents/wrong\x1b[31m.md").write_text("---\n---\n")
+    (odd / ".bot-bottle/agents/bad.md").write_text('---\nskills: ["a\\u202e"]\n---\n')
+    for words in (["start", "bad", "--headless"], ["validate"], ["start", "x\x1b[31m"], ["plan", "fine"],
+                  ["validate", "--json"], ["plan", "fine", "--json"]):  # fmt: skip
+        done = place.run([program(), *words], cwd=odd)
+        shown = done.stdout + done.stderr
+        assert shown.replace("\n", "").isprintable(), (words, shown)
+        if "--json" in words:
+            assert "odd\\x1b" in str(json.loads(done.stdout))
+
+
+def test_a_workspace_whose_path_is_not_utf8_is_refused_in_words(place, cli, repository):
+    write_script(place, "fine", "true")
+    odd = os.fsencode(repository.parent) + b"/odd\xff"
+    os.mkdir(odd)
+    done = place.run([program(), "start", "fine", "--headless"], cwd=os.fsdecode(odd))
+    assert (done.code, "UTF-8" in done.stderr) == (69, True), done.stderr

@@ -15,9 +15,9 @@ class Console:
         self.as_json = as_json
         self.quiet = quiet
 
-    def data(self, text: str) -> None:
-        """A line (or lines) of data."""
-        sys.stdout.write(text + "\n")
+    def data(self, text: str, *, ours: bool = False) -> None:
+        """A line (or lines) of data. Control characters show as escapes, but where they are `ours`."""
+        sys.stdout.write((text if ours else _shown(text)) + "\n")
         sys.stdout.flush()
 
     @property
@@ -44,7 +44,10 @@ class Console:
         import json
 
         indent = 2 if sys.stdout.isatty() else None
-        self.data(json.dumps(value, indent=indent, ensure_ascii=False, default=str))
+        text = json.dumps(value, indent=indent, ensure_ascii=False, default=str)
+        if not text.replace("\n", "").isprintable():
+            text = json.dumps(value, indent=indent, default=str)
+        self.data(text, ours=True)
 
     def table(self, headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """Columns as wide as they must be; plain text, so that it pastes and greps."""
@@ -56,10 +59,17 @@ class Console:
     def say(self, text: str) -> None:
         """A line of conversation."""
         if not self.quiet:
-            sys.stderr.write(text + "\n")
+            sys.stderr.write(_shown(text) + "\n")
             sys.stderr.flush()
 
     def warn(self, text: str) -> None:
         """A line that is said even when quiet."""
-        sys.stderr.write(f"bot-bottle: {text}\n")
+        sys.stderr.write(f"bot-bottle: {_shown(text)}\n")
         sys.stderr.flush()
+
+
+def _shown(text: str) -> str:
+    """Names, paths and messages come from repositories and agents, too: none of them may talk to the terminal."""
+    from bot_bottle.operate.text import visible
+
+    return visible(text, keep="\n\t")

@@ -39,6 +39,12 @@ def _check_workspace(folder: str) -> int:
         raise HostError(
             brief, details=str(error), resolution="Go to the repository that the agent is to work in."
         ) from error
+    try:
+        folder.encode()
+    except UnicodeEncodeError as error:
+        raise HostError(
+            f"{folder!a} can't be a workspace", details="Its path is not UTF-8.", resolution="Rename it."
+        ) from error
     ours = (paths.manifest_root(), paths.state_root(), paths.data_root(), paths.cache_root())
     holds_us = any(_within(place, folder) for place in (paths.home(), *ours))
     if folder in FORBIDDEN_WORKSPACES or holds_us or any(_within(folder, place) for place in ours):

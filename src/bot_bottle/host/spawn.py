@@ -196,12 +196,14 @@ def _be_child(body: Body, *, parent: int, report: int, keep: Collection[int]) ->
         os._exit(code)
 
 
-def hear(report: int) -> Iterator[bytes]:
-    """Each message of a child, until it ended. Raises ChildFailed when one tells of a failure."""
+def hear(report: int, patience: float | None = None) -> Iterator[bytes]:
+    """Each message of a child, until it ended. Raises ChildFailed when one tells of a failure, or it is silent for long."""
     heard = b""
     while True:
         message, whole, rest = heard.partition(b"\n")
         if not whole:
+            if not readable(report, patience):
+                raise ChildFailed("wait", errno.ETIMEDOUT, f"it said nothing for {patience} s")
             part = os.read(report, 4096)
             if not part:
                 return

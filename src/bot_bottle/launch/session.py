@@ -11,6 +11,7 @@ import struct
 import termios
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from bot_bottle.backends.base import Bottle, Process, Stdio
@@ -24,6 +25,10 @@ STOP_STEPS: tuple[tuple[int, float], ...] = ((signal.SIGINT, 3.0), (signal.SIGTE
 """What the agent is sent when it is to stop, and how many seconds it has then; after the last it is killed."""
 CLIENT_BACKLOG = 4 << 20
 """Bytes that wait for a slow attached terminal before it is let go."""
+
+
+OWNER_BACKLOG = 1 << 18
+"""Bytes that wait for the owner's terminal before the agent has to wait, too: the owner is never let go."""
 
 
 class Client:
@@ -53,6 +58,7 @@ class Session:
         self.clients: dict[socket.socket, Client] = {}
         self.sources: set[int] = set()
         self.outlets: list[Outlet] = []
+        self._held_up: dict[int, Outlet | None] = {}
         self.master: int | None = None
         self.stop_reason = ""
         self._deadline: float | None = None
@@ -118,6 +124,10 @@ class Session:
     def _turn(self, timeout: float | None) -> None:
         for outlet in self.outlets:
             outlet.flush()
+        for descriptor, own in list(self._held_up.items()):
+            if not self._waits_for_a_reader(own):
+                del self._held_up[descriptor]
+                self._watch(descriptor, partial(self._output, descriptor, own))
         for key, _ in self.selector.select(timeout):
             if key.fd in self.sources or key.fd in self.selector.get_map():
                 key.data()
@@ -147,7 +157,10 @@ class Session:
     # The agent's output
 
     def _output(self, descriptor: int, outlet: Outlet | None) -> None:
-        if outlet and outlet.pending:
+        if self._waits_for_a_reader(outlet):
+            # Not watched meanwhile: it would be readable all the time, and the loop would never rest.
+            self.selector.unregister(descriptor)
+            self._held_up[descriptor] = outlet
             return
         try:
             data = os.read(descriptor, 65536)
@@ -166,6 +179,11 @@ class Session:
             if client.wants == "attach":
                 self._send(client, control.frame(control.OUTPUT, data))
 
+    def _waits_for_a_reader(self, outlet: Outlet | None) -> bool:
+        """Whether the agent has to wait: nobody reads this process's streams, or the owner's terminal has stood still."""
+        owners = (client for client in self.clients.values() if client.owner and client.wants == "attach")
+        return bool(outlet and outlet.pending) or any(len(one.outgoing) > OWNER_BACKLOG for one in owners)
+
     # Other commands
 
     def _accept(self, server: socket.socket) -> None:
@@ -179,7 +197,7 @@ class Session:
 
     def _heard(self, client: Client) -> None:
         try:
-            data, rights, _, _ = client.sock.recvmsg(65536, socket.CMSG_SPACE(3 * 4))
+            data, rights, _, _ = client.sock.recvmsg(65536, socket.CMSG_SPACE(3 * 4), socket.MSG_CMSG_CLOEXEC)
         except BlockingIOError:
             self._send(client, b"")
             return

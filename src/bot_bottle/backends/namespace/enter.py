@@ -15,6 +15,8 @@ from bot_bottle.door.model import Listener
 from bot_bottle.host import kernel, spawn
 from bot_bottle.plan.model import Command, Limits
 
+_PATIENCE = 10.0
+"""Seconds for being confined, which takes 0.005: the agent can stop whoever comes in, and must not hold up the keeper."""
 _DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
 _INNER = (
     kernel.CLONE_NEWNS
@@ -83,7 +85,7 @@ def start(way: Way, command: Command, stdio: Stdio, *, held_by: int | None = Non
     child: spawn.Child | None = None
     try:
         ready = False
-        for message in spawn.hear(report):  # the two speak at the same time
+        for message in spawn.hear(report, _PATIENCE):  # the two speak at the same time
             if message == b"ready":
                 ready = True
             else:

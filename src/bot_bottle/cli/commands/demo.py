@@ -35,7 +35,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     if console.as_json:
         console.json(_document(shown))
     else:
-        console.data(_page(shown))
+        console.data(_page(shown), ours=True)
     return 0 if shown.held else 1
 
 

@@ -44,7 +44,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         console.data("\n".join(stat_lines(changes)))
     elif console.on_terminal:
         show_flagged(changes, console)
-        console.data(_coloured(changes.patch))
+        console.data(_coloured(changes.patch), ours=True)
     else:
         console.raw(changes.patch)
     return 0
