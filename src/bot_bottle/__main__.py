@@ -1,7 +1,5 @@
 """`python -m bot_bottle` is `bot-bottle`."""
 
-import sys
+from bot_bottle.cli.main import entry
 
-from bot_bottle.cli.main import main
-
-sys.exit(main())
+entry()

@@ -173,8 +173,8 @@ def copy_installation(source: Path) -> Path:
         f"#!{Path(sys.executable).resolve()}",
         "import sys",
         f"sys.path.insert(0, {str(base / 'lib')!r})",
-        "from bot_bottle.cli.main import main",
-        "sys.exit(main())",
+        "from bot_bottle.cli.main import entry",
+        "entry()",
     ]
     script.write_text("\n".join(lines) + "\n")
     for path in (script.parent, script):

@@ -5,6 +5,8 @@ from bot_bottle import errors
 USAGE = 64
 INTERNAL = 70
 INTERRUPTED = 130
+UNWRITABLE = 74
+"""The output could not be written (EX_IOERR)."""
 
 BY_KIND: tuple[tuple[type[errors.BotBottleError], int, str], ...] = (
     (errors.UsageError, USAGE, "usage"),
