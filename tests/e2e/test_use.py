@@ -4,10 +4,12 @@ import contextlib
 import json
 import os
 import pty
+import socket
 import sqlite3
 
 import pytest
 
+from bot_bottle.launch import control
 from support.bottles import write_agent, write_bottle, write_script
 from support.place import program
 from support.waiting import wait_for
@@ -232,3 +234,24 @@ def test_a_workspace_whose_path_is_not_utf8_is_refused_in_words(place, cli, repo
     os.mkdir(odd)
     done = place.run([program(), "start", "fine", "--headless"], cwd=os.fsdecode(odd))
     assert (done.code, "UTF-8" in done.stderr) == (69, True), done.stderr
+
+
+def test_a_client_that_talks_nonsense_ends_no_bottle(place, cli, detached):
+    run = detached()
+    path = place.home / ".local/state/bot-bottle/run" / run / "keeper.sock"
+    for kind, payload in (
+        (control.RESIZE, b"x"),
+        (control.HELLO, b"[]"),
+        (control.HELLO, b"[" * 200_000),
+        (control.HELLO, b'{"want": "attach", "rows": 1000000000, "columns": 5}'),
+        (control.HELLO, b'{"want": "exec", "argv": []}'),
+        (b"?", b""),
+    ):
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+            client.sendall(control.frame(kind, payload))
+            client.shutdown(socket.SHUT_WR)
+            while client.recv(65536):
+                pass
+    assert cli("exec", run, "--", "echo", "here").stdout == "here\n"
+    assert cli("stop", "--now", run).code == 0

@@ -130,3 +130,20 @@ def test_the_sidecars_words_are_not_trusted():
     its.close()
     assert sidecar.read() is None
     mine.close()
+
+
+def test_a_folder_is_removed_however_deep_and_closed(tmp_path):
+    top = tmp_path / "deep"
+    top.mkdir()
+    before = os.getcwd()
+    try:
+        os.chdir(top)
+        for _ in range(2000):
+            os.mkdir("d")
+            os.chdir("d")
+        os.chmod("..", 0)
+    finally:
+        os.chdir(before)
+    folders.remove(str(top))
+    assert not top.exists()
+    folders.remove(str(top))

@@ -70,25 +70,11 @@ def dead(runtime_root: str) -> list[str]:
 
 
 def remove(path: str) -> None:
-    """Removes a folder of ours and everything in it; never follows a link, succeeds when it is not there."""
-    import shutil
+    """Removes a folder of ours and everything in it, however deep and closed; succeeds when it is not there."""
+    from bot_bottle.host import tree
 
     if os.path.islink(path):
         raise HostError(
             f"{path} is a link where a folder of bot-bottle's was", resolution="Look who put it there."
         )
-    shutil.rmtree(path, onerror=_make_removable) if os.path.isdir(path) else None
-
-
-def _make_removable(_function: object, path: str, _info: object) -> None:
-    """An agent may leave folders that forbid their own removal; the owner may lift that."""
-    import shutil
-
-    parent = os.path.dirname(path)
-    for folder in (parent, path):
-        if os.path.isdir(folder) and not os.path.islink(folder):
-            os.chmod(folder, 0o700)
-    if os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path)
-    elif os.path.lexists(path):
-        os.unlink(path)
+    tree.remove(path)

@@ -31,6 +31,11 @@ OWNER_BACKLOG = 1 << 18
 """Bytes that wait for the owner's terminal before the agent has to wait, too: the owner is never let go."""
 
 
+MISTAKES = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, struct.error, OSError,
+            BotBottleError)  # fmt: skip
+"""What a client's wish can end in: its own failure, and never the run's."""
+
+
 class Client:
     """Another command's connection."""
 
@@ -213,7 +218,7 @@ class Session:
                 raise ValueError("the client left")
             for kind, payload in client.frames.feed(data):
                 self._act(client, kind, payload)
-        except (ValueError, KeyError, TypeError, BotBottleError) as error:
+        except MISTAKES as error:
             if data:
                 self._send(client, control.document(control.ERROR, {"brief": str(error)}))
             self._drop(client)
