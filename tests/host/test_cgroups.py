@@ -152,7 +152,7 @@ while True:
 
 def test_the_group_is_what_was_told_beforehand_and_found_again(held):
     need("pids")
-    limits = Limits(memory=100 * MIB, cpus=1.0)
+    limits = Limits(memory=100 * MIB, cpus=1.0, stated=("memory", "cpus", "pids"))
     told = cgroups.names("told-ab12", limits)
     group = cgroups.make("told-ab12", limits)
     held.append(group)
@@ -184,8 +184,9 @@ def test_what_is_not_one_of_ours_is_never_touched(tmp_path):
     assert (tmp_path / "bot-bottle-x").is_dir()
 
 
-def test_no_limits_make_no_group():
+def test_what_is_not_stated_makes_no_group():
     assert cgroups.make("none-ab12", Limits(pids=None)) is None
+    assert cgroups.make("none-ab12", Limits()) is None
 
 
 def test_a_group_of_the_real_v2_hierarchy_kills_at_once(held):
@@ -263,7 +264,9 @@ def test_on_v2_the_group_is_made_beside_our_own_and_controllers_handed_down(writ
     slice_ = written / "user.slice/user-1000.slice/user@1000.service/app.slice"
     assert cgroups.available() == ("memory", "cpus", "pids")
     assert (slice_ / "cgroup.subtree_control").read_text() == "memory", "asking changes nothing"
-    group = cgroups.make("fixer-ab12", Limits(memory=1000, cpus=1.5, pids=7))
+    group = cgroups.make(
+        "fixer-ab12", Limits(memory=1000, cpus=1.5, pids=7, stated=("memory", "cpus", "pids"))
+    )
     folder = slice_ / "bot-bottle-fixer-ab12"
     assert group.names() == dict.fromkeys(("memory", "cpus", "pids"), str(folder))
     assert (folder / "memory.max").read_text() == "1000"
@@ -283,7 +286,7 @@ def test_on_v2_a_group_with_processes_hands_nothing_down(written):
     ):
         (written / f"user.slice{folder}" / "cgroup.procs").write_text("5\n")
     assert cgroups.available() == ("memory", "cpus", "pids"), "the real root may have processes"
-    assert cgroups.names("a-ab12", Limits())["pids"] == f"{written}/bot-bottle-a-ab12"
+    assert cgroups.names("a-ab12", Limits(stated=("pids",)))["pids"] == f"{written}/bot-bottle-a-ab12"
     (written / "cgroup.type").write_text("domain")
     assert cgroups.available() == ()
 
@@ -303,7 +306,7 @@ def test_a_group_that_can_not_be_made_leaves_nothing(written, monkeypatch):
     monkeypatch.setattr(cgroups, "_write", refuse)
     monkeypatch.setattr(cgroups.Group, "remove", remove)
     with pytest.raises(HostError, match="the limit on cpus"):
-        cgroups.make("a-ab12", Limits(memory=1000, cpus=1.0, stated=("cpus",)))
+        cgroups.make("a-ab12", Limits(memory=1000, cpus=1.0, stated=("memory", "cpus")))
     assert not list(written.rglob("bot-bottle-*"))
-    group = cgroups.make("a-ab12", Limits(memory=1000, cpus=1.0, stated=("memory",)))
+    group = cgroups.make("a-ab12", Limits(memory=1000, pids=5, stated=("memory", "pids")))
     assert set(group.names()) == {"memory", "pids"}

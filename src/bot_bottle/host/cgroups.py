@@ -93,9 +93,9 @@ def names(run_id: str, limits: "Limits") -> dict[str, str]:
 
 
 def make(run_id: str, limits: "Limits") -> Group | None:
-    """The group for a run with `limits` set; None when there is none to keep, or none that can be kept.
+    """The group that keeps what the bottle's file states of `limits`; None when it states nothing.
 
-    Raises HostError, with nothing left behind, when one that the bottle's file states can't be kept.
+    Raises HostError, with nothing left behind, when one of them can't be kept.
     """
     wanted = _wanted(limits)
     folders = names(run_id, limits)
@@ -109,13 +109,8 @@ def make(run_id: str, limits: "Limits") -> Group | None:
             kept[limit] = folders[limit]
             _set(folders[limit], limit, value)
         except OSError as error:
-            if limit in limits.stated:
-                Group(kept).remove()
-                raise _not_kept(limit, error) from error
-            # The folder may hold the other limits as well; it only goes when it holds none.
-            folder = kept.pop(limit, None)
-            if folder is not None and folder not in kept.values():
-                Group({limit: folder}).remove()
+            Group(kept).remove()
+            raise _not_kept(limit, error) from error
     return Group(kept) if kept else None
 
 
@@ -142,8 +137,9 @@ def _not_kept(limit: str, error: OSError) -> HostError:
 
 
 def _wanted(limits: "Limits") -> dict[str, float]:
+    """What is stated. Our own limit on processes is kept by an rlimit, which costs nothing; a group costs milliseconds."""
     values = {"memory": limits.memory, "cpus": limits.cpus, "pids": limits.pids}
-    return {limit: value for limit, value in values.items() if value is not None}
+    return {limit: value for limit, value in values.items() if value is not None and limit in limits.stated}
 
 
 def _set(folder: str, limit: str, value: float) -> None:

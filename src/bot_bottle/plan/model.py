@@ -46,9 +46,9 @@ class Command(NamedTuple):
 class Limits(NamedTuple):
     """What the bottle as a whole may use; None is the host's own limit.
 
-    `memory` in bytes, `cpus` in cores, `pids` processes and threads: kept by cgroups. `stated` names those that the
-    bottle's file asked for: if the host can't keep one of them, the run is refused; the others are kept where possible.
-    `files` (open descriptors a process) is an rlimit and always kept; core dumps are always off.
+    `memory` in bytes, `cpus` in cores, `pids` processes and threads. `stated` names those that the bottle's file asked for:
+    they are kept by a control group, and if the host can't keep one of them, the run is refused. `pids` is an rlimit as
+    well, and so always kept, as is `files` (open descriptors a process); core dumps are always off.
     """
 
     memory: int | None = None
