@@ -8,10 +8,9 @@ from a workspace is ever read; with no config of the machine or the person; and 
 import os
 import re
 from collections.abc import Mapping
-from pathlib import Path
 
 from bot_bottle.errors import HostError
-from bot_bottle.host import process
+from bot_bottle.host import files, process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -92,15 +91,18 @@ def environment(repository: str, *, worktree: str | None = None) -> dict[str, st
 
 def create(repository: str, *, objects_of: str | None = None) -> None:
     """Makes an empty bare repository of ours; it also sees the objects of `objects_of`, another of ours. Raises OSError."""
-    top = Path(repository)
-    for folder in ("objects/info", "refs/heads", "info"):
-        (top / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
-    top.chmod(0o700)
-    (top / "HEAD").write_text("ref: refs/heads/start\n")
-    (top / "config").write_text("[core]\n\trepositoryformatversion = 0\n\tbare = true\n")
-    (top / "info/attributes").write_text(_ATTRIBUTES + "\n")
+    for folder in ("", "objects", "objects/info", "refs", "refs/heads", "info"):
+        os.makedirs(os.path.join(repository, folder), mode=0o700, exist_ok=True)
+    os.chmod(repository, 0o700)
+    contents = {
+        "HEAD": "ref: refs/heads/start\n",
+        "config": "[core]\n\trepositoryformatversion = 0\n\tbare = true\n",
+        "info/attributes": _ATTRIBUTES + "\n",
+    }
     if objects_of is not None:
-        (top / "objects/info/alternates").write_text(f"{objects_of}/objects\n")
+        contents["objects/info/alternates"] = f"{objects_of}/objects\n"
+    for name, text in contents.items():
+        files.write(os.path.join(repository, name), text.encode())
 
 
 def run(
@@ -126,7 +128,7 @@ def _missing() -> HostError:
 def head(repository: str, *, branch: str = "start") -> str:
     """The commit that `branch` is at; empty when there is none."""
     try:
-        name = Path(repository, "refs/heads", branch).read_text(encoding="ascii").strip()
+        name = files.read(os.path.join(repository, "refs/heads", branch)).decode(errors="replace").strip()
     except OSError:
         return ""
     return name if re.fullmatch("[0-9a-f]{40,64}", name) else ""

@@ -2,14 +2,11 @@
 
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 from bot_bottle.errors import HostError, NotFoundError, StateError, UsageError
-from bot_bottle.host import git, tree
+from bot_bottle.host import files, git, tree
 from bot_bottle.plan.model import BASE_FOLDER, COPY_FOLDER
 from bot_bottle.provision import flagged, snapshot
 from bot_bottle.provision.flagged import Flag
@@ -82,7 +79,7 @@ def save(run: RunRecord) -> Changes | None:
         os.path.join(run.state_path, BASE_FOLDER)
     ):
         return None
-    changes = _computed(run)
+    changes = _looked_at(run)
     listed = changes._replace(patch=b"")._asdict() | {"patch": None}
     try:
         # The patch comes last: once it is there, so is the list.
@@ -102,8 +99,8 @@ def remove_copy(run: RunRecord) -> None:
 
 def _saved(run: RunRecord) -> Changes:
     try:
-        patch = Path(run.state_path, PATCH).read_bytes()
-        listed = json.loads(Path(run.state_path, LISTED).read_bytes())
+        patch = files.read(os.path.join(run.state_path, PATCH))
+        listed = json.loads(files.read(os.path.join(run.state_path, LISTED)))
         return Changes(
             patch=patch,
             files=tuple(ChangedFile(*file) for file in listed["files"]),
@@ -116,7 +113,19 @@ def _saved(run: RunRecord) -> Changes:
         raise StateError(f"the saved changes of {run.id} can't be read", details=str(error)) from error
 
 
+def _looked_at(run: RunRecord) -> Changes:
+    """The quick answer where nothing was changed, else `_computed`."""
+    try:
+        left_out = snapshot.unchanged(copy_path(run), os.path.join(run.state_path, BASE_FOLDER))
+    except OSError as error:
+        raise HostError("the changes can't be computed", details=str(error)) from error
+    return _computed(run) if left_out is None else Changes(left_out=left_out)
+
+
 def _computed(run: RunRecord) -> Changes:
+    import shutil
+    import tempfile
+
     base = os.path.join(run.state_path, BASE_FOLDER)
     try:
         scratch = tempfile.mkdtemp(prefix="diff-", dir=run.state_path)
@@ -195,7 +204,10 @@ def _flags(files: tuple[ChangedFile, ...], links: dict[str, str]) -> Iterator[Fl
 
 def _write_whole(path: str, content: bytes) -> None:
     """Writes a file so that it is there in full or not at all, and on the disk."""
-    descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".new-")
+    temporary = f"{path}.partial-{os.getpid()}"
+    descriptor = os.open(
+        temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+    )
     try:
         with open(descriptor, "wb") as file:
             file.write(content)

@@ -9,12 +9,12 @@ follows no link and opens no pipe, and git gets contents over a pipe of its own.
 import os
 import stat
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Collection
+from functools import cached_property
 from typing import NamedTuple
 
 from bot_bottle.errors import HostError
-from bot_bottle.host import git, ignore, tree
+from bot_bottle.host import files, git, ignore, tree
 
 MAX_BYTES = 1 << 30
 MAX_FILES = 200_000
@@ -41,13 +41,21 @@ class _Selection:
     """Which of the files on a walk count, by the ignore rules and by what is tracked anyway."""
 
     def __init__(
-        self, exclude: bytes, tracked: "set[str] | dict[str, Facts]", left_out: Callable[[str, str], None]
+        self, exclude: bytes, tracked: "Callable[[], Collection[str]]", left_out: Callable[[str, str], None]
     ) -> None:
         self._rules: dict[str, ignore.Rules | None] = {}
         self._exclude = ignore.parse(exclude)
-        self._tracked = tracked
-        self._tracked_folders = {path[:at] for path in tracked for at in range(len(path)) if path[at] == "/"}
+        self._tell_tracked = tracked
         self._left_out = left_out
+
+    @cached_property
+    def _tracked(self) -> "Collection[str]":
+        """Asked for when the first path is ignored: in many workspaces none is, and git need not be started for it."""
+        return self._tell_tracked()
+
+    @cached_property
+    def _tracked_folders(self) -> set[str]:
+        return {path[:at] for path in self._tracked for at in range(len(path)) if path[at] == "/"}
 
     def enter(self, path: str, folder: int) -> bool:
         """Whether to go into the folder; asked once for each, parents first."""
@@ -72,10 +80,10 @@ class _Selection:
         path, mode = found.path, found.stat.st_mode
         if found.name == ".git":
             return False
-        if path not in self._tracked:
-            rules = self._rules[path.rpartition("/")[0]]
-            if rules is None or rules.ignores(path.split("/"), folder=False):
-                return False
+        rules = self._rules[path.rpartition("/")[0]]
+        ignored = rules is None or rules.ignores(path.split("/"), folder=False)
+        if ignored and path not in self._tracked:
+            return False
         if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
             self._left_out(path, _NO_FILE)
         elif len(path) > tree.MAX_PATH or git.is_reserved(path, link=stat.S_ISLNK(mode)):
@@ -90,10 +98,10 @@ def begin(copy: str, base: str) -> None:
     git.create(base)
     top = tree.open_folder(copy)
     exclude = _own_excludes(top)
-    Path(base, "exclude").write_bytes(exclude)
+    files.write(os.path.join(base, "exclude"), exclude)
     lines: list[bytes] = []
     left_out: dict[str, str] = {}
-    selection = _Selection(exclude, _tracked_by_own_git(copy, base), left_out.__setitem__)
+    selection = _Selection(exclude, lambda: _tracked_by_own_git(copy, base), left_out.__setitem__)
     with git.Import(base, "start") as into:
         for found in tree.walk(top, selection.enter, left_out.__setitem__):
             if selection.takes(found):
@@ -101,9 +109,9 @@ def begin(copy: str, base: str) -> None:
                 lines.append(b"%o %d %d %d %d %b" % (*facts, os.fsencode(found.path)))
     begun = b"%d" % (time.time_ns() - _TICK)
     # The last thing written, whole or not at all: the agent only runs after it.
-    partial = Path(base, "files.partial")
-    partial.write_bytes(b"\0".join([begun, *lines]))
-    partial.rename(Path(base, "files"))
+    partial = os.path.join(base, "files.partial")
+    files.write(partial, b"\0".join([begun, *lines]))
+    os.rename(partial, os.path.join(base, "files"))
 
 
 def is_complete(base: str) -> bool:
@@ -119,7 +127,7 @@ def compare(copy: str, base: str, scratch: str) -> Differences:
     git.create(scratch, objects_of=base)
     begun, known = _recorded(base)
     left_out: dict[str, str] = {}
-    selection = _Selection(Path(base, "exclude").read_bytes(), known, left_out.__setitem__)
+    selection = _known_selection(base, known, left_out)
     unseen = dict.fromkeys(known)
     links: dict[str, str] = {}
     budget = _Budget()
@@ -142,8 +150,33 @@ def compare(copy: str, base: str, scratch: str) -> Differences:
         for path in unseen:
             if not _hidden(path, left_out):
                 into.removed(path)
-    said = tuple(f"{path or '.'}: {why}" for path, why in left_out.items())
-    return Differences(start, into.commit, links, said)
+    return Differences(start, into.commit, links, _said(left_out))
+
+
+def unchanged(copy: str, base: str) -> tuple[str, ...] | None:
+    """What could not be looked at, a line each, if nothing is different in `copy` since `begin`; else None.
+
+    Only looks at what `lstat` says, as `compare` does to find what is worth a look, and starts no program. Raises OSError.
+    """
+    begun, known = _recorded(base)
+    left_out: dict[str, str] = {}
+    selection = _known_selection(base, known, left_out)
+    unseen = dict.fromkeys(known)
+    for found in tree.walk(tree.open_folder(copy), selection.enter, left_out.__setitem__):
+        if not selection.takes(found):
+            continue
+        if known.get(found.path) != _facts(found.stat) or found.stat.st_ctime_ns >= begun:
+            return None
+        unseen.pop(found.path, None)
+    return None if unseen else _said(left_out)
+
+
+def _known_selection(base: str, known: dict[str, Facts], left_out: dict[str, str]) -> _Selection:
+    return _Selection(files.read(os.path.join(base, "exclude")), lambda: known, left_out.__setitem__)
+
+
+def _said(left_out: dict[str, str]) -> tuple[str, ...]:
+    return tuple(f"{path or '.'}: {why}" for path, why in left_out.items())
 
 
 class _Budget:
@@ -189,7 +222,7 @@ def take_in(found: tree.Found, into: git.Import) -> tuple[Facts, str | None]:
 
 def _recorded(base: str) -> tuple[int, dict[str, Facts]]:
     """When the start was complete, and what was known of each file then."""
-    begun, *lines = Path(base, "files").read_bytes().split(b"\0")
+    begun, *lines = files.read(os.path.join(base, "files")).split(b"\0")
     known: dict[str, Facts] = {}
     for line in lines:
         mode, size, changed, touched, inode, path = line.split(b" ", 5)
