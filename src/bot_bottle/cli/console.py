@@ -31,10 +31,15 @@ class Console:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
 
-    def confirm(self, question: str) -> bool | None:
-        """What the person at the terminal says to a yes-or-no question; None when there is nobody to ask."""
-        if not (sys.stdin.isatty() and sys.stderr.isatty()):
-            return None
+    @property
+    def can_ask(self) -> bool:
+        """Whether a person is there to answer a question."""
+        return sys.stdin.isatty() and sys.stderr.isatty()
+
+    def confirm(self, question: str) -> bool:
+        """What the person at the terminal says to a yes-or-no question; no when there is nobody to ask."""
+        if not self.can_ask:
+            return False
         sys.stderr.write(f"{question} [y/N] ")
         sys.stderr.flush()
         return sys.stdin.readline().strip().lower() in ("y", "yes")

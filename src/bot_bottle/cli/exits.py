@@ -2,6 +2,7 @@
 
 from bot_bottle import errors
 
+OK = 0
 USAGE = 64
 INTERNAL = 70
 INTERRUPTED = 130

@@ -49,6 +49,8 @@ GROUPS: dict[str, dict[str, str]] = {
     },
 }
 HIDDEN = ("names",)
+GLOBAL = ("--help", "-h", "--json", "--quiet", "-q")
+"""Options that may stand before the command; `--version` is one by itself."""
 
 
 def names() -> list[str]:
@@ -91,14 +93,17 @@ def command_parser(name: str) -> Parser:
     )
     module.arguments(parser)
     global_options(parser)
-    parser.set_defaults(run_command=module.run, tail=(), takes_tail=getattr(module, "TAKES_TAIL", False))
+    takes_tail = getattr(module, "TAKES_TAIL", "")
+    if takes_tail:
+        parser.usage = f"{parser.format_usage().removeprefix('usage: ').rstrip()} [-- {takes_tail}]"
+    parser.set_defaults(run_command=module.run, tail=(), takes_tail=bool(takes_tail))
     return parser
 
 
 def help_text() -> str:
     """What `bot-bottle --help` prints."""
     lines = [
-        "usage: bot-bottle [--json] [--quiet] COMMAND ...",
+        "usage: bot-bottle [--json] [--quiet] COMMAND ...\n       bot-bottle --version",
         "",
         "Run a coding agent in a bottle: no network but one door.",
     ]
@@ -124,8 +129,11 @@ def dispatch(argv: list[str], console: Console) -> int:
     if "--help" in before or "-h" in before or name in (None, "help"):
         if name == "help" and rest:
             return dispatch([rest[0], "--help"], console)
+        unknown = [word for word in before if word not in GLOBAL]
+        if unknown:
+            raise UsageError(f"There is no option {unknown[0]!r}", resolution="Try: bot-bottle --help")
         console.data(help_text())
-        return 0 if name == "help" or before else exits.USAGE
+        return exits.OK if name == "help" or {"--help", "-h"}.intersection(before) else exits.USAGE
     if name not in names() and name not in HIDDEN:
         import difflib
 
@@ -135,7 +143,7 @@ def dispatch(argv: list[str], console: Console) -> int:
     ours, tail = (rest[: rest.index("--")], rest[rest.index("--") + 1 :]) if "--" in rest else (rest, [])
     options = command_parser(str(name)).parse_args([*before, *ours])
     if tail and not options.takes_tail:
-        raise UsageError(f"{name} takes nothing after --")
+        raise UsageError(f"`{name}` takes nothing after --", resolution=f"Try: bot-bottle {name} --help")
     options.tail = tuple(tail)
     code: int = options.run_command(options, console)
     return code
@@ -174,7 +182,7 @@ def main(argv: list[str] | None = None) -> int:
         from bot_bottle.host.crash import save
 
         where = save(words)
-        console.warn(f"something went wrong that should not have.\n  The details are in {where}")
+        console.warn(f"Something went wrong that should not have\n  The details are in {where}")
         return exits.INTERNAL
 
 

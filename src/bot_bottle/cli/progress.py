@@ -9,15 +9,15 @@ if TYPE_CHECKING:
     from rich.status import Status
 
 WORDS = {
-    "record": "writing the plan down",
-    "bundle": "starting the bundle",
-    "workspace": "copying the workspace",
-    "sandbox": "making the sandbox",
-    "door": "opening the door",
-    "provision": "putting the agent's files inside",
-    "policy": "waiting for the policy to be in force",
-    "release": "letting the agent run",
-    "end": "putting everything away",
+    "record": "Writing the plan down",
+    "bundle": "Starting the bundle",
+    "workspace": "Copying the workspace",
+    "sandbox": "Making the sandbox",
+    "door": "Opening the door",
+    "provision": "Putting the agent's files inside",
+    "policy": "Waiting for the policy to be in force",
+    "release": "Letting the agent run",
+    "end": "Putting everything away",
 }
 PATIENCE = 0.4
 """Seconds a start may take before anything is shown; most are over by then."""

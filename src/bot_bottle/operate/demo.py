@@ -137,11 +137,11 @@ def demo(
 
     Raises what installing the provider raises, and HostError when the product could not be started.
     """
-    report("Claude Code")
+    report("Looking for Claude Code")
     _installed(report)
     with _folder(keep) as root:
         with _model(root, api_key) as upstream:
-            report("the demo's repository")
+            report("Making the demo's repository")
             stage = lay_out(root, upstream=upstream, real=bool(api_key))
             environment = stage.environment(data_home=str(Path(paths.data_root()).parent), api_key=api_key)
             shown = _show(product(stage, environment), report, API_HOST if api_key else "scripted")
@@ -149,7 +149,7 @@ def demo(
 
 
 def _show(product: Product, report: Report, model: str) -> Demo:
-    report("the agent works in its bottle")
+    report("The agent works in its bottle")
     started = product.start("fixer", package_file("prompt.md").read_text())
     transcript = read_transcript(started.output)
     if not transcript.actions:
@@ -159,7 +159,7 @@ def _show(product: Product, report: Report, model: str) -> Demo:
         )
     events = product.events(started.run)
     diff = product.diff(started.run)
-    report("a second bottle runs the tests")
+    report("A second bottle runs the tests")
     fixed, tests = False, "the agent changed nothing"
     if diff.strip():
         product.apply(started.run)

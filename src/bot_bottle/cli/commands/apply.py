@@ -1,4 +1,4 @@
-"""`bot-bottle apply`: puts what a run changed in its copy into the workspace."""
+"""Put what a run changed in its copy into the workspace it was copied from."""
 
 import argparse
 
@@ -10,12 +10,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from bot_bottle.operate.changes import Changes
 
-HELP = "put what a bottle changed into the workspace"
-
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bottle", metavar="BOTTLE", help="a run's id, the beginning of it, or its agent")
-    parser.add_argument("--check", action="store_true", help="only say whether the changes fit")
+    parser.add_argument(
+        "bottle",
+        metavar="BOTTLE",
+        help="a run's id, the beginning of it, or the agent's name if only one run fits",
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="only say whether the changes fit; change nothing"
+    )
     parser.add_argument("--yes", "-y", action="store_true", help="apply flagged files without asking")
 
 
@@ -45,17 +49,16 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
 def _agreed(changes: "Changes", console: Console, *, yes: bool) -> bool:
     """Whether to go on: flagged files need a yes, at the terminal or on the command line."""
+    from bot_bottle.operate.text import path_text
+
     if not changes.flagged:
         return True
-    show_flagged(changes, console)
-    if yes:
-        return True
-    answer = console.confirm(f"Apply all {len(changes.files)} files, these included?")
-    if answer is None:
-        listed = "\n".join(f"{flag.path!r}: {flag.reason}" for flag in changes.flagged)
+    if not yes and not console.can_ask:
+        listed = "\n".join(f"{path_text(flag.path)}: {flag.reason}" for flag in changes.flagged)
         raise UsageError(
-            "some of the changes do something on this machine later",
+            "Some of the changes do something on this machine later",
             details=listed,
             resolution="Look at them with bot-bottle diff, then apply with --yes.",
         )
-    return answer
+    show_flagged(changes, console)
+    return yes or console.confirm(f"Apply all {len(changes.files)} files, these included?")

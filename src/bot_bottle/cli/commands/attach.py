@@ -8,7 +8,9 @@ from bot_bottle.cli.console import Console
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The bottle."""
     parser.add_argument(
-        "run", metavar="BOTTLE", help="a run's id, the start of one, or the agent's name if it runs once"
+        "run",
+        metavar="BOTTLE",
+        help="a run's id, the beginning of it, or the agent's name if only one run fits",
     )
 
 
@@ -17,16 +19,20 @@ def run(options: argparse.Namespace, console: Console) -> int:
     from bot_bottle.operate.runs import find
 
     record = find(options.run)
-    return attach_to(record.run_path, record.id, console, owner=False)
+    copied = record.workspace_mode == "copy"
+    return attach_to(record.run_path, record.id, console, owner=False, copied=copied)
 
 
-def attach_to(run_path: str, run_id: str, console: Console, *, owner: bool) -> int:
+def attach_to(run_path: str, run_id: str, console: Console, *, owner: bool, copied: bool) -> int:
     """Relays the terminal. The owner's terminal going away stops the bottle; another's does not."""
     from bot_bottle.operate.attach import attach
 
+    console.say(f"bot-bottle: this is {run_id}; Ctrl-] leaves it running")
     code = attach(run_path, owner=owner)
     if code is None:
-        console.say(f"bot-bottle: {run_id} goes on; bot-bottle attach {run_id} comes back to it")
+        # The agent's cursor may be anywhere in a line.
+        console.say(f"\nbot-bottle: {run_id} goes on; bot-bottle attach {run_id} comes back to it")
         return 0
-    console.say(f"bot-bottle: {run_id} ended, exit code {code}")
+    more = f"; bot-bottle diff {run_id} shows what it changed" if copied else ""
+    console.say(f"bot-bottle: {run_id} ended, exit code {code}{more}")
     return code

@@ -10,7 +10,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--forget",
         action="store_true",
-        help="also remove the logs, saved changes and rows of ended runs; the record of events stays",
+        help="also forget the runs that ended: their logs and saved changes; the record of events stays",
     )
 
 
@@ -25,5 +25,5 @@ def run(options: argparse.Namespace, console: Console) -> int:
         for line in removed:
             console.data(line)
         if not removed:
-            console.say("bot-bottle: there was nothing to remove")
+            console.say("There was nothing to remove.")
     return 0

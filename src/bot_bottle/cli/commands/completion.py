@@ -1,4 +1,4 @@
-"""Print a shell's completion script: source <(bot-bottle completion bash)."""
+"""Print a shell's completion script. Use it with: source <(bot-bottle completion bash)"""
 
 import argparse
 
@@ -20,7 +20,7 @@ PREAMBLE = {
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The shell."""
-    parser.add_argument("shell", choices=("bash", "zsh"))
+    parser.add_argument("shell", choices=("bash", "zsh"), help="which shell's")
 
 
 def run(options: argparse.Namespace, console: Console) -> int:

@@ -1,4 +1,4 @@
-"""`bot-bottle demo`: see it work, in a minute."""
+"""Watch a real agent repair a program in a bottle and be refused a way out. Takes less than a minute."""
 
 import argparse
 import os
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from bot_bottle.operate.demo import Demo
 
 _WIDEST = 100
+_TELLING = 160
+"""Characters of a failed call's result."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,8 +68,9 @@ def _page(shown: "Demo") -> str:
     out = io.StringIO()
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     terminal = Terminal(file=out, width=width, force_terminal=colour, no_color=not colour, highlight=False)
-    for part in (_actions(shown), _refusals(shown), _phases(shown), _diff(shown), _verdict(shown)):
-        terminal.print(part)
+    diff = _diff(shown)
+    for part in (_actions(shown), _refusals(shown), _phases(shown), diff, _verdict(shown)):
+        terminal.print(part, soft_wrap=part is diff)  # a wrapped diff could not be applied
         terminal.print()
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()).rstrip()
 
@@ -103,7 +106,8 @@ def _actions(shown: "Demo") -> "RenderableType":
 def _telling(result: str) -> str:
     """The line of a failed call's result that says most: the last one."""
     lines = [line.strip() for line in result.splitlines() if line.strip()]
-    return lines[-1][:200] if lines else ""
+    last = lines[-1] if lines else ""
+    return f"{last[:_TELLING]}…" if len(last) > _TELLING else last
 
 
 def _refusals(shown: "Demo") -> "RenderableType":
@@ -162,5 +166,5 @@ def _progress(console: Console) -> Iterator[Callable[[str], None]]:
         return
     from rich.console import Console as Terminal
 
-    with Terminal(stderr=True).status("starting") as shown:
+    with Terminal(stderr=True).status("Starting") as shown:
         yield lambda part: shown.update(part)

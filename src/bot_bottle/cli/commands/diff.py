@@ -1,4 +1,4 @@
-"""`bot-bottle diff`: what a run changed in its copy of the workspace."""
+"""Show what a run changed in its copy of the workspace, as a patch."""
 
 import argparse
 
@@ -10,7 +10,6 @@ if TYPE_CHECKING:
 
     from bot_bottle.operate.changes import ChangedFile, Changes
 
-HELP = "show what a bottle changed in its copy of the workspace"
 _COLOURS = (
     ("diff ", "1"),
     ("index ", "1"),
@@ -23,7 +22,11 @@ _COLOURS = (
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bottle", metavar="BOTTLE", help="a run's id, the beginning of it, or its agent")
+    parser.add_argument(
+        "bottle",
+        metavar="BOTTLE",
+        help="a run's id, the beginning of it, or the agent's name if only one run fits",
+    )
     parser.add_argument("--stat", action="store_true", help="only the files and how many lines changed")
 
 
@@ -69,7 +72,7 @@ def as_data(changes: "Changes") -> "dict[str, Any]":
 def show_flagged(changes: "Changes", console: Console) -> None:
     """Names the files that do something on the host later, before anything else is shown."""
     if changes.flagged:
-        console.warn("look at these first, they do something on this machine later:")
+        console.warn("look at these first; they do something on this machine later:")
         for flag in changes.flagged:
             console.say(f"  {_clean(flag.path)}: {flag.reason}")
 

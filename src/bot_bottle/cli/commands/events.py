@@ -1,4 +1,4 @@
-"""`bot-bottle events`: the record of what happened."""
+"""Show the record of what happened: starts, ends, and every decision of the door."""
 
 import argparse
 
@@ -9,14 +9,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from bot_bottle.events import Event
 
-HELP = "show what happened"
-
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "bottle", nargs="?", metavar="BOTTLE", help="a run's id, the beginning of it, or its agent"
+        "bottle",
+        nargs="?",
+        metavar="BOTTLE",
+        help="a run's id, the beginning of it, or the agent's name if only one run fits",
     )
-    parser.add_argument("--all", "-a", action="store_true", help="of every bottle")
+    parser.add_argument("--all", "-a", action="store_true", help="the events of every bottle")
     parser.add_argument("--follow", "-f", action="store_true", help="go on until the bottle has ended")
 
 
@@ -25,7 +26,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
     if options.all == bool(options.bottle):
         raise UsageError(
-            "events needs a bottle", resolution="Name one, or ask for those of every bottle with --all."
+            "No bottle was named", resolution="Name one, or ask for those of every bottle with --all."
         )
     store = record.open_store() if options.all else record.existing_store()
     run_id = None if options.all else record.find_run(store, options.bottle).id
@@ -54,5 +55,18 @@ def _line(event: "Event", *, with_run: bool) -> str:
     at = time.strftime("%H:%M:%S", time.localtime(event.at)) + f".{int(event.at * 1000) % 1000:03d}"
     day = time.strftime("%Y-%m-%d ", time.localtime(event.at))
     run_id = f"{visible(event.run):<16} " if with_run else ""
-    data = "  ".join(f"{visible(str(key))}={visible(str(value))}" for key, value in event.data.items())
+    data = "  ".join(
+        f"{visible(str(key))}={visible(_short(key, value))}" for key, value in event.data.items()
+    )
     return f"{day}{at}  {run_id}{visible(event.kind):<16} {data}".rstrip()
+
+
+def _short(key: object, value: object) -> str:
+    """A value as a person reads it; `--json` has it whole."""
+    if isinstance(value, dict):
+        return ",".join(f"{name}:{_short(name, part)}" for name, part in value.items())
+    if isinstance(value, list):
+        return ",".join(_short("", part) for part in value) or "none"
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return str(value)[:12] if key == "policy" else str(value)

@@ -1,4 +1,4 @@
-"""Run a command inside a running bottle, confined as the agent is: bot-bottle exec BOTTLE -- COMMAND ..."""
+"""Run a command inside a running bottle, confined as the agent is. The command stands after --."""
 
 import argparse
 import sys
@@ -6,13 +6,15 @@ import sys
 from bot_bottle.cli.console import Console
 from bot_bottle.errors import UsageError
 
-TAKES_TAIL = True
+TAKES_TAIL = "COMMAND ..."
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The bottle; the command stands after --."""
     parser.add_argument(
-        "run", metavar="BOTTLE", help="a run's id, the start of one, or the agent's name if it runs once"
+        "run",
+        metavar="BOTTLE",
+        help="a run's id, the beginning of it, or the agent's name if only one run fits",
     )
     parser.add_argument(
         "--tty", "-t", action="store_true", help="give the command a terminal (default when there is one)"
@@ -28,10 +30,13 @@ def run(options: argparse.Namespace, console: Console) -> int:
     from bot_bottle.operate.execute import execute, execute_on_terminal
 
     if not options.tail:
-        raise UsageError("No command was given", resolution="bot-bottle exec BOTTLE -- COMMAND ARGUMENT ...")
+        raise UsageError(
+            "No command was given",
+            resolution="Write it after --: bot-bottle exec BOTTLE -- COMMAND ARGUMENT ...",
+        )
     there = sys.stdin.isatty() and sys.stdout.isatty()
     if options.tty and not there:
-        raise UsageError("There is no terminal to give")
+        raise UsageError("There is no terminal to give", resolution="Leave --tty out.")
     if there and not options.no_tty:
         return execute_on_terminal(options.run, options.tail, cwd=options.cwd)
     return execute(options.run, options.tail, cwd=options.cwd)

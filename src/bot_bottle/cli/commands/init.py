@@ -1,4 +1,4 @@
-"""`bot-bottle init`: writes a first bottle and a first agent."""
+"""Write a first bottle and a first agent to ~/.bot-bottle."""
 
 import argparse
 
@@ -15,6 +15,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     """Says for each file whether it was written or was there already."""
     from bot_bottle.host import paths
     from bot_bottle.operate.scaffold import scaffold
+    from bot_bottle.providers.place import locate
 
     written = scaffold(root=paths.manifest_root(), force=options.force)
     if console.as_json:
@@ -24,5 +25,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         console.data(f"{one.outcome:8}  {one.file}")
     if any(one.outcome == "kept" for one in written):
         console.say("What was there already was not touched; `--force` replaces it.")
-    console.say("Next: export ANTHROPIC_API_KEY=… && bot-bottle start claude")
+    if not locate(paths.data_root(), "claude"):
+        console.say("Next: bot-bottle provider install claude")
+    console.say("Then, in a repository: export ANTHROPIC_API_KEY=… && bot-bottle start claude")
     return 0

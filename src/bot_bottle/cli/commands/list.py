@@ -1,4 +1,4 @@
-"""`bot-bottle list`: the runs that are there."""
+"""Show the bottles that run."""
 
 from bot_bottle.cli.console import Console
 
@@ -7,8 +7,6 @@ if TYPE_CHECKING:
     import argparse
 
     from bot_bottle.operate.record import RunRecord
-
-HELP = "show running bottles"
 
 
 def arguments(parser: "argparse.ArgumentParser") -> None:
@@ -20,7 +18,7 @@ def run(options: "argparse.Namespace", console: Console) -> int:
 
     found = record.listed(everything=options.all)
     if console.as_json:
-        console.json([{**each._asdict(), "state": state} for each, state in found])
+        console.json([_document(each, state) for each, state in found])
         return 0
     if not found:
         console.say("No bottle is running." if not options.all else "Nothing was run yet.")
@@ -40,6 +38,11 @@ def _row(record: "RunRecord", state: str, everything: bool) -> list[str]:
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.started_at))
     row = [record.id, record.agent, record.bottle, record.backend, state, since, path_text(record.workspace)]
     if everything:
-        code = "" if record.exit_code is None else f" ({record.exit_code})"
+        code = f" ({record.exit_code})" if record.exit_code else ""
         row.append(visible(record.outcome) + code)
     return row
+
+
+def _document(record: "RunRecord", state: str) -> dict[str, object]:
+    """The record without what only cleaning up needs."""
+    return {key: value for key, value in {**record._asdict(), "state": state}.items() if key != "traces"}

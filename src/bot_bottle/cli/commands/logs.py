@@ -1,15 +1,17 @@
-"""`bot-bottle logs`: what a run has put out."""
+"""Show what the agent printed."""
 
 import argparse
 import codecs
 
 from bot_bottle.cli.console import Console
 
-HELP = "show a bottle's output"
-
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bottle", metavar="BOTTLE", help="a run's id, the beginning of it, or its agent")
+    parser.add_argument(
+        "bottle",
+        metavar="BOTTLE",
+        help="a run's id, the beginning of it, or the agent's name if only one run fits",
+    )
     parser.add_argument("--follow", "-f", action="store_true", help="go on until the bottle has ended")
     parser.add_argument(
         "--raw", action="store_true", help="control characters as they are, on a terminal, too"
@@ -17,10 +19,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
+    import json
+
     from bot_bottle.operate import record
     from bot_bottle.operate.text import visible
 
-    clean = console.on_terminal and not options.raw
+    clean = console.on_terminal and not options.raw and not console.as_json
     decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
     store = record.existing_store()
     found = record.find_run(store, options.bottle)
@@ -29,6 +33,10 @@ def run(options: argparse.Namespace, console: Console) -> int:
         until = (lambda: record.has_ended(store, found.id)) if options.follow else None
         try:
             for block in record.log_blocks(found, until=until):
+                if console.as_json:
+                    line = json.dumps({"run": found.id, "output": decoder.decode(block)})
+                    console.data(line, ours=True)
+                    continue
                 text = visible(decoder.decode(block).replace("\r\n", "\n"), keep="\n\t") if clean else ""
                 console.raw(text.encode() if clean else block)
         except KeyboardInterrupt:

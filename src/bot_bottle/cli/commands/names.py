@@ -1,4 +1,4 @@
-"""Names for shell completion: one a line, nothing when there is none."""
+"""Print names for shell completion: one a line, nothing when there is none."""
 
 import argparse
 
@@ -8,7 +8,7 @@ from bot_bottle.errors import BotBottleError
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Which names."""
-    parser.add_argument("of", choices=("agents", "bottles", "runs"))
+    parser.add_argument("of", choices=("agents", "bottles", "runs"), help="names of what")
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
@@ -17,7 +17,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
     try:
         found = known(options.of)
-    except BotBottleError:
+    except (BotBottleError, OSError):
         return 0
     if found:
         console.data("\n".join(found))

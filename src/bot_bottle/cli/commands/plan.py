@@ -5,7 +5,7 @@ import argparse
 from bot_bottle.cli.commands import start
 from bot_bottle.cli.console import Console
 
-TAKES_TAIL = True
+TAKES_TAIL = start.TAKES_TAIL
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""`bot-bottle provider list` and `provider install`: which agent tools there are, and fetching them."""
+"""Install agent tools, and list them."""
 
 import argparse
 import sys
@@ -16,8 +16,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     installing = actions.add_parser(
         "install", help="fetch a provider's tool: pinned, checked by its hash, cached"
     )
-    installing.add_argument("name", metavar="PROVIDER", help="claude")
-    installing.add_argument("--version", metavar="X.Y.Z", help="another version than the pinned one")
+    installing.add_argument("name", metavar="PROVIDER", help="which tool: claude")
+    installing.add_argument(
+        "--version", metavar="X.Y.Z", help="another version than the pinned one; its hash is npm's word alone"
+    )
     installing.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="data as JSON")
 
 
@@ -69,5 +71,5 @@ def _progress(console: Console) -> Iterator[Callable[[str], None]]:
 
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=Terminal(stderr=True), transient=True) as shown:
-        task = shown.add_task("starting")
+        task = shown.add_task("Starting")
         yield lambda step: shown.update(task, description=step)

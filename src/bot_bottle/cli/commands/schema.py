@@ -1,4 +1,4 @@
-"""`bot-bottle schema bottle|agent`: the JSON Schema of the front matter, for editors."""
+"""Print the JSON Schema of a file's front matter, for editors."""
 
 import argparse
 
@@ -6,7 +6,7 @@ from bot_bottle.cli.console import Console
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("kind", choices=("bottle", "agent"), help="which file's front matter")
+    parser.add_argument("kind", choices=("bottle", "agent"), help="which kind of file")
 
 
 def run(options: argparse.Namespace, console: Console) -> int:

@@ -1,4 +1,4 @@
-"""Run an agent in a bottle, in this repository. What stands after -- goes to the agent's command."""
+"""Run an agent in a bottle, in this repository. What stands after -- is added to the agent's command."""
 
 import argparse
 import os
@@ -12,7 +12,7 @@ from bot_bottle.operate.runs import StartRequest, check_request, prepare, run_he
 if TYPE_CHECKING:
     from bot_bottle.launch.launcher import Outcome
 
-TAKES_TAIL = True
+TAKES_TAIL = "ARGUMENT ..."
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,19 +21,25 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "agent", metavar="AGENT", help="an agent's file: ~/.bot-bottle/agents/AGENT.md, or in the repository"
     )
     parser.add_argument(
-        "--headless", action="store_true", help="no terminal: the agent does its work and ends"
+        "--headless",
+        action="store_true",
+        help="no terminal: the agent does its work and ends, with its exit code",
     )
     parser.add_argument(
-        "--prompt", "-p", default="", metavar="TEXT", help="what the agent is to do; - reads it from stdin"
+        "--prompt",
+        "-p",
+        default="",
+        metavar="TEXT",
+        help="what the agent is to do; - reads it from standard input",
     )
     parser.add_argument(
-        "--detach", "-d", action="store_true", help="return when the agent runs; attach later"
+        "--detach", "-d", action="store_true", help="return as soon as the agent runs; attach to it later"
     )
-    parser.add_argument("--bottle", metavar="NAME", help="another bottle than the agent's own")
+    parser.add_argument("--bottle", metavar="NAME", help="another bottle than the one the agent's file names")
     parser.add_argument(
         "--workspace",
         choices=("mount", "copy"),
-        help="the repository itself, or a copy of it (default when headless)",
+        help="mount: the repository itself; copy: a copy of it (default when headless)",
     )
 
 
@@ -122,4 +128,5 @@ def _kept(prepared: "object", console: Console, *, detach: bool) -> int:
         return 0
     from bot_bottle.cli.commands.attach import attach_to
 
-    return attach_to(prepared.plan.paths.run, begun["id"], console, owner=True)
+    copied = prepared.plan.workspace.mode == "copy"
+    return attach_to(prepared.plan.paths.run, begun["id"], console, owner=True, copied=copied)

@@ -11,19 +11,20 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "runs",
         nargs="+",
         metavar="BOTTLE",
-        help="a run's id, the start of one, or the agent's name if it runs once",
+        help="a run's id, the beginning of it, or the agent's name if only one run fits",
     )
-    parser.add_argument("--now", action="store_true", help="kill it at once")
+    parser.add_argument("--now", action="store_true", help="kill the agent at once")
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Stops each and says how it ended."""
-    from bot_bottle.operate.runs import stop
+    from bot_bottle.operate.runs import find, stop
 
-    ended = [{"id": name, "exit_code": stop(name, now=options.now)} for name in options.runs]
+    runs = [find(name).id for name in options.runs]  # all of them are there, or none is stopped
+    ended = [{"id": run_id, "exit_code": stop(run_id, now=options.now)} for run_id in runs]
     if console.as_json:
         console.json(ended)
     else:
         for item in ended:
-            console.say(f"bot-bottle: {item['id']} stopped, exit code {item['exit_code']}")
+            console.say(f"{item['id']} stopped, exit code {item['exit_code']}")
     return 0

@@ -1,4 +1,4 @@
-"""`bot-bottle validate [NAME …]`: checks bottle and agent files, and lists everything that is wrong."""
+"""Check bottle and agent files, and list everything that is wrong with them."""
 
 import argparse
 
@@ -18,20 +18,24 @@ def run(options: argparse.Namespace, console: Console) -> int:
     from bot_bottle.manifest.check import check_all
     from bot_bottle.manifest.places import find_repository
 
-    checked = check_all(
-        root=paths.manifest_root(), repository=find_repository(os.getcwd()), names=options.names
-    )
+    try:
+        repository = find_repository(os.getcwd())
+    except FileNotFoundError:
+        repository = None  # the current folder is gone; the files of the home are there all the same
+    checked = check_all(root=paths.manifest_root(), repository=repository, names=options.names)
     if console.as_json:
         console.json([{**one._asdict(), "ok": not one.problems} for one in checked])
     else:
+        width = max((len(one.name) for one in checked), default=0)
         for one in checked:
-            console.data(f"{'wrong' if one.problems else 'ok   '}  {one.kind:6}  {one.name}  {one.file}")
+            mark = "WRONG" if one.problems else "ok"
+            console.data(f"{mark:7}{one.kind:8}{one.name:{width}}  {one.file}")
             for problem in one.problems:
-                console.data(f"       {problem}")
+                console.data(f"{'':7}{problem}")
     wrong = sum(bool(one.problems) for one in checked)
     if wrong:
         raise ManifestError(
-            f"{wrong} of {len(checked)} files {'is' if wrong == 1 else 'are'} wrong",
+            f"{wrong} of {len(checked)} file{'s' * (len(checked) != 1)} {'is' if wrong == 1 else 'are'} wrong",
             resolution="Correct the lines above.",
         )
     if not checked:

@@ -1,11 +1,9 @@
-"""`bot-bottle verify`: whether the record of what happened is still what was recorded."""
+"""Check that the record of what happened is still what was recorded."""
 
 import argparse
 
 from bot_bottle.cli.console import Console
 from bot_bottle.errors import StateError
-
-HELP = "check that the record of events was not tampered with"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
