@@ -255,3 +255,18 @@ def test_a_client_that_talks_nonsense_ends_no_bottle(place, cli, detached):
                 pass
     assert cli("exec", run, "--", "echo", "here").stdout == "here\n"
     assert cli("stop", "--now", run).code == 0
+
+
+def test_a_headless_agent_does_not_talk_to_the_terminal(place, cli, repository):
+    write_script(place, "talk", r"printf '\033]0;title\007gr\303'; sleep 0.2; printf '\274n\n'")
+    words = f"{program()} start talk --headless --quiet"
+    done = place.run(["script", "-qec", words, "/dev/null"])
+    assert done.stdout.replace("\r", "") == "\\x1b]0;title\\x07grün\n"
+    assert "\x1b]0;title\x07grün" in cli("start", "talk", "--headless", "--quiet").stdout
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_no_trouble(place, cli, repository, closed):
+    write_script(place, "fine", "exit 3")
+    done = place.run(["sh", "-c", f"{program()} start fine --headless {closed}"])
+    assert done.code == 3, done.stderr

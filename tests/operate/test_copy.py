@@ -13,7 +13,10 @@ import pytest
 from support_changes import Run, facts, git
 
 from bot_bottle.errors import HostError
+from bot_bottle.events import NewEvent
+from bot_bottle.launch.reap import reap
 from bot_bottle.provision import workspace
+from bot_bottle.state.store import Store
 
 HERE = Path(__file__).resolve().parent
 SOURCES = Path(__file__).resolve().parents[2] / "src"
@@ -196,3 +199,15 @@ def test_without_git_on_the_machine_it_is_said(run, monkeypatch):
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(HostError, match="git was not found"):
         workspace.remember_start(run.plan)
+
+
+def test_a_dead_run_ends_even_when_its_changes_are_too_much_to_save(run, tmp_path):
+    run.start()
+    with open(run.copy / "huge", "wb") as file:
+        file.truncate(2 << 30)
+    with Store.open(str(tmp_path / "store" / "store.db")) as store:
+        store.record([NewEvent(run.record.id, 1.0, "run.planned", {})], run.record._replace(traces="{}"))
+        said = reap(store, str(tmp_path / "run"))
+        assert store.run(run.record.id).state == "ended"
+    assert "its copy of the workspace stays" in "".join(said)
+    assert (run.copy / "huge").exists()

@@ -163,8 +163,19 @@ def report(error: BotBottleError, console: Console) -> int:
     return code
 
 
+def _open_standard() -> None:
+    """Streams that were closed when we were started lead nowhere: else the next file opened would become one of them."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            nothing = os.open(os.devnull, os.O_RDWR)
+            if nothing != number:
+                os.dup2(nothing, number)
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
+
+
 def main(argv: list[str] | None = None) -> int:
     """The whole program: never raises, returns the exit code."""
+    _open_standard()
     words = sys.argv[1:] if argv is None else argv
     ours = words[: words.index("--")] if "--" in words else words
     console = Console(as_json="--json" in ours, quiet="--quiet" in ours or "-q" in ours)

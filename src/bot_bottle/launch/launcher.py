@@ -18,7 +18,7 @@ from bot_bottle.door.model import listeners_for
 from bot_bottle.errors import SandboxError
 from bot_bottle.events import NewEvent
 from bot_bottle.launch import control, copies, folders
-from bot_bottle.launch.output import Log, Outlet
+from bot_bottle.launch.output import Log, Outlet, Shown
 from bot_bottle.launch.session import Session
 from bot_bottle.launch.sidecar import Sidecar
 from bot_bottle.launch.signals import Interrupts
@@ -57,6 +57,7 @@ class Surroundings(NamedTuple):
     foreground: bool = True
     phase: Callable[[str], None] = lambda _: None
     ready: Callable[[Outcome], None] = lambda _: None
+    shown: Callable[[], Shown] | None = None
 
 
 def keep(plan: RunPlan, around: Surroundings) -> Outcome:
@@ -188,7 +189,7 @@ class _Run:
         session.watch_bundle(self.sidecar.sock, self._hear_bundle)
         session.master = streams.master
         for descriptor, own in streams.outside:
-            session.add_output(descriptor, Outlet(own) if self.around.foreground else None)
+            session.add_output(descriptor, Outlet(own, self.around.shown) if self.around.foreground else None)
         return session
 
     def _release(self) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import select
+from collections.abc import Callable
 
 LARGEST_LOG = 64 << 20
 """Bytes; then the log becomes `output.log.1` and a new one begins, so an agent that prints for ever fills no disk."""
@@ -45,14 +46,19 @@ class Log:
         os.close(self._file)
 
 
+Shown = Callable[[bytes], bytes]
+"""What of the agent's output goes to a terminal instead; it is told the parts in order."""
+
+
 class Outlet:
-    """One of this process's own streams, written without ever blocking the keeper.
+    """One of this process's own streams, written without ever blocking the keeper; to a terminal goes what `shown` makes of it.
 
     While `pending` is not empty, the keeper does not read more from the agent, so a slow reader slows the agent down.
     """
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, shown: Callable[[], Shown] | None = None) -> None:
         self.descriptor = descriptor
+        self._shown = shown() if shown and os.isatty(descriptor) else None
         self.pending = b""
         self.gone = False
         self._poll = select.poll()
@@ -61,7 +67,7 @@ class Outlet:
     def write(self, data: bytes) -> None:
         """Takes `data` and writes what goes now."""
         if not self.gone:
-            self.pending += data
+            self.pending += self._shown(data) if self._shown else data
             self.flush()
 
     def flush(self, timeout: float = 0) -> None:

@@ -40,7 +40,13 @@ def _reap_run(store: Store, record: RunRecord) -> list[str]:
     said = [f"{record.id}: {line}" for line in backend(record.backend).reap(json.loads(record.traces))]
     changed = False
     if record.workspace_mode == "copy":
-        changed = put_away(record)
+        try:
+            changed = put_away(record)
+        except (
+            BotBottleError,
+            OSError,
+        ) as error:  # it has ended all the same; `diff` and `cleanup --forget` can go on
+            said.append(f"{record.id}: its copy of the workspace stays: {error}")
     folders.remove(record.run_path)
     outcome = "reaped: its keeper died"
     event = NewEvent(record.id, time.time(), "run.reaped", {"removed": said, "changes": changed})

@@ -123,6 +123,7 @@ def run_here(
     from bot_bottle.launch.launcher import Surroundings, keep
     from bot_bottle.launch.reap import reap
     from bot_bottle.launch.signals import Interrupts
+    from bot_bottle.operate.text import visible_parts
 
     with Interrupts() as interrupts, open_store() as store:
         reap(store, paths.runtime_root())
@@ -136,6 +137,7 @@ def run_here(
                 foreground=foreground,
                 phase=phase,
                 ready=ready,
+                shown=visible_parts,
             ),
         )
 

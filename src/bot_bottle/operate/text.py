@@ -1,5 +1,9 @@
 """Text that an agent wrote, made fit to be shown: nothing in it can move the cursor, hide, or reorder what is read."""
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 
 def visible(text: str, *, keep: str = "") -> str:
     r"""`text` with every control, format and bidi character as its escape (`\x1b`, `\u202e`), but for those in `keep`."""
@@ -11,6 +15,14 @@ def visible(text: str, *, keep: str = "") -> str:
 def visible_bytes(data: bytes, *, keep: str = "\n\t") -> str:
     """`data` as `visible` text; bytes that are no UTF-8 show as their escape."""
     return visible(data.decode("utf-8", "backslashreplace"), keep=keep)
+
+
+def visible_parts() -> "Callable[[bytes], bytes]":
+    """Like `visible_bytes`, for output that comes in parts: a character may be cut in two."""
+    import codecs
+
+    decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+    return lambda data: visible(decoder.decode(data).replace("\r\n", "\n"), keep="\n\t").encode()
 
 
 def path_text(path: str) -> str:
