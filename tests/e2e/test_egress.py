@@ -1,12 +1,16 @@
 """What leaves a bottle, and what does not: real clients inside, a real server outside, through the whole of it."""
 
 import json
+import os
+import signal
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
 from support.bottles import write_agent, write_bottle, write_script
+from support.leftovers import processes
 from support.waiting import wait_for
 
 pytestmark = pytest.mark.namespace
@@ -92,32 +96,18 @@ def test_a_client_that_knows_no_proxy_is_held_to_the_same_policy(place, cli, rep
 
 
 def test_a_bundle_that_dies_is_started_again_with_the_same_policy(place, cli, repository, upstream):
+    place.run(["mkfifo", "pipe"])
     write_script(
         place,
         "wait",
-        "read go < pipe; curl -sS -m 5 http://ok.example.org/; curl -m 5 http://no.example.org/",
+        "read go < pipe; curl -sS -m 5 http://ok.example.org/; curl -m 5 http://no.example.org/; true",
     )
-    (place.workspace / "pipe").unlink(missing_ok=True)
-    place.run(["mkfifo", "pipe"])
     run = json.loads(cli("start", "wait", "--headless", "--detach", "--json", "--workspace", "mount").stdout)[
         "id"
     ]
-    from support.leftovers import processes
-
-    [bundle] = [pid for pid, words in processes(str(place.root), place.token).items() if is_bundle(pid)] or [
-        0
-    ]
-    if not bundle:
-        pytest.skip("the bundle can't be told apart here")
-    import os
-    import signal
-
+    [bundle] = bundles(place)
     os.kill(bundle, signal.SIGKILL)
-
-    def opened_again() -> bool:
-        return "door.opened" in cli("events", run, "--json").stdout
-
-    wait_for(opened_again, "the door to be open again")
+    wait_for(lambda: "door.opened" in cli("events", run, "--json").stdout, "the door to be open again")
     place.run(["sh", "-c", "echo go > pipe"])
     wait_for(lambda: run not in cli("list").stdout, "the agent to end")
     said = cli("logs", run).stdout
@@ -127,12 +117,17 @@ def test_a_bundle_that_dies_is_started_again_with_the_same_policy(place, cli, re
     assert kinds.index("door.closed") < kinds.index("door.opened") < kinds.index("egress.allowed")
 
 
-def is_bundle(pid: int) -> bool:
-    """Whether the process is one under the bundle's filter: confined, and not the sandbox's."""
-    with open(f"/proc/{pid}/status") as file:
-        status = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
-    return (
-        status["Seccomp"] == "2"
-        and status["Name"].startswith("bot-bottle")
-        and len(status["NSpid"].split()) == 1
-    )
+def bundles(place) -> list[int]:
+    """The bundles of the place's runs: the keepers' children that are confined and outside every sandbox."""
+    found = []
+    for keeper in processes(str(place.root), place.token):
+        for child in Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split():
+            lines = Path(f"/proc/{child}/status").read_text().splitlines()
+            status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+            if (
+                status["Seccomp"] == "2"
+                and len(status["NSpid"].split()) == 1
+                and status["Name"] == "bot-bottle"
+            ):
+                found.append(int(child))
+    return found
