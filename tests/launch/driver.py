@@ -1,7 +1,7 @@
 """A keeper that is killed at a chosen point: `driver.py AGENT PHASE WHOM`; run by the tests as a process of its own.
 
-WHOM: `keeper` (this process), `bundle`, or `sandbox`; each with SIGKILL, when PHASE begins. PHASE `running` is after the
-agent was let go.
+WHOM: `keeper` (this process), `bundle`, `bubblewrap`, or `sandbox` (process 1 inside); each with SIGKILL, when PHASE begins.
+PHASE `running` is after the agent was let go.
 """
 
 import os
@@ -11,28 +11,31 @@ import sys
 from bot_bottle.operate.runs import StartRequest, prepare, run_here
 
 
-def children() -> list[int]:
-    """This process's children, oldest first."""
-    with open(f"/proc/self/task/{os.getpid()}/children") as file:
+def children(of: int) -> list[int]:
+    """A process's children, oldest first."""
+    with open(f"/proc/{of}/task/{of}/children") as file:
         return [int(pid) for pid in file.read().split()]
 
 
-def is_sandbox(pid: int) -> bool:
-    """Whether the process is bubblewrap and not a fork of ours."""
+def name(pid: int) -> str:
     with open(f"/proc/{pid}/comm") as file:
-        return file.read().strip() == "bwrap"
+        return file.read().strip()
+
+
+def find(whom: str) -> list[int]:
+    """The process, if it is there by now."""
+    ours = children(os.getpid())
+    bubblewrap = [pid for pid in ours if name(pid) == "bwrap"]
+    if whom == "bundle":
+        return [pid for pid in ours if pid not in bubblewrap][:1]
+    return bubblewrap if whom == "bubblewrap" else [pid for one in bubblewrap for pid in children(one)]
 
 
 def kill(whom: str) -> None:
-    """Ends it, if it is there by now."""
-    if whom == "keeper":
+    """Ends it with SIGKILL."""
+    for pid in [os.getpid()] if whom == "keeper" else find(whom):
         print("killed", flush=True)
-        os.kill(os.getpid(), signal.SIGKILL)
-    for pid in children():
-        if is_sandbox(pid) == (whom == "sandbox"):
-            print("killed", flush=True)
-            os.kill(pid, signal.SIGKILL)
-            return
+        os.kill(pid, signal.SIGKILL)
 
 
 def main() -> int:

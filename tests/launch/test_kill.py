@@ -77,6 +77,15 @@ def test_a_killed_sandbox_is_the_end_of_the_run(place, cli, repository, phase):
     assert ended(cli) == {"ended"}
 
 
+def test_bubblewrap_is_not_needed_any_more_once_the_bottle_is_made(place, cli, repository):
+    write_script(place, "work", "curl -sS -m 5 http://refused.example.org/ -o /dev/null -w '%{http_code}'")
+    done = drive(place, "work", "running", "bubblewrap")
+    assert "killed" in done.stdout
+    assert "403" in done.stdout
+    assert "exit 0" in done.stdout
+    assert ended(cli) == {"ended"}
+
+
 @pytest.mark.parametrize("attempt", range(12))
 def test_a_keeper_killed_at_any_moment_leaves_nothing_after_cleanup(place, cli, repository, attempt):
     write_script(place, "work", "echo x > y; sleep 600")

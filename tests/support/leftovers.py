@@ -56,6 +56,21 @@ def processes(folder: str, token: str) -> dict[int, str]:
     return found
 
 
+def orphans() -> dict[int, str]:
+    """Forks of ours that nobody keeps any more: a bundle has no environment and no file by which it could be found."""
+    found = {}
+    for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
+        words = read(f"/proc/{pid}/cmdline").replace(b"\0", b" ")
+        parent = read(f"/proc/{pid}/stat").rpartition(b")")[2].split()[1:2]
+        if (
+            b"bot-bottle start" in words
+            and parent == [b"1"]
+            and not read(f"/proc/{pid}/environ").strip(b"\0")
+        ):
+            found[pid] = f"process {pid} ({words.decode(errors='replace')[:100]}), an orphan"
+    return found
+
+
 def mounts(folder: str) -> list[str]:
     """Mounts of `folder` that the tests' own mount namespace shows."""
     lines = read("/proc/self/mountinfo").decode(errors="replace").splitlines()

@@ -103,6 +103,7 @@ class Place:
         folder = str(self.root)
         return [
             *leftovers.processes(folder, self.token).values(),
+            *leftovers.orphans().values(),
             *leftovers.mounts(folder),
             *leftovers.runtime_files(self.home),
             *leftovers.control_groups(leftovers.run_ids(self.home)),

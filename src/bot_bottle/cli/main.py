@@ -186,8 +186,8 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return exits.INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output went away: that is their right, and nothing to report.
-        sys.stderr.close()
+        # Whoever read our output went away: that is their right, and nothing to report. What is left goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
     except Exception:  # noqa: BLE001 - the process boundary: what nobody foresaw becomes a log and one line
         from bot_bottle.host.crash import save
@@ -207,6 +207,8 @@ def entry() -> "NoReturn":
     try:
         sys.stdout.flush()
         sys.stderr.flush()
+    except BrokenPipeError:
+        pass  # whoever read it went away: their right
     except (OSError, ValueError):
         code = code or exits.UNWRITABLE
     os._exit(code)

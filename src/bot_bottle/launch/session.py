@@ -23,6 +23,8 @@ from bot_bottle.plan.model import Command, RunPlan
 
 STOP_STEPS: tuple[tuple[int, float], ...] = ((signal.SIGINT, 3.0), (signal.SIGTERM, 5.0))
 """What the agent is sent when it is to stop, and how many seconds it has then; after the last it is killed."""
+LAST_WORDS = 10.0
+"""Seconds that a connected terminal has to take the rest of the output when everything is over."""
 CLIENT_BACKLOG = 4 << 20
 """Bytes that wait for a slow attached terminal before it is let go."""
 
@@ -113,7 +115,7 @@ class Session:
         """After everything is put away: the news for whoever is connected, so that what they see next is the end."""
         for client in list(self.clients.values()):
             client.sock.setblocking(True)
-            client.sock.settimeout(2)
+            client.sock.settimeout(LAST_WORDS)
             try:
                 client.sock.sendall(client.outgoing + control.document(control.EXIT, {"code": code}))
             except OSError:
