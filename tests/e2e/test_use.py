@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pty
+import signal
 import socket
 import sqlite3
 
@@ -11,6 +12,7 @@ import pytest
 
 from bot_bottle.launch import control
 from support.bottles import write_agent, write_bottle, write_script
+from support.leftovers import processes
 from support.place import program
 from support.waiting import wait_for
 
@@ -270,3 +272,38 @@ def test_closed_streams_are_no_trouble(place, cli, repository, closed):
     write_script(place, "fine", "exit 3")
     done = place.run(["sh", "-c", f"{program()} start fine --headless {closed}"])
     assert done.code == 3, done.stderr
+
+
+def test_a_keeper_that_stands_still_is_killed_when_told_to_stop_now(place, cli, detached, monkeypatch):
+    run = detached()
+    [keeper] = [
+        pid for pid, words in processes(str(place.root), place.token).items() if "start sleeper" in words
+    ]
+    os.kill(keeper, signal.SIGSTOP)
+    stopped = cli("stop", "--now", run, timeout=60)
+    assert stopped.code == 0, stopped.stderr
+    place.assert_nothing_left()
+    assert json.loads(cli("list", "--all", "--json").stdout)[0]["state"] == "ended"
+
+
+PLANTS = (
+    "git config core.fsmonitor 'touch /tmp/x'",
+    "echo evil > .git/hooks/post-checkout",
+    "echo /x > .git/commondir",
+    "mv .git .hidden; mkdir .git",
+)
+
+
+@pytest.mark.parametrize("plant", PLANTS)
+def test_a_change_of_what_the_persons_own_git_acts_on_is_said(place, cli, repository, plant):
+    write_script(place, "plant", plant)
+    write_script(
+        place,
+        "work",
+        "echo fine > new.txt; git add new.txt; git -c user.name=a -c user.email=a@example.org commit -qm x",
+    )
+    honest = cli("start", "work", "--headless", "--workspace", "mount")
+    assert (honest.code, "your own git" in honest.stderr) == (0, False), honest.stderr
+    done = cli("start", "plant", "--headless", "--workspace", "mount")
+    assert "your own git acts on" in done.stderr, done.stderr
+    assert "workspace.flagged" in cli("events", "--all", "--json").stdout

@@ -87,7 +87,10 @@ def read_small(name: str, *, within: int, limit: int) -> bytes:
     except OSError:
         return b""
     try:
-        return b"".join(iter(lambda: os.read(descriptor, min(limit, 1 << 20)), b""))[:limit] if limit else b""
+        content = bytearray()
+        while len(content) < limit and (block := os.read(descriptor, min(limit - len(content), 1 << 20))):
+            content += block
+        return bytes(content)
     finally:
         os.close(descriptor)
 

@@ -8,6 +8,8 @@ import array
 import contextlib
 import json
 import os
+import select
+import signal
 import socket
 import struct
 from collections.abc import Iterator
@@ -73,6 +75,17 @@ def listen(run_folder: str) -> socket.socket:
     server.listen(16)
     server.setblocking(False)
     return server
+
+
+def kill_keeper(client: socket.socket) -> None:
+    """Kills the process at the other end, by a pidfd: it is the one that made the socket (SO_PEERCRED, unix(7))."""
+    credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    keeper = os.pidfd_open(struct.unpack("3i", credentials)[0])
+    try:
+        signal.pidfd_send_signal(keeper, signal.SIGKILL)
+        select.select([keeper], [], [], 10)
+    finally:
+        os.close(keeper)
 
 
 def connect(run_folder: str, hello: dict[str, Any], descriptors: tuple[int, ...] = ()) -> socket.socket:

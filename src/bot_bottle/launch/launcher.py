@@ -91,7 +91,7 @@ class _Run:
                     raise
         finally:
             if self.session:
-                self.session.dismiss(self.outcome.exit_code)
+                self.session.dismiss(self.outcome.exit_code, self.outcome.warnings)
         return self.outcome
 
     def _live(self, undo: ExitStack) -> None:
@@ -158,6 +158,10 @@ class _Run:
 
     def _copy_workspace(self, undo: ExitStack) -> None:
         if self.plan.workspace.mode != "copy":
+            from bot_bottle.launch import mounted
+
+            mounted.remember(self.plan)
+            undo.callback(self._flag_workspace)
             return
         with self._phase("workspace"):
             undo.callback(self._save_changes)
@@ -250,6 +254,13 @@ class _Run:
     def _stop_bundle(self) -> None:
         if events := self.sidecar.events(self.plan.id, self.sidecar.stop()):
             self.store.append(events)
+
+    def _flag_workspace(self) -> None:
+        from bot_bottle.launch import mounted
+
+        if paths := mounted.flagged(record_of(self.plan, self.around.backend)):
+            self.store.append([self._event(mounted.EVENT, {"paths": paths[:50]})])
+            self.outcome.warnings.append(mounted.warning(paths))
 
     def _save_changes(self) -> None:
         with self._phase("end"):

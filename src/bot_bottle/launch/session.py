@@ -111,13 +111,15 @@ class Session:
         for outlet in self.outlets:
             outlet.flush(timeout=2)
 
-    def dismiss(self, code: int) -> None:
+    def dismiss(self, code: int, warnings: list[str]) -> None:
         """After everything is put away: the news for whoever is connected, so that what they see next is the end."""
         for client in list(self.clients.values()):
             client.sock.setblocking(True)
             client.sock.settimeout(LAST_WORDS)
             try:
-                client.sock.sendall(client.outgoing + control.document(control.EXIT, {"code": code}))
+                client.sock.sendall(
+                    client.outgoing + control.document(control.EXIT, {"code": code, "warnings": warnings})
+                )
             except OSError:
                 pass  # it left; nobody is there to be told
             self._drop(client)

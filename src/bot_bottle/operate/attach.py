@@ -5,6 +5,7 @@ import os
 import selectors
 import socket
 import struct
+from typing import NamedTuple
 
 from bot_bottle.errors import SandboxError
 from bot_bottle.host import terminal
@@ -14,8 +15,15 @@ DETACH = b"\x1d"
 """Ctrl-] (telnet's), alone: leaves the bottle running and gives the terminal back."""
 
 
-def attach(run_path: str, *, owner: bool) -> int | None:
-    """Relays until the agent ends (its exit code) or the operator leaves with Ctrl-] (None).
+class Ended(NamedTuple):
+    """The agent's exit code, and what the person should know."""
+
+    code: int
+    warnings: list[str]
+
+
+def attach(run_path: str, *, owner: bool) -> Ended | None:
+    """Relays until the agent ends, or the operator leaves with Ctrl-] (None).
 
     The owner's terminal going away stops the bottle. Without a terminal, only the output is relayed.
     """
@@ -28,7 +36,7 @@ def attach(run_path: str, *, owner: bool) -> int | None:
             return _relay(client, changed)
 
 
-def _relay(client: socket.socket, changed: int | None) -> int | None:
+def _relay(client: socket.socket, changed: int | None) -> Ended | None:
     frames = control.Frames()
     selector = selectors.DefaultSelector()
     selector.register(client, selectors.EVENT_READ, "keeper")
@@ -59,6 +67,7 @@ def _relay(client: socket.socket, changed: int | None) -> int | None:
                     if kind == control.OUTPUT:
                         terminal.write(payload)
                     elif kind == control.EXIT:
-                        return int(json.loads(payload)["code"])
+                        said = json.loads(payload)
+                        return Ended(int(said["code"]), [str(line) for line in said.get("warnings", [])])
                     elif kind == control.ERROR:
                         raise SandboxError("The bottle refused", details=json.loads(payload)["brief"])

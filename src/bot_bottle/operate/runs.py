@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from bot_bottle.state.model import RunRecord
 
 
+ANSWER_WITHIN = 15.0
+"""Seconds that a keeper has to put everything away when it is told to stop now."""
+
+
 class StartRequest(NamedTuple):
     """What the operator asked for. `folder` is where they stand; `arguments` stood after `--`."""
 
@@ -167,12 +171,21 @@ def cleanup(*, forget: bool) -> list[str]:
 
 
 def stop(name: str, *, now: bool = False) -> int:
-    """Stops the run called `name` and waits for its end; its exit code. Raises NotFoundError when it does not run."""
+    """Stops the run called `name` and waits for its end; its exit code. Raises NotFoundError when it does not run.
+
+    With `now`, a keeper that does not answer is killed, which ends the bottle as well, and what it left is removed.
+    """
     from bot_bottle.launch import control
 
-    client = control.connect(find(name).run_path, {"want": "stop", "now": now})
-    with client:
-        return wait_for_exit(client)
+    record = find(name)
+    with control.connect(record.run_path, {"want": "stop", "now": now}) as client:
+        client.settimeout(ANSWER_WITHIN if now else None)
+        try:
+            return wait_for_exit(client)
+        except TimeoutError:
+            control.kill_keeper(client)
+    cleanup(forget=False)
+    return 137
 
 
 def wait_for_exit(client: "socket.socket") -> int:
