@@ -8,9 +8,9 @@ import array
 import contextlib
 import json
 import os
-import shutil
 import pickle
 import select
+import shutil
 import signal
 import socket
 import subprocess

@@ -83,7 +83,7 @@ def test_validate_lists_each_file_and_raises_when_one_is_wrong(home, capsys) -> 
     with pytest.raises(ManifestError, match="3 of 5 files"):
         call(validate)
     out = capsys.readouterr().out
-    assert f"ok     bottle  default  {home.root}/bottles/default.md" in out
+    assert f"ok     bottle  default   {home.root}/bottles/default.md" in out
     assert f"{home.root}/bottles/wrong.md:2: unknown key `x`" in out
     assert f"ok     agent   claude    {home.root}/agents/claude.md" in out
     assert f"{home.repository}/.bot-bottle/agents/claude.md:2: unknown key `y`" in out
@@ -106,7 +106,7 @@ def test_validate_in_json_has_the_problems_and_still_raises(home, capsys) -> Non
         call(validate, as_json=True)
     (one,) = json.loads(capsys.readouterr().out)
     assert one["ok"] is False
-    assert "there is no bottle `default`" in one["problems"][0]
+    assert "There is no bottle `default`" in one["problems"][0]
 
 
 def test_validate_lists_a_bottles_problems_once_and_not_with_each_agent(home, capsys) -> None:
