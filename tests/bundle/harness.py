@@ -10,6 +10,7 @@ import json
 import os
 import pickle
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -90,7 +91,7 @@ class Holder:
         if os.geteuid() != 0:
             enter += ["-U", "--preserve-credentials"]
         return subprocess.run(
-            [*enter, *argv],
+            [*enter, shutil.which(argv[0]) or argv[0], *argv[1:]],
             input=stdin,
             capture_output=True,
             env={**environment(), **(env or {})},

@@ -1,6 +1,7 @@
 """The proxy's own port, with real sockets, curl and node."""
 
 import json
+import shutil
 import socket
 from collections.abc import Iterator
 
@@ -127,6 +128,7 @@ def test_transparent_http_goes_by_host_and_the_address_that_stands_for_it(
     assert by_address.stdout.startswith(b"GET /far HTTP/1.1\r\nhost: ok.test\r\n")
 
 
+@pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
 def test_node_is_held_to_the_policy_without_proxy_variables(bottle: tuple[Holder, Bundle, Server]) -> None:
     holder, _, _ = bottle
     code = "fetch(process.argv[1]).then(async r => console.log(r.status, await r.text())).catch(e => console.log(e.cause.code))"

@@ -225,7 +225,7 @@ except HostError as error:
     )
     if not done.stdout.startswith("() None"):
         pytest.skip("every user may make control groups here")
-    assert "the limit on memory can't be kept" in done.stdout
+    assert "The limit on memory can't be kept" in done.stdout
     assert "systemd-run --user" in done.stdout
 
 
@@ -305,7 +305,7 @@ def test_a_group_that_can_not_be_made_leaves_nothing(written, monkeypatch):
 
     monkeypatch.setattr(cgroups, "_write", refuse)
     monkeypatch.setattr(cgroups.Group, "remove", remove)
-    with pytest.raises(HostError, match="the limit on cpus"):
+    with pytest.raises(HostError, match="The limit on cpus"):
         cgroups.make("a-ab12", Limits(memory=1000, cpus=1.0, stated=("memory", "cpus")))
     assert not list(written.rglob("bot-bottle-*"))
     group = cgroups.make("a-ab12", Limits(memory=1000, pids=5, stated=("memory", "pids")))

@@ -130,7 +130,7 @@ def test_the_operator_chooses_the_bottle_of_any_agent(home) -> None:
     home.bottle("other")
     home.agent("one", "bottle: default")
     assert home.load("one", "other")["bottle"]["name"] == "other"
-    with pytest.raises(NotFoundError, match="there is no bottle `gone`"):
+    with pytest.raises(NotFoundError, match="There is no bottle `gone`"):
         home.load("one", "gone")
 
 
@@ -140,7 +140,7 @@ def test_bottles_and_parents_in_a_repository_are_never_read(home) -> None:
     for name in ("default", "base"):
         (folder / f"{name}.md").write_text("---\negress: {routes: [{host: '*.org'}]}\n---\n")
     home.repository_agent("one")
-    with pytest.raises(NotFoundError, match="there is no bottle `default`"):
+    with pytest.raises(NotFoundError, match="There is no bottle `default`"):
         home.load("one")
     home.bottle("default", "extends: base")
     assert "there is no bottle `base`" in said_of(home, "one")

@@ -83,9 +83,9 @@ def test_validate_lists_each_file_and_raises_when_one_is_wrong(home, capsys) -> 
     with pytest.raises(ManifestError, match="3 of 5 files"):
         call(validate)
     out = capsys.readouterr().out
-    assert f"ok     bottle  default  {home.root}/bottles/default.md" in out
+    assert f"ok     bottle  default   {home.root}/bottles/default.md" in out
     assert f"{home.root}/bottles/wrong.md:2: unknown key `x`" in out
-    assert f"ok     agent   claude  {home.root}/agents/claude.md" in out
+    assert f"ok     agent   claude    {home.root}/agents/claude.md" in out
     assert f"{home.repository}/.bot-bottle/agents/claude.md:2: unknown key `y`" in out
     assert "pass `--bottle wrong`" in out
 
@@ -106,7 +106,7 @@ def test_validate_in_json_has_the_problems_and_still_raises(home, capsys) -> Non
         call(validate, as_json=True)
     (one,) = json.loads(capsys.readouterr().out)
     assert one["ok"] is False
-    assert "there is no bottle `default`" in one["problems"][0]
+    assert "There is no bottle `default`" in one["problems"][0]
 
 
 def test_validate_lists_a_bottles_problems_once_and_not_with_each_agent(home, capsys) -> None:
@@ -123,7 +123,7 @@ def test_validate_lists_a_bottles_problems_once_and_not_with_each_agent(home, ca
 def test_validate_tells_of_a_file_whose_name_is_none(home, capsys) -> None:
     (home.root / "agents" / "My Agent.md").write_text("---\n---\n")
     (home.root / "agents" / "README.md").write_text("hello")
-    with pytest.raises(ManifestError, match="1 of 1 files"):
+    with pytest.raises(ManifestError, match="1 of 1 file is wrong"):
         call(validate)
     assert "My Agent.md:1: its name can't be" in capsys.readouterr().out
 

@@ -191,13 +191,13 @@ except HostError as error:
         text=True,
         check=False,
     )
-    assert done.stdout == "the disk is full: the workspace can't be copied []\n", done.stderr
+    assert done.stdout == "The disk is full: the workspace can't be copied []\n", done.stderr
 
 
 def test_without_git_on_the_machine_it_is_said(run, monkeypatch):
     workspace.copy_files(run.plan)
     monkeypatch.setenv("PATH", "/nonexistent")
-    with pytest.raises(HostError, match="git was not found"):
+    with pytest.raises(HostError, match="Git was not found"):
         workspace.remember_start(run.plan)
 
 

@@ -232,7 +232,7 @@ def test_the_command_line_is_called_as_a_person_calls_it(tmp_path, monkeypatch):
     assert product.diff("fixer-2345") == "printed by diff\n"
     with pytest.raises(HostError, match="could not be applied"):
         product.apply("fixer-2345")
-    with pytest.raises(HostError, match="agent none could not be started\nrefused"):
+    with pytest.raises(HostError, match="Agent none could not be started\nrefused"):
         product.start("none", "")
     calls = [json.loads(one) for one in (tmp_path / "calls").read_text().splitlines()]
     run = "fixer-2345"

@@ -1,6 +1,8 @@
 """The measuring itself: in turn, honest about failures, and in the promised shape."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -85,5 +87,5 @@ def test_memory_is_counted_for_descendants_and_not_for_the_agent(monkeypatch: py
         assert memory.pss_kib({shell.pid}) > 0
     finally:
         for pid in found:
-            subprocess.run(["kill", str(pid)], check=True)
+            os.kill(pid, signal.SIGTERM)
         shell.wait()

@@ -93,7 +93,7 @@ def test_a_target_that_is_not_plainly_in_the_agents_home_is_refused(target):
 
 def test_two_different_files_for_one_target_are_refused_and_equal_ones_are_one(bottle, tmp_path):
     one, other = File(target=home("x"), content=b"1"), File(target=home("x"), content=b"2")
-    with pytest.raises(PlanError, match="two different files"):
+    with pytest.raises(PlanError, match="Two different files"):
         archive((one, other))
     assert archive((one, one)) == archive((one,))
 

@@ -133,7 +133,7 @@ def test_a_run_is_found_by_id_prefix_or_agent(path):
         store.update_run("fixer-ab12", state="ended", ended_at=2000.0, exit_code=0, outcome="exited")
         assert store.run("fixer").id == "fixer-b9cd"
         for nothing in ("nobody", "", "%", "fixer-____"):
-            with pytest.raises(NotFoundError, match="there is no run"):
+            with pytest.raises(NotFoundError, match="There is no run"):
                 store.run(nothing)
 
 
@@ -310,7 +310,7 @@ except StateError as error:
         text=True,
         check=False,
     )
-    assert done.stdout.count("the disk is full") + done.stdout.count("may be full") == 2, done
+    assert done.stdout.count("The disk is full") + done.stdout.count("may be full") == 2, done
 
 
 def test_a_locked_store_is_said(path, monkeypatch):

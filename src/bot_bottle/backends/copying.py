@@ -88,7 +88,7 @@ def copy_out(
                 left_out = _Taking(target, name, bounds or Bounds()).take(archive)
         except (tarfile.TarError, EOFError) as error:
             finish()  # what tar itself said comes first
-            raise SandboxError("the bottle sent an archive that can't be read", details=str(error)) from error
+            raise SandboxError("The bottle sent an archive that can't be read", details=str(error)) from error
         finish()
     return left_out
 
@@ -136,7 +136,7 @@ class _Timed(io.RawIOBase):
         return max(0.0, self._deadline - time.monotonic())
 
     def _too_long(self) -> NoReturn:
-        raise SandboxError("copying to or from the bottle took too long")
+        raise SandboxError("Copying to or from the bottle took too long")
 
 
 @contextmanager
@@ -168,11 +168,11 @@ def _tar(
 def _finish(process: Process, words: int, deadline: float) -> None:
     code = process.wait(max(0.0, deadline - time.monotonic()))
     if code is None:
-        raise SandboxError("copying to or from the bottle took too long")
+        raise SandboxError("Copying to or from the bottle took too long")
     if code:
         said = os.read(words, _BLOCK) if readable(words, 0) else b""
         raise SandboxError(
-            "copying to or from the bottle failed", details=said.decode(errors="replace").strip()[-2000:]
+            "Copying to or from the bottle failed", details=said.decode(errors="replace").strip()[-2000:]
         )
 
 
@@ -196,13 +196,13 @@ class _Taking:
         for number, member in enumerate(archive):
             self._size += member.size if member.isreg() else 0
             if number >= self._bounds.members or self._size > self._bounds.size:
-                raise SandboxError("more is coming out of the bottle than is allowed")
+                raise SandboxError("More is coming out of the bottle than is allowed")
             parts = self._parts(member.name)
             try:
                 self._make(archive, member, parts)
             except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
                 raise SandboxError(
-                    "the bottle sent an archive that contradicts itself", details=str(error)
+                    "The bottle sent an archive that contradicts itself", details=str(error)
                 ) from error
             except OSError as error:
                 raise HostError(f"{self._target} can't be written", details=str(error)) from error
@@ -214,7 +214,7 @@ class _Taking:
         parts = name.removeprefix("./").rstrip("/").split("/")
         wrong = {"", ".", ".."} & set(parts[1:]) or parts[0] != self._name or len(parts) > self._bounds.depth
         if wrong or "\0" in name:
-            raise SandboxError("the bottle sent a file name that leads elsewhere", details=repr(name)[:200])
+            raise SandboxError("The bottle sent a file name that leads elsewhere", details=repr(name)[:200])
         return parts[1:]
 
     def _make(self, archive: tarfile.TarFile, member: tarfile.TarInfo, parts: list[str]) -> None:
@@ -278,6 +278,6 @@ class _Member(tarfile.TarInfo):
         known = self.type in tarfile.REGULAR_TYPES or self.type in _PLAIN_TYPES
         if not known and not (self.type in _LONG_NAMES and self.size <= _BLOCK):
             raise SandboxError(
-                "the bottle sent an archive that can't be read", details=f"member type {self.type!r}"
+                "The bottle sent an archive that can't be read", details=f"member type {self.type!r}"
             )
         return super()._proc_member(archive)  # type: ignore[misc]  # the hook that tarfile documents for subclasses

@@ -15,6 +15,6 @@ NAMES = tuple(_MODULES)
 def backend(name: str) -> Backend:
     """The backend called `name`. Raises NotFoundError."""
     if name not in _MODULES:
-        raise NotFoundError(f"there is no backend {name!r}", resolution=f"use one of: {', '.join(NAMES)}")
+        raise NotFoundError(f"There is no backend {name!r}", resolution=f"Use one of: {', '.join(NAMES)}")
     make = cast(Callable[[], Backend], import_module(_MODULES[name]).make)
     return make()

@@ -32,10 +32,10 @@ def load_filter() -> bytes:
         program = files.read(files.beside(__file__, filter_name(machine)))
     except FileNotFoundError as error:
         raise HostError(
-            f"there is no seccomp filter for {machine}", resolution="use x86_64 or aarch64"
+            f"There is no seccomp filter for {machine}", resolution="Use x86_64 or aarch64"
         ) from error
     if not program or len(program) % _INSTRUCTION:
-        raise HostError("the seccomp filter is damaged", resolution="install bot-bottle again")
+        raise HostError("The seccomp filter is damaged", resolution="Install bot-bottle again")
     return program
 
 
@@ -53,7 +53,7 @@ def drop_root(uid: int, gid: int) -> None:
     if os.geteuid() != 0 and os.getuid() != 0:
         return
     if not uid or not gid:
-        raise HostError("the bundle was to run as root")
+        raise HostError("The bundle was to run as root")
     os.setgroups([])
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)

@@ -82,7 +82,7 @@ class Keeper:
         try:
             message = json.loads(line)
             if not isinstance(message, dict):
-                raise StateError("not an object")
+                raise StateError("Not an object")
             self._hear(message)
         except (ValueError, StateError) as error:
             self.tell({"error": str(error)})

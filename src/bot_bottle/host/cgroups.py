@@ -39,7 +39,7 @@ class Group:
                 _write(folder + "/cgroup.procs", str(pid))
             except OSError as error:
                 details = f"{folder}: {error}"
-                raise HostError("a process could not be put under its limits", details=details) from error
+                raise HostError("A process could not be put under its limits", details=details) from error
 
     def kill(self, *, timeout: float = 5.0) -> None:
         """Kills every process in the group, also those started meanwhile; returns once none is left, or after `timeout`."""
@@ -53,7 +53,7 @@ class Group:
         for folder in self._distinct():
             if not _until(lambda folder=folder: _removed(folder), timeout):  # type: ignore[misc]
                 details = f"{folder}: processes {', '.join(map(str, _processes(folder))) or 'unknown'}"
-                raise HostError("a control group is still in use", details=details)
+                raise HostError("A control group is still in use", details=details)
 
     def usage(self) -> dict[str, float]:
         """What was used so far, as far as the kernel says: `memory` and `memory_peak` in bytes, `oom_kills`, `pids`,
@@ -129,7 +129,7 @@ def find(recorded: Mapping[str, str]) -> Group:
 
 def _not_kept(limit: str, error: OSError) -> HostError:
     return HostError(
-        f"the limit on {limit} can't be kept on this machine",
+        f"The limit on {limit} can't be kept on this machine",
         details=str(error),
         resolution="Start from a delegated scope (systemd-run --user --scope -p Delegate=yes bot-bottle …), run as root, "
         "or take the limit out of the bottle's file.",

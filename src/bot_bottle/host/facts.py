@@ -37,7 +37,9 @@ def _check_workspace(folder: str) -> int:
         os.close(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
     except OSError as error:
         raise HostError(
-            brief, details=str(error), resolution="Go to the repository that the agent is to work in."
+            brief,
+            details=f"{error.strerror}.",
+            resolution="Go to the repository that the agent is to work in.",
         ) from error
     try:
         folder.encode()

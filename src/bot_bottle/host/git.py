@@ -122,7 +122,7 @@ def run(
 
 
 def _missing() -> HostError:
-    return HostError("git was not found", resolution="Install git (apt install git).")
+    return HostError("Git was not found", resolution="Install git (apt install git).")
 
 
 def head(repository: str, *, branch: str = "start") -> str:
@@ -171,7 +171,7 @@ class Import:
             raise _missing() from error
         except OSError as error:
             self._said.close()
-            raise HostError("git could not be started", details=str(error)) from error
+            raise HostError("Git could not be started", details=str(error)) from error
 
     def file(self, path: str, *, mode: str, content: bytes) -> None:
         """Puts the file (mode `100644`, `100755`) or link (`120000`) at `path`."""
@@ -249,7 +249,7 @@ class Import:
         self._process.wait()
         self._said.seek(0)
         details = self._said.read(4000).decode(errors="replace").strip()
-        return HostError("git could not take in the workspace's files", details=details, resolution=_SPACE)
+        return HostError("Git could not take in the workspace's files", details=details, resolution=_SPACE)
 
 
 _SPACE = "See that the disk has room; bot-bottle doctor checks git."

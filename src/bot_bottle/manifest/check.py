@@ -34,7 +34,7 @@ def check_all(*, root: StrPath, repository: StrPath | None, names: Sequence[str]
     unknown = sorted(set(names) - {found.name for found in (*bottles, *agents)})
     if unknown:
         raise NotFoundError(
-            "there is no bottle or agent " + ", ".join(f"`{name}`" for name in unknown),
+            "There is no bottle or agent " + ", ".join(f"`{name}`" for name in unknown),
             details="there is: "
             + (", ".join(sorted({found.name for found in (*bottles, *agents)})) or "none"),
         )

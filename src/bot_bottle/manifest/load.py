@@ -56,7 +56,7 @@ def load_found(
         bottle = bottle or _choose_bottle(agent, front, found, places, reading)
         document = _agent_document(agent, front, found, bottle or DEFAULT_BOTTLE, places, reading)
     composed = None if bottle is None else _compose_bottle(bottle, places, reading)
-    reading.raise_problems(f"agent `{found.name}` can't be started: its files are wrong")
+    reading.raise_problems(f"Agent `{found.name}` can't be started: its files are wrong")
     assert document is not None
     assert composed is not None
     return {"agent": document, "bottle": composed, "sources": [seen.path for seen in reading.files]}
@@ -85,7 +85,7 @@ def _find_agent(name: str, places: Places, reading: Reading) -> Found:
             return found
     known = known_agents(places.root, places.repository)
     raise NotFoundError(
-        f"there is no agent `{name}`",
+        f"There is no agent `{name}`",
         details="looked for " + " and ".join(found.path for found in places.agents(name)),
         resolution=_instead(name, known) or "Run `bot-bottle init` to write a first agent.",
     )
@@ -95,7 +95,7 @@ def _demand_bottle(name: str, places: Places, reading: Reading) -> None:
     found = places.bottle(name)
     if not reading.has(found):
         raise NotFoundError(
-            f"there is no bottle `{name}`",
+            f"There is no bottle `{name}`",
             details=f"looked for {found.path}",
             resolution=_instead(name, known_bottles(places.root))
             or "Run `bot-bottle init` to write a first bottle.",

@@ -47,10 +47,10 @@ def apply(run: RunRecord, *, changes: Changes | None = None, check_only: bool = 
     except placing.Stuck as error:
         where = f"What was moved away is in {run.workspace}/{error.stage}; the file `paths` there says where it belongs."
         raise HostError(
-            "applying failed half-way", details="\n".join(error.left), resolution=where
+            "Applying failed half-way", details="\n".join(error.left), resolution=where
         ) from error
     except OSError as error:
-        brief = "the changes can't be applied"
+        brief = "The changes can't be applied"
         raise HostError(brief, details=str(error), resolution="Nothing was changed.") from error
     return changes
 
@@ -73,7 +73,7 @@ def _touched(files: Sequence[ChangedFile]) -> list[str]:
     paths = sorted({path for file in files for path in (file.path, file.old_path)})
     refused = [path_text(path) for path in paths if git.is_reserved(path)]
     if refused:
-        raise UsageError("the changes reach for what is git's own", details="\n".join(refused))
+        raise UsageError("The changes reach for what is git's own", details="\n".join(refused))
     return paths
 
 
@@ -107,20 +107,20 @@ def _patched(repository: str, patch: bytes, work: str) -> set[str]:
     Raises UsageError, HostError.
     """
     os.mkdir(work)
-    git.run(repository, "read-tree", "start").or_raise("git could not read the workspace's files")
+    git.run(repository, "read-tree", "start").or_raise("Git could not read the workspace's files")
     done = git.run(repository, *_APPLY, stdin=patch)
     if done.code:
         again = git.run(repository, *_APPLY, "--check", "--reverse", stdin=patch)
         if again.code == 0:
             raise UsageError(
-                "these changes are in the workspace already", resolution="There is nothing left to apply."
+                "These changes are in the workspace already", resolution="There is nothing left to apply."
             )
         raise _conflict(visible_bytes(done.stderr).replace("error: ", "").splitlines())
     written = git.run(repository, "checkout-index", "--all", worktree=work, cwd=work)
     written.or_raise(
-        "git could not write the changed files", resolution="Nothing was changed. See that the disk has room."
+        "Git could not write the changed files", resolution="Nothing was changed. See that the disk has room."
     )
-    listed = git.run(repository, "ls-files", "-z").or_raise("git could not list the changed files").stdout
+    listed = git.run(repository, "ls-files", "-z").or_raise("Git could not list the changed files").stdout
     return {os.fsdecode(path) for path in listed.split(b"\0") if path}
 
 
@@ -143,5 +143,5 @@ def _check_folders(top: int, new: Sequence[str], before: dict[str, os.stat_resul
 def _conflict(wrong: Sequence[str]) -> UsageError:
     shown = [line for line in wrong if line.strip()]
     more = [f"… and {len(shown) - _SHOWN} more"] if len(shown) > _SHOWN else []
-    brief = "the changes don't fit the workspace as it is now"
+    brief = "The changes don't fit the workspace as it is now"
     return UsageError(brief, details="\n".join([*shown[:_SHOWN], *more]), resolution=_RESOLUTION)

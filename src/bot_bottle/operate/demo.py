@@ -104,22 +104,22 @@ class CommandLine:
             outcome = json.loads(done.stdout)
             run, code, took = outcome["id"], outcome["exit_code"], outcome["phases"]
         except (ValueError, KeyError, TypeError) as error:
-            raise HostError(f"agent {agent} could not be started", details=clean(done.said)) from error
+            raise HostError(f"Agent {agent} could not be started", details=clean(done.said)) from error
         return Started(str(run), int(code), self._run("logs", str(run)).stdout, took, seconds)
 
     def events(self, run: str) -> Sequence[Mapping[str, Any]]:
-        done = self._run("events", run, "--json").or_raise("the demo's record could not be read")
+        done = self._run("events", run, "--json").or_raise("The demo's record could not be read")
         return [json.loads(line) for line in done.stdout.splitlines()]
 
     def diff(self, run: str) -> str:
         return (
             self._run("diff", run)
-            .or_raise("the demo's diff could not be read")
+            .or_raise("The demo's diff could not be read")
             .stdout.decode(errors="replace")
         )
 
     def apply(self, run: str) -> None:
-        self._run("apply", run).or_raise("the demo's changes could not be applied")
+        self._run("apply", run).or_raise("The demo's changes could not be applied")
 
     def _run(self, *arguments: str, stdin: bytes = b"", timeout: float = _TIMEOUT) -> process.Finished:
         argv, where = (*_PROGRAM, *arguments), self._stage.repository
@@ -154,7 +154,7 @@ def _show(product: Product, report: Report, model: str) -> Demo:
     transcript = read_transcript(started.output)
     if not transcript.actions:
         raise HostError(
-            "the demo's agent did nothing",
+            "The demo's agent did nothing",
             details=clean(f"exit code {started.code}\n{_decoded(started.output)}"),
         )
     events = product.events(started.run)
@@ -238,5 +238,5 @@ def _model(root: Path, api_key: str) -> Iterator[str]:
     with process.background(argv, env=env) as output:
         said = output.readline().decode().strip()
         if not said.startswith("listening on http://"):
-            raise HostError("the scripted model did not start", details=said)
+            raise HostError("The scripted model did not start", details=said)
         yield said.removeprefix("listening on http://")

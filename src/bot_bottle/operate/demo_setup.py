@@ -121,5 +121,5 @@ def _make_repository(stage: Stage) -> None:
         ("commit", "-q", "-m", "Bill in quarter hours"),
     ):
         process.run(("git", *command), env=env, cwd=stage.repository).or_raise(
-            "the demo's repository could not be made"
+            "The demo's repository could not be made"
         )

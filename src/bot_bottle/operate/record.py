@@ -57,7 +57,7 @@ def existing_store() -> "Store | None":
 def find_run(store: "Store | None", reference: str) -> "RunRecord":
     """The run that `reference` names. Raises NotFoundError."""
     if store is None:
-        raise NotFoundError(f"there is no run {reference!r}", resolution="bot-bottle start AGENT makes one.")
+        raise NotFoundError(f"There is no run {reference!r}", resolution="bot-bottle start AGENT makes one.")
     return store.run(reference)
 
 

@@ -17,7 +17,7 @@ class AnyCommand:
         argv = request.arguments or tuple(request.agent["command"])
         if not argv:
             raise UsageError(
-                f"agent {request.agent['name']} names no command",
+                f"Agent {request.agent['name']} names no command",
                 resolution=f"Write `command: [PROGRAM, …]` into {request.agent['file']} or after `--`.",
             )
         texts = {

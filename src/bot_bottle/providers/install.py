@@ -126,7 +126,7 @@ def check(archive: Path, expected: str) -> None:
     found = "sha512-" + base64.b64encode(digest).decode()
     if found != expected:
         raise HostError(
-            "the package is not the one that was expected; nothing was installed",
+            "The package is not the one that was expected; nothing was installed",
             details=f"expected {expected}\nfound    {found}",
             resolution="Try again; if it stays so, somebody on the way to the registry changed it: ask them.",
         )
@@ -151,7 +151,7 @@ def _unpack(archive: Path, tool: Tool, target: Path) -> None:
                 os.fsync(out.fileno())
             program.chmod(0o755)
     except (tarfile.TarError, KeyError, EOFError) as error:
-        raise HostError(f"the package holds no readable {tool.member}", details=str(error)) from error
+        raise HostError(f"The package holds no readable {tool.member}", details=str(error)) from error
 
 
 def _point(place: Path, version: str) -> None:

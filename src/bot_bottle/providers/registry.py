@@ -21,6 +21,6 @@ def provider(name: str) -> Provider:
     """The provider called `name`. Raises NotFoundError when there is none."""
     place = _CLASSES.get(name)
     if place is None:
-        raise NotFoundError(f"there is no provider {name!r}", resolution=f"One of: {', '.join(names())}.")
+        raise NotFoundError(f"There is no provider {name!r}", resolution=f"One of: {', '.join(names())}.")
     module, _, attribute = place.partition(":")
     return cast("Provider", getattr(import_module(module), attribute)())

@@ -87,7 +87,7 @@ def save(run: RunRecord) -> Changes | None:
         _write_whole(os.path.join(run.state_path, PATCH), changes.patch)
     except OSError as error:
         where = f"The work is in {copy_path(run)}"
-        raise StateError("the changes can't be saved", details=str(error), resolution=where) from error
+        raise StateError("The changes can't be saved", details=str(error), resolution=where) from error
     return changes
 
 
@@ -110,7 +110,7 @@ def _saved(run: RunRecord) -> Changes:
             left_out=tuple(listed["left_out"]),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StateError(f"the saved changes of {run.id} can't be read", details=str(error)) from error
+        raise StateError(f"The saved changes of {run.id} can't be read", details=str(error)) from error
 
 
 def _looked_at(run: RunRecord) -> Changes:
@@ -118,7 +118,7 @@ def _looked_at(run: RunRecord) -> Changes:
     try:
         left_out = snapshot.unchanged(copy_path(run), os.path.join(run.state_path, BASE_FOLDER))
     except OSError as error:
-        raise HostError("the changes can't be computed", details=str(error)) from error
+        raise HostError("The changes can't be computed", details=str(error)) from error
     return _computed(run) if left_out is None else Changes(left_out=left_out)
 
 
@@ -130,12 +130,12 @@ def _computed(run: RunRecord) -> Changes:
     try:
         scratch = tempfile.mkdtemp(prefix="diff-", dir=run.state_path)
     except OSError as error:
-        raise HostError("the changes can't be computed", details=str(error)) from error
+        raise HostError("The changes can't be computed", details=str(error)) from error
     try:
         found = snapshot.compare(copy_path(run), base, scratch)
         return _described(scratch, found)
     except OSError as error:
-        raise HostError("the changes can't be computed", details=str(error)) from error
+        raise HostError("The changes can't be computed", details=str(error)) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -152,7 +152,7 @@ def _described(scratch: str, found: snapshot.Differences) -> Changes:
         files = _listed(scratch, found, renames)
     patch = git.run(scratch, "diff-tree", *_FORMAT, *_PATCH_FORMAT, renames, found.start, found.now)
     return Changes(
-        patch=patch.or_raise("git could not write the patch").stdout,
+        patch=patch.or_raise("Git could not write the patch").stdout,
         files=files,
         insertions=sum(file.insertions or 0 for file in files),
         deletions=sum(file.deletions or 0 for file in files),
@@ -165,7 +165,7 @@ def _listed(scratch: str, found: snapshot.Differences, renames: str) -> tuple[Ch
     asked = git.run(
         scratch, "diff-tree", *_FORMAT, "--raw", "--numstat", "-z", renames, found.start, found.now
     )
-    return tuple(_files(asked.or_raise("git could not list the changes").stdout))
+    return tuple(_files(asked.or_raise("Git could not list the changes").stdout))
 
 
 def _is_odd_rename(file: ChangedFile) -> bool:

@@ -22,7 +22,7 @@ def archive(files: Sequence[File]) -> bytes:
     for file in files:
         name = _name(file)
         if chosen.setdefault(name, file) != file:
-            raise PlanError(f"two different files are to be written to {file.target}")
+            raise PlanError(f"Two different files are to be written to {file.target}")
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT) as stream:
         for name, file in chosen.items():

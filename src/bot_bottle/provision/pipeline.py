@@ -63,7 +63,7 @@ def _write(bottle: Bottle, step: WriteFiles) -> None:
     done = run(bottle, _UNPACK, stdin=archive(step.files), timeout=_TIMEOUT)
     if done.code:
         raise SandboxError(
-            f"the bottle could not be provisioned: {step.describe()}",
+            f"The bottle could not be provisioned: {step.describe()}",
             details=f"exit code {done.code}\n{done.stderr.decode(errors='replace')[-2000:]}",
             resolution="Inside must be `sh`, `tar` and a home folder that the agent's user can write.",
         )

@@ -38,7 +38,7 @@ def _read(skill: SkillDocument, folder: str) -> Sequence[File]:
     try:
         top = os.open(root, _FOLDER)
     except OSError as error:
-        raise NotFoundError(f"skill {name} was not found", details=f"{root}: {error.strerror}") from error
+        raise NotFoundError(f"Skill {name} was not found", details=f"{root}: {error.strerror}") from error
     try:
         files = []
         left = MOST_BYTES
@@ -51,13 +51,13 @@ def _read(skill: SkillDocument, folder: str) -> Sequence[File]:
             left -= len(content)
             if left < 0 or len(files) > MOST_FILES:
                 raise ManifestError(
-                    f"skill {name} is too large",
+                    f"Skill {name} is too large",
                     details=f"{root} has more than {MOST_FILES} files or {MOST_BYTES >> 20} MiB",
                 )
     finally:
         os.close(top)
     if not any(file.target == f"{folder}/{name}/SKILL.md" for file in files):
-        raise NotFoundError(f"skill {name} has no SKILL.md", details=f"looked in {root}")
+        raise NotFoundError(f"Skill {name} has no SKILL.md", details=f"looked in {root}")
     return files
 
 
@@ -66,7 +66,7 @@ def _walk(at: int, prefix: str, root: str) -> Iterator[tuple[str, bytes, bool]]:
     left out."""
     if prefix.count("/") > MOST_DEPTH:
         raise ManifestError(
-            f"a skill is nested more than {MOST_DEPTH} folders deep", details=f"{root}/{prefix}"
+            f"A skill is nested more than {MOST_DEPTH} folders deep", details=f"{root}/{prefix}"
         )
     with os.scandir(at) as entries:
         found = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
@@ -78,7 +78,7 @@ def _walk(at: int, prefix: str, root: str) -> Iterator[tuple[str, bytes, bool]]:
             opened = os.open(name, _FOLDER if is_folder else _FILE, dir_fd=at)
         except OSError as error:
             raise ManifestError(
-                "a skill holds something that can't be read",
+                "A skill holds something that can't be read",
                 details=f"{root}/{relative}: {error.strerror}",
                 resolution="A skill is made of plain files and folders; symlinks are not followed.",
             ) from error
@@ -96,6 +96,6 @@ def _content(opened: int, path: str) -> tuple[bytes, bool]:
     executed."""
     mode = os.fstat(opened).st_mode
     if not stat.S_ISREG(mode):
-        raise ManifestError("a skill holds something that is no plain file", details=path)
+        raise ManifestError("A skill holds something that is no plain file", details=path)
     with os.fdopen(opened, "rb", closefd=False) as source:
         return source.read(MOST_BYTES + 1), bool(mode & 0o100)

@@ -123,7 +123,7 @@ def compare(copy: str, base: str, scratch: str) -> Differences:
     """What is different in `copy` since `begin`; makes the repository `scratch` for it. Raises HostError, OSError."""
     start = git.head(base)
     if not start:
-        raise HostError("what the workspace looked like at the start is not known", details=base)
+        raise HostError("What the workspace looked like at the start is not known", details=base)
     git.create(scratch, objects_of=base)
     begun, known = _recorded(base)
     left_out: dict[str, str] = {}
@@ -190,7 +190,7 @@ class _Budget:
         self._bytes -= found.stat.st_size
         if self._files < 0 or self._bytes < 0:
             raise HostError(
-                "too much was changed to show as a patch",
+                "Too much was changed to show as a patch",
                 details=f"more than {MAX_FILES} files or {MAX_BYTES >> 20} MiB that .gitignore does not leave out",
                 resolution=f"Look at the workspace's copy itself: {copy}",
             )

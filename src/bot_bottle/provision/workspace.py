@@ -59,5 +59,5 @@ def remember_start(plan: RunPlan) -> None:
 def _failed(path: str, error: OSError) -> HostError:
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     resolution = _NO_SPACE if full else "See that it is a folder that you can read."
-    brief = "the disk is full: the workspace can't be copied" if full else "the workspace can't be copied"
+    brief = "The disk is full: the workspace can't be copied" if full else "The workspace can't be copied"
     return HostError(brief, details=f"{path}: {error}", resolution=resolution)

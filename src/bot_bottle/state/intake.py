@@ -24,10 +24,10 @@ def settled(event: NewEvent) -> NewEvent:
         fit = math.isfinite(at) and json.loads(again) == data
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise StateError(
-            "an event can't be recorded", details=f"{event.kind} of {event.run}: {error}"
+            "An event can't be recorded", details=f"{event.kind} of {event.run}: {error}"
         ) from error
     if not fit:
         raise StateError(
-            "an event can't be recorded", details=f"{event.kind} of {event.run} does not read back as it is"
+            "An event can't be recorded", details=f"{event.kind} of {event.run} does not read back as it is"
         )
     return NewEvent(event.run, at, event.kind, data)

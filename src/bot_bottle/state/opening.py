@@ -44,7 +44,7 @@ def _bring_up_to_date(connection: "Connection", path: str) -> None:
     known = migrations.version(connection)
     if known > migrations.VERSION:
         raise StateError(
-            "the store was made by a newer bot-bottle",
+            "The store was made by a newer bot-bottle",
             details=f"{path} has version {known}, this program knows {migrations.VERSION}",
             resolution="Upgrade bot-bottle.",
         )

@@ -88,7 +88,7 @@ class Store:
                 return choice[0]
         if not runs:
             raise NotFoundError(
-                f"there is no run {reference!r}", resolution="bot-bottle list --all shows them."
+                f"There is no run {reference!r}", resolution="bot-bottle list --all shows them."
             )
         ids = "\n".join(f"{run.id}  {run.state}" for run in named[:20])
         raise NotFoundError(f"{reference!r} fits several runs", details=ids, resolution="Name one of them.")
@@ -148,7 +148,7 @@ class Store:
             return [Event._make((*row[:5], json.loads(row[5]), row[6])) for row in rows]
         except ValueError as error:
             raise StateError(
-                "an event can't be read", details=str(error), resolution="bot-bottle verify"
+                "An event can't be read", details=str(error), resolution="bot-bottle verify"
             ) from error
 
     def data_version(self) -> int:
@@ -167,7 +167,7 @@ class Store:
     def _mine(self) -> "sqlite3.Connection":
         if self._owner != os.getpid():
             raise StateError(
-                "a store was used across a fork", resolution="This is a bug in bot-bottle; report it."
+                "A store was used across a fork", resolution="This is a bug in bot-bottle; report it."
             )
         return self._connection
 
@@ -185,7 +185,7 @@ class Store:
         try:
             connection.execute(f"INSERT INTO runs ({','.join(_COLUMNS)}) VALUES ({marks})", tuple(run))  # noqa: S608
         except sqlite3.IntegrityError as error:
-            raise StateError(f"the run {run.id} can't be added", details=str(error)) from error
+            raise StateError(f"The run {run.id} can't be added", details=str(error)) from error
         return True
 
     def _update(self, connection: "sqlite3.Connection", run_id: str, fields: "dict[str, object]") -> bool:
@@ -194,7 +194,7 @@ class Store:
             raise TypeError(f"of a run, these can be changed: {sorted(_CHANGEABLE)}; not {sorted(unknown)}")
         current = connection.execute("SELECT state FROM runs WHERE id = ?", (run_id,)).fetchone()
         if current is None:
-            raise NotFoundError(f"there is no run {run_id!r}", resolution="bot-bottle list --all shows them.")
+            raise NotFoundError(f"There is no run {run_id!r}", resolution="bot-bottle list --all shows them.")
         target = fields.get("state")
         if current[0] == "ended" or (
             target != "ended" and "state" in fields and current[0] not in _BEFORE[str(target)]

@@ -11,15 +11,15 @@ _READ_ONLY = "Make {folder} and the files in it writable for your own user."
 _MISSING = "See that {folder} is a folder that your user can read and write."
 
 _BY_NAME = (
-    ("SQLITE_FULL", "the disk is full", _FULL),
-    ("SQLITE_BUSY", "the store is locked", _LOCKED),
-    ("SQLITE_LOCKED", "the store is locked", _LOCKED),
-    ("SQLITE_CORRUPT", "the store is damaged", _DAMAGED),
-    ("SQLITE_NOTADB", "the store's file is not a store", _DAMAGED),
-    ("SQLITE_READONLY", "the store is read-only", _READ_ONLY),
-    ("SQLITE_PERM", "the store can't be opened", _READ_ONLY),
-    ("SQLITE_CANTOPEN", "the store can't be opened", _MISSING),
-    ("SQLITE_IOERR", "the store can't be read or written; the disk may be full or failing", _FULL),
+    ("SQLITE_FULL", "The disk is full", _FULL),
+    ("SQLITE_BUSY", "The store is locked", _LOCKED),
+    ("SQLITE_LOCKED", "The store is locked", _LOCKED),
+    ("SQLITE_CORRUPT", "The store is damaged", _DAMAGED),
+    ("SQLITE_NOTADB", "The store's file is not a store", _DAMAGED),
+    ("SQLITE_READONLY", "The store is read-only", _READ_ONLY),
+    ("SQLITE_PERM", "The store can't be opened", _READ_ONLY),
+    ("SQLITE_CANTOPEN", "The store can't be opened", _MISSING),
+    ("SQLITE_IOERR", "The store can't be read or written; the disk may be full or failing", _FULL),
 )
 
 
@@ -34,7 +34,7 @@ def explain(error: Exception, path: str) -> StateError:
     if isinstance(error, OSError):
         return _of_the_system(error, details, path)
     return StateError(
-        "the store failed", details=details, resolution="bot-bottle verify says whether it is whole."
+        "The store failed", details=details, resolution="bot-bottle verify says whether it is whole."
     )
 
 
@@ -43,12 +43,12 @@ def _of_the_system(error: OSError, details: str, path: str) -> StateError:
 
     folder = os.path.dirname(path)
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return StateError("the disk is full", details=details, resolution=_FULL.format(folder=folder))
+        return StateError("The disk is full", details=details, resolution=_FULL.format(folder=folder))
     if error.errno == errno.EROFS:
         return StateError(
-            "the store is read-only", details=details, resolution=_READ_ONLY.format(folder=folder)
+            "The store is read-only", details=details, resolution=_READ_ONLY.format(folder=folder)
         )
-    return StateError("the store can't be opened", details=details, resolution=_MISSING.format(folder=folder))
+    return StateError("The store can't be opened", details=details, resolution=_MISSING.format(folder=folder))
 
 
 class Explained:

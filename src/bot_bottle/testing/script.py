@@ -87,9 +87,9 @@ def parse(document: Any) -> tuple[Script, ...]:
         if "turns" in document:
             scripts.append(Script(None, _turns(document["turns"], "turns")))
     except (KeyError, TypeError, AttributeError, ValueError, re.error) as error:
-        raise UsageError("the model's script is wrong", details=f"{type(error).__name__}: {error}") from error
+        raise UsageError("The model's script is wrong", details=f"{type(error).__name__}: {error}") from error
     if not scripts:
-        raise UsageError("the model's script has neither `turns` nor `scripts`")
+        raise UsageError("The model's script has neither `turns` nor `scripts`")
     return tuple(scripts)
 
 

@@ -35,7 +35,7 @@ class NamespaceBackend:
 
     def create(self, plan: RunPlan, stdio: Stdio) -> NamespaceBottle:
         if problems := profile.mismatches(plan):
-            raise HostError("this bottle can't be made", details="\n".join(problems))
+            raise HostError("This bottle can't be made", details="\n".join(problems))
         with ExitStack() as owned:
             group = _make_group(plan, owned)
             seccomp = program.seccomp_filter()

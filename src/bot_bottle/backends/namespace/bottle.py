@@ -13,7 +13,7 @@ from bot_bottle.errors import SandboxError
 from bot_bottle.host.spawn import Child, ChildFailed, readable
 from bot_bottle.plan.model import Command
 
-_GONE = "the bottle has ended"
+_GONE = "The bottle has ended"
 _PATIENCE = 10.0
 """Seconds that the kernel may take to end everything in a bottle."""
 
@@ -42,7 +42,7 @@ class NamespaceBottle:
         try:
             enter.open_door(self._way, listeners, channel)
         except ChildFailed as failed:
-            raise SandboxError("the bottle's door could not be opened", details=failed.said) from failed
+            raise SandboxError("The bottle's door could not be opened", details=failed.said) from failed
 
     def spawn(self, command: Command, stdio: Stdio) -> Child:
         self._must_run()
@@ -77,7 +77,7 @@ class NamespaceBottle:
             if self._ended():
                 raise SandboxError(_GONE, details=failed.said) from failed
             details = f"{failed.what}: {failed.said}"
-            raise SandboxError("a process could not be started in the bottle", details=details) from failed
+            raise SandboxError("A process could not be started in the bottle", details=details) from failed
         self._running.append(child)
         return child
 

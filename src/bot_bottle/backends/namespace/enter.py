@@ -189,7 +189,9 @@ def _execute(command: Command) -> NoReturn:
                 continue
             except OSError as error:
                 code, said = 126, f"{path}: {error.strerror}"
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        code, said = 126, f"{command.cwd}: {error.strerror}"
+    except ValueError as error:  # a null byte in an argument
         code, said = 126, str(error)
     try:
         os.write(2, f"bot-bottle: {said}\n".encode(errors="replace"))

@@ -4,7 +4,7 @@ from bot_bottle.errors import BotBottleError, HostError, SandboxError
 from bot_bottle.host import files
 
 INSTALL = (
-    "install it (Debian, Ubuntu, Fedora: the package `bubblewrap`), or: pip install 'bot-bottle[bubblewrap]'"
+    "Install it (Debian, Ubuntu, Fedora: the package `bubblewrap`), or: pip install 'bot-bottle[bubblewrap]'"
 )
 _NO_NAMESPACES = (
     "no permissions to create new namespace",
@@ -19,7 +19,7 @@ _SETTINGS = {
     "/proc/sys/user/max_user_namespaces": ("0", "sysctl user.max_user_namespaces=15000"),
     "/proc/sys/kernel/apparmor_restrict_unprivileged_userns": (
         "1",
-        "an AppArmor profile for bwrap that allows `userns` "
+        "Load an AppArmor profile for bwrap that allows `userns` "
         "(Ubuntu: bwrap-userns-restrict of the package `apparmor-profiles`), or: "
         "sysctl kernel.apparmor_restrict_unprivileged_userns=0",
     ),
@@ -31,20 +31,20 @@ def explain(said: str, settings: dict[str, str]) -> BotBottleError:
     words = said.lower()
     if "unknown option" in words:
         return HostError(
-            "this bubblewrap is too old", details=said, resolution=f"0.8 or newer is needed: {INSTALL}"
+            "This bubblewrap is too old", details=said, resolution=f"0.8 or newer is needed. {INSTALL}"
         )
     if any(known in words for known in _NO_NAMESPACES):
         wrong = [cure for path, (bad, cure) in _SETTINGS.items() if settings.get(path) == bad]
         cure = (
             "; ".join(wrong)
-            or "inside a container, start it so that user namespaces and a new /proc are allowed"
+            or "Inside a container, start it so that user namespaces and a new /proc are allowed; in a chroot, none can be made."
         )
-        return HostError("this host does not let a user make namespaces", details=said, resolution=cure)
+        return HostError("This host does not let a user make namespaces", details=said, resolution=cure)
     if "no space left" in words:
-        return HostError("the host has no space (or no namespaces) left", details=said)
+        return HostError("The host has no space (or no namespaces) left", details=said)
     if "can't find source path" in words or "permission denied" in words:
-        return HostError("something that the bottle should show can't be reached", details=said)
-    return SandboxError("the bottle could not be made", details=said or "bubblewrap said nothing")
+        return HostError("Something that the bottle should show can't be reached", details=said)
+    return SandboxError("The bottle could not be made", details=said or "bubblewrap said nothing")
 
 
 def read_settings() -> dict[str, str]:

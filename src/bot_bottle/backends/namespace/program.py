@@ -14,7 +14,7 @@ def find() -> str:
     for path in _candidates():
         if os.access(path, os.X_OK) and stat.S_ISREG(os.stat(path).st_mode):
             return os.path.realpath(path)
-    raise HostError("bubblewrap (bwrap) was not found", resolution=failures.INSTALL)
+    raise HostError("Bubblewrap (bwrap) was not found", resolution=failures.INSTALL)
 
 
 def everybody_reaches(path: str) -> bool:
@@ -49,4 +49,4 @@ def seccomp_filter() -> bytes:
     try:
         return files.read(files.beside(__file__, f"agent.{machine}.bpf"))
     except FileNotFoundError as error:
-        raise HostError(f"there is no seccomp filter for this machine ({machine})") from error
+        raise HostError(f"There is no seccomp filter for this machine ({machine})") from error

@@ -53,7 +53,7 @@ def make(plan: RunPlan, seccomp: bytes, owned: ExitStack) -> Sandbox:
     waiting.register(life, select.POLLIN)
     waiting.register(bubblewrap, select.POLLIN)
     if not waiting.poll(_PATIENCE * 1000):
-        raise SandboxError(f"bubblewrap was not done after {_PATIENCE:.0f} s")
+        raise SandboxError(f"Bubblewrap was not done after {_PATIENCE:.0f} s")
     if not spawn.readable(life.fileno(), 0) or life.recv(1) != b"\1":
         bubblewrap.wait(1.0)
         raise _failure(said)
@@ -135,7 +135,7 @@ def _start(
     try:
         return spawn.start(steps, started, keep=[info, *contents], for_steps=for_steps)
     except spawn.ChildFailed as failed:
-        raise SandboxError("the bottle could not be made", details=str(failed)) from failed
+        raise SandboxError("The bottle could not be made", details=str(failed)) from failed
 
 
 def _must_reach(bound: Sequence[Mount]) -> None:
@@ -145,7 +145,7 @@ def _must_reach(bound: Sequence[Mount]) -> None:
         if not os.access(mount.source, needed):
             what = "is not readable" if os.path.exists(mount.source) else "does not exist or can't be reached"
             raise HostError(
-                f"{mount.source} {what}", resolution="change its permissions, or start as its owner"
+                f"{mount.source} {what}", resolution="Change its permissions, or start as its owner"
             )
 
 

@@ -54,7 +54,7 @@ def _show_owner_as_agent(plan: RunPlan, mount: Mount, tree: int, status: os.stat
             return  # shown as it is; what its modes keep from others, the agent can't read
         cure = "use `workspace: copy`" if mount.target == INSIDE_WORKSPACE else "mount it read-only"
         raise HostError(
-            f"the file system of {mount.source} can't show its files as the agent's",
+            f"The file system of {mount.source} can't show its files as the agent's",
             details=f"idmapped mount: {error.strerror or error}",
             resolution=f"{cure}, or start bot-bottle as the owner of these files instead of as root",
         ) from error

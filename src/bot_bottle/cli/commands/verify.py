@@ -30,7 +30,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     if not found.ok:
         where = "" if found.first_bad is None else f"the first that is not whole is event {found.first_bad}; "
         raise StateError(
-            "the record of events is not what was recorded",
+            "The record of events is not what was recorded",
             details=f"{found.why}\n{where}{found.checked} before it are whole",
             resolution=f"Keep {store.path} and the files beside it, and find out who changed them.",
         )
