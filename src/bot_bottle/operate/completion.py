@@ -6,14 +6,18 @@ from bot_bottle.host import paths
 
 
 def known(kind: str) -> list[str]:
-    """Names of `agents`, `bottles`, or running `runs`."""
+    """Names of `agents`, `bottles`, `runs` (running ones), or `past` (all runs)."""
     from bot_bottle.manifest.places import find_repository, known_agents, known_bottles
-    from bot_bottle.operate.record import open_store
+    from bot_bottle.operate.record import existing_store
 
     root = paths.manifest_root()
     if kind == "agents":
         return known_agents(root, find_repository(os.getcwd()))
     if kind == "bottles":
         return known_bottles(root)
-    with open_store() as store:
-        return [record.id for record in store.runs(states=("starting", "running", "stopping"))]
+    store = existing_store()
+    if store is None:
+        return []
+    with store:
+        living = ("starting", "running", "stopping")
+        return [record.id for record in store.runs(None if kind == "past" else living)]

@@ -42,7 +42,7 @@ def _bubblewrap() -> Iterator[Finding]:
     path, version = doctor.bubblewrap()
     yield Finding("bubblewrap", "ok", f"{version} at {path}")
     doctor.try_a_sandbox(path)
-    yield Finding("namespaces", "ok", "a sandbox with namespaces of its own starts and ends")
+    yield Finding("namespaces", "ok", "a sandbox of its own starts and ends")
 
 
 def _confinement() -> Iterator[Finding]:
@@ -56,7 +56,7 @@ def _confinement() -> Iterator[Finding]:
             "landlock",
             "note",
             "this kernel has none",
-            "The bundle is confined by seccomp alone. Linux 5.13 has it.",
+            "The bundle is confined by seccomp alone. Linux 5.13 and newer have it.",
         )
 
 
@@ -71,7 +71,7 @@ def _limits() -> Iterator[Finding]:
             "limits",
             "note",
             "no cgroup is delegated to this user",
-            "Bottles that state `resources:` are refused. Under systemd, start it in a delegated scope: "
+            "Bottles that state `resources:` are refused. Where systemd runs, a delegated scope allows them:\n"
             "systemd-run --user --scope -p Delegate=yes bot-bottle start …",
         )
 
@@ -82,7 +82,7 @@ def _git() -> Iterator[Finding]:
     if shutil.which("git"):
         yield Finding("git", "ok", run(["git", "--version"]).stdout.decode().strip())
     else:
-        yield Finding("git", "missing", "not found", "Install git; the changes of a run are kept with it.")
+        yield Finding("git", "missing", "not found", "Install git: the changes of a run are kept with it.")
 
 
 def _providers() -> Iterator[Finding]:
@@ -92,15 +92,13 @@ def _providers() -> Iterator[Finding]:
     if program:
         yield Finding("claude", "ok", program)
     else:
-        yield Finding("claude", "note", "not installed", "bot-bottle provider install claude")
+        yield Finding("claude", "note", "not installed", "Install it: bot-bottle provider install claude")
 
 
 def _manifest() -> Iterator[Finding]:
     root = paths.manifest_root()
     if not os.path.isdir(os.path.join(root, "bottles")):
-        yield Finding(
-            "bottles", "note", f"none in {root}", "bot-bottle init writes a first bottle and agent."
-        )
+        yield Finding("bottles", "note", f"none in {root}", "Write a first bottle and agent: bot-bottle init")
         return
     open_to_others = os.stat(root).st_mode & 0o022
     if open_to_others or os.stat(root).st_uid != os.getuid():
@@ -108,7 +106,7 @@ def _manifest() -> Iterator[Finding]:
             "bottles",
             "missing",
             f"others may write {root}",
-            f"chmod go-w {root}: who writes it decides what is allowed.",
+            f"Who writes there decides what is allowed: chmod go-w {root}",
         )
     else:
         yield Finding("bottles", "ok", root)
@@ -120,8 +118,11 @@ def _record() -> Iterator[Finding]:
     with open_store() as store:
         checked = store.verify()
     if checked.ok:
-        yield Finding("record", "ok", f"{checked.checked} events, unbroken")
+        yield Finding("record", "ok", f"{checked.checked} events, whole")
     else:
         yield Finding(
-            "record", "missing", f"broken at event {checked.first_bad}: {checked.why}", "bot-bottle verify"
+            "record",
+            "missing",
+            f"broken at event {checked.first_bad}: {checked.why}",
+            "See: bot-bottle verify",
         )

@@ -30,9 +30,11 @@ def attach_to(run_path: str, run_id: str, console: Console, *, owner: bool, copi
     console.say(f"bot-bottle: this is {run_id}; Ctrl-] leaves it running")
     ended = attach(run_path, owner=owner)
     if ended is None:
-        console.say(f"bot-bottle: {run_id} goes on; bot-bottle attach {run_id} comes back to it")
+        # The agent's cursor may be anywhere in a line.
+        console.say(f"\nbot-bottle: {run_id} goes on; bot-bottle attach {run_id} comes back to it")
         return 0
     for warning in ended.warnings:
         console.warn(warning)
-    console.say(f"bot-bottle: {run_id} ended, exit code {ended.code}")
+    more = f"; bot-bottle diff {run_id} shows what it changed" if copied else ""
+    console.say(f"bot-bottle: {run_id} ended, exit code {ended.code}{more}")
     return ended.code

@@ -2,18 +2,21 @@
 
 import argparse
 
+from bot_bottle.cli.commands.names import KINDS
 from bot_bottle.cli.console import Console
 
 NAMES = {"AGENT": "agents", "BOTTLE": "runs"}
+PAST = ("apply", "diff", "events", "logs")
+"""Commands that look at runs that have ended, too."""
 PREAMBLE = {
     "bash": "\n".join(
         f'_bot_bottle_{kind}() {{ COMPREPLY=($(compgen -W "$(bot-bottle names {kind} 2>/dev/null)" -- "$1")); '
         f'bot-bottle names {kind} 2>/dev/null | grep -- "^$1"; }}'
-        for kind in ("agents", "bottles", "runs")
+        for kind in KINDS
     ),
     "zsh": "\n".join(
         f'_bot_bottle_{kind}() {{ compadd -- ${{(f)"$(bot-bottle names {kind} 2>/dev/null)"}}; }}'
-        for kind in ("agents", "bottles", "runs")
+        for kind in KINDS
     ),
 }
 
@@ -38,6 +41,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
             commands.add_parser(name, help=summary, parents=[made], add_help=False)
             for action in made._actions:
                 kind = NAMES.get(str(action.metavar)) or ("bottles" if action.dest == "bottle" else "")
+                if kind == "runs" and name in PAST:
+                    kind = "past"
                 if kind:
                     action.complete = {"bash": f"_bot_bottle_{kind}", "zsh": f"_bot_bottle_{kind}"}  # type: ignore[attr-defined]
     console.data(shtab.complete(whole, shell=options.shell, preamble=PREAMBLE[options.shell]))

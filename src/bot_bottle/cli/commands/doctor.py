@@ -20,6 +20,9 @@ def run(options: argparse.Namespace, console: Console) -> int:
         for item in found:
             mark = {"ok": "ok", "note": "note", "missing": "MISSING"}[item.status]
             console.data(f"{mark:<8}{item.name:<12}{item.seen}")
-            if item.do:
-                console.data(f"{'':<20}{item.do}")
-    return int(any(item.status == "missing" for item in found))
+            for line in item.do.splitlines():
+                console.data(f"{'':<20}{line}")
+    missing = any(item.status == "missing" for item in found)
+    if not console.as_json:
+        console.say("Bottles can't run here yet." if missing else "Bottles can run here.")
+    return int(missing)

@@ -5,10 +5,12 @@ import argparse
 from bot_bottle.cli.console import Console
 from bot_bottle.errors import BotBottleError
 
+KINDS = ("agents", "bottles", "runs", "past")
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Which names."""
-    parser.add_argument("of", choices=("agents", "bottles", "runs"), help="names of what")
+    parser.add_argument("of", choices=KINDS, help="names of what")
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
