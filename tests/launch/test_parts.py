@@ -1,5 +1,6 @@
 """The keeper's parts, each by itself."""
 
+import json
 import os
 import signal
 import socket
@@ -147,3 +148,26 @@ def test_a_folder_is_removed_however_deep_and_closed(tmp_path):
     folders.remove(str(top))
     assert not top.exists()
     folders.remove(str(top))
+
+
+def test_a_bundles_config_survives_the_way_to_a_bundle_that_was_forked_before():
+    from bot_bottle.bundle.model import BundleConfig, HeaderValue
+    from bot_bottle.door.model import STANDARD
+    from bot_bottle.policy.model import EgressPolicy, Route, Upstream
+    from bot_bottle.secret import Secret
+
+    upstream = Upstream(host="127.0.0.1", port=8080)
+    policy = EgressPolicy(
+        routes=(
+            Route(host="a.example.org", port=443),
+            Route(host="b.example.org", port=80, upstream=upstream),
+        )
+    )
+    config = BundleConfig(
+        run="a-2345", keeper=7, policy=policy, listeners=STANDARD, uid=5, gid=6,
+        credentials={"key": HeaderValue("x-api-key", Secret("sk-1"))},
+    )  # fmt: skip
+    again = BundleConfig.from_document(json.loads(json.dumps(config.document())))
+    assert again == config
+    assert again.policy.fingerprint() == policy.fingerprint()
+    assert "sk-1" not in repr(again)

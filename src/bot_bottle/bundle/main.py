@@ -33,7 +33,8 @@ def serve(config: BundleConfig, *, door: socket.socket, keeper: socket.socket) -
     may run, or `{"failed": …}` and the end; then `{"event": …}` lines. The keeper may send `{"stop": true}`.
     """
     try:
-        _detach(config, kept=(door.fileno(), keeper.fileno()))
+        _detach(config.keeper, kept=(door.fileno(), keeper.fileno()))
+        _import_all(tls=config.needs_tls)
         _run(config, door, keeper)
     except BaseException as error:  # noqa: BLE001 - the end of the process: whatever it was, nothing is served any more
         _say_failed(keeper, error)
@@ -41,13 +42,41 @@ def serve(config: BundleConfig, *, door: socket.socket, keeper: socket.socket) -
         os._exit(1)
 
 
-def _detach(config: BundleConfig, *, kept: tuple[int, int]) -> None:
+def serve_when_told(parent: int, *, door: socket.socket, keeper: socket.socket) -> NoReturn:
+    """Like `serve`, forked before the config is known: imports what every bundle needs, then reads it from `keeper`.
+
+    The config is the first line there, as `BundleConfig.document` gives it; for one that needs TLS it is too late then.
+    """
+    try:
+        _detach(parent, kept=(door.fileno(), keeper.fileno()))
+        _import_all(tls=False)
+        _run(_told(keeper), door, keeper)
+    except BaseException as error:  # noqa: BLE001 - as in `serve`
+        _say_failed(keeper, error)
+    finally:
+        os._exit(1)
+
+
+def _told(keeper: socket.socket) -> BundleConfig:
+    """The config that the keeper sends; ends the process when it changes its mind."""
+    import json
+
+    line = b""
+    while not line.endswith(b"\n"):
+        data = keeper.recv(65536)
+        if not data:
+            os._exit(0)
+        line += data
+    return BundleConfig.from_document(json.loads(line))
+
+
+def _detach(parent: int, *, kept: tuple[int, int]) -> None:
     """Takes nothing along from the keeper: its terminal, signals, descriptors, environment; and dies with it."""
     gc.freeze()
-    from bot_bottle.bundle import confine, linux
+    from bot_bottle.bundle import linux
 
     linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != config.keeper:
+    if os.getppid() != parent:
         os._exit(1)
     os.setsid()
     signal.set_wakeup_fd(-1)
@@ -65,7 +94,6 @@ def _detach(config: BundleConfig, *, kept: tuple[int, int]) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     _close_others(kept)
     _forget_environment()
-    confine.limit_process(config.limits.files)
 
 
 def _close_others(kept: tuple[int, int]) -> None:
@@ -100,7 +128,7 @@ def _wipe_environment() -> None:
 
 
 def _run(config: BundleConfig, door: socket.socket, keeper: socket.socket) -> None:
-    asyncio = _import_asyncio(config)
+    import asyncio
     from concurrent.futures import thread as threads
 
     from bot_bottle.bundle import confine, linux
@@ -110,9 +138,9 @@ def _run(config: BundleConfig, door: socket.socket, keeper: socket.socket) -> No
     from bot_bottle.bundle.record import Record
     from bot_bottle.door.passing import receive_listeners
 
+    confine.limit_process(config.limits.files)
     program = confine.load_filter()
     originate = _originate(config)
-    _warm_up()
     selector = DirectSelector()
     loop = asyncio.SelectorEventLoop(selector)
     confine.drop_root(config.uid, config.gid)
@@ -147,11 +175,22 @@ def _run(config: BundleConfig, door: socket.socket, keeper: socket.socket) -> No
     loop.run_until_complete(live())
 
 
-def _import_asyncio(config: BundleConfig) -> Any:
+def _import_all(*, tls: bool) -> None:
+    """Everything that takes long and needs no config."""
+    _import_asyncio(needed=tls)
+    from concurrent.futures import thread  # noqa: F401
+
+    from bot_bottle.bundle import keeper, record  # noqa: F401
+    from bot_bottle.bundle.egress import server  # noqa: F401
+
+    _warm_up()
+
+
+def _import_asyncio(*, needed: bool) -> Any:
     """asyncio, without `ssl` when no route needs TLS of our own: that is 15 ms and 4 MiB of each bundle."""
     import sys
 
-    needed = _needs_tls(config) or "ssl" in sys.modules or "asyncio" in sys.modules
+    needed = needed or "ssl" in sys.modules or "asyncio" in sys.modules
     if not needed:
         sys.modules["ssl"] = None  # type: ignore[assignment]  # asyncio knows how to live without it
     try:
@@ -163,12 +202,8 @@ def _import_asyncio(config: BundleConfig) -> Any:
     return asyncio
 
 
-def _needs_tls(config: BundleConfig) -> bool:
-    return any(route.upstream is not None and route.upstream.tls for route in config.policy.routes)
-
-
 def _originate(config: BundleConfig) -> "Originate | None":
-    if not _needs_tls(config):
+    if not config.needs_tls:
         return None
     from bot_bottle.bundle.egress.origin import Origin
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from bot_bottle.door.model import Listener
 from bot_bottle.policy.model import EgressPolicy
@@ -54,3 +54,30 @@ class BundleConfig(NamedTuple):
     """What a refusal names as the file in which the person would allow it."""
     credentials: Mapping[str, HeaderValue] = MappingProxyType({})
     limits: BundleLimits = BundleLimits()
+
+    @property
+    def needs_tls(self) -> bool:
+        """Whether the bundle itself has to speak TLS to somebody."""
+        return any(route.upstream is not None and route.upstream.tls for route in self.policy.routes)
+
+    def document(self) -> dict[str, Any]:
+        """Everything as JSON-able data, the credentials in plain: for the keeper's own socket to the bundle, nothing else."""
+        values = {name: [item.header, item.value.reveal()] for name, item in self.credentials.items()}
+        return {
+            **self._asdict(),
+            "policy": self.policy.document(),
+            "credentials": values,
+            "limits": self.limits._asdict(),
+        }
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> "BundleConfig":
+        """What `document` gave. Raises KeyError or TypeError when it is something else."""
+        values = document["credentials"].items()
+        made = {
+            "policy": EgressPolicy.from_document(document["policy"]),
+            "listeners": tuple(Listener(*item) for item in document["listeners"]),
+            "credentials": {name: HeaderValue(header, Secret(value)) for name, (header, value) in values},
+            "limits": BundleLimits(**document["limits"]),
+        }
+        return cls(**{**document, **made})

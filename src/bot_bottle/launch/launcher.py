@@ -54,6 +54,8 @@ class Surroundings(NamedTuple):
     backend: Backend
     interrupts: Interrupts
     secrets: Mapping[str, Secret] = MappingProxyType({})
+    early: Sidecar | None = None
+    """A bundle that was forked before there was a plan, to be used where it can."""
     foreground: bool = True
     phase: Callable[[str], None] = lambda _: None
     ready: Callable[[Outcome], None] = lambda _: None
@@ -75,6 +77,7 @@ class _Run:
         self.store = around.store
         self.outcome = Outcome(plan.id)
         self.restarts = 0
+        self.last_events: list[NewEvent] = []
         self.listeners = listeners_for(plan.egress)
         self.sidecar: Sidecar
         self.bottle: Bottle
@@ -104,6 +107,8 @@ class _Run:
         self.outcome.reason = session.stop_reason or "exited"
         with self._phase("end"):
             self.bottle.destroy()
+            session.forget(self.sidecar.sock)
+            self.sidecar.say_stop()  # it says its last words while everything else is put away
             session.drain()
 
     @contextmanager
@@ -134,26 +139,32 @@ class _Run:
 
     def _start_bundle(self, undo: ExitStack) -> None:
         with self._phase("bundle"):
-            self.sidecar = self._fork_bundle()
+            self.sidecar = self._first_bundle()
             undo.callback(self._stop_bundle)
 
-    def _fork_bundle(self) -> Sidecar:
+    def _first_bundle(self) -> Sidecar:
+        """The one that is waiting for a plan, unless this plan needs what that one did not import."""
+        config, early = self._bundle_config(), self.around.early
+        if early is None or config.needs_tls:
+            return Sidecar(config)
+        early.give(config)
+        return early
+
+    def _bundle_config(self) -> BundleConfig:
         plan = self.plan
-        return Sidecar(
-            BundleConfig(
-                run=plan.id,
-                keeper=os.getpid(),
-                policy=plan.egress,
-                listeners=self.listeners,
-                uid=plan.bundle_uid,
-                gid=plan.bundle_gid,
-                bottle_file=plan.bottle_file,
-                credentials={
-                    item.name: HeaderValue(item.header, self.around.secrets[item.name])
-                    for item in plan.credentials
-                    if item.name in self.around.secrets
-                },
-            )
+        return BundleConfig(
+            run=plan.id,
+            keeper=os.getpid(),
+            policy=plan.egress,
+            listeners=self.listeners,
+            uid=plan.bundle_uid,
+            gid=plan.bundle_gid,
+            bottle_file=plan.bottle_file,
+            credentials={
+                item.name: HeaderValue(item.header, self.around.secrets[item.name])
+                for item in plan.credentials
+                if item.name in self.around.secrets
+            },
         )
 
     def _copy_workspace(self, undo: ExitStack) -> None:
@@ -239,7 +250,7 @@ class _Run:
             )
             return
         try:
-            self.sidecar = self._fork_bundle()
+            self.sidecar = Sidecar(self._bundle_config())
             self.bottle.open_door(self.listeners, self.sidecar.door)
             self.sidecar.wait_ready(self.plan.egress.fingerprint())
         except SandboxError as error:
@@ -252,8 +263,7 @@ class _Run:
     # The removals, in the opposite order
 
     def _stop_bundle(self) -> None:
-        if events := self.sidecar.events(self.plan.id, self.sidecar.stop()):
-            self.store.append(events)
+        self.last_events = self.sidecar.events(self.plan.id, self.sidecar.stop())
 
     def _flag_workspace(self) -> None:
         from bot_bottle.launch import mounted
@@ -278,7 +288,7 @@ class _Run:
             "seconds": self.outcome.phases,
         }
         self.store.record(
-            [self._event("run.ended", data)],
+            [*self.last_events, self._event("run.ended", data)],
             self.plan.id,
             state="ended",
             ended_at=time.time(),

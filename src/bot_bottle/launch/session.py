@@ -82,8 +82,9 @@ class Session:
         self._watch(sock, act)
 
     def forget(self, sock: socket.socket) -> None:
-        """Watches `sock` no more."""
-        self.selector.unregister(sock)
+        """Watches `sock` no more. Idempotent."""
+        if sock in self.selector.get_map():
+            self.selector.unregister(sock)
 
     def add_output(self, descriptor: int, outlet: Outlet | None) -> None:
         """Relays what the agent prints on `descriptor` (a pipe's or a terminal master's end) to the log and `outlet`."""

@@ -23,11 +23,13 @@ READY_WITHIN = 15.0
 class Sidecar:
     """One bundle process. `door` is where the bottle's listeners are sent; `sock` is where it reports."""
 
-    def __init__(self, config: BundleConfig) -> None:
-        self.config = config
+    def __init__(self, config: BundleConfig | None = None) -> None:
+        """Forks it. Without a config it imports meanwhile, and waits for `give`."""
+        parent = os.getpid()
         self.facts: Mapping[str, Any] = {}
         self.code: int | None = None
         self._buffer = b""
+        self._told_to_stop = False
         door, door_inside = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock, keeper_inside = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self.door = door
@@ -35,9 +37,21 @@ class Sidecar:
         if self.pid == 0:
             door.close()
             self.sock.close()
-            _serve(config, door_inside, keeper_inside)
+            _serve(config, parent, door_inside, keeper_inside)
         door_inside.close()
         keeper_inside.close()
+
+    def give(self, config: BundleConfig) -> None:
+        """Gives a bundle that was forked without one its config; not for one that needs TLS."""
+        self.sock.sendall(json.dumps(config.document()).encode() + b"\n")
+
+    def discard(self) -> None:
+        """Ends at once a bundle that nobody needs any more. Idempotent."""
+        if self.code is None:
+            os.kill(self.pid, signal.SIGKILL)
+            self.reap()
+            self.door.close()
+            self.sock.close()
 
     def wait_ready(self, fingerprint: str) -> None:
         """Waits until the bundle serves the policy with that fingerprint. Raises SandboxError when it does not."""
@@ -97,13 +111,23 @@ class Sidecar:
             self.code = os.waitstatus_to_exitcode(status)
         return self.code
 
+    def say_stop(self) -> None:
+        """Tells the bundle to end, and does not wait for it."""
+        if self.code is None and not self._told_to_stop:
+            self._told_to_stop = True
+            try:
+                self.sock.settimeout(2)
+                self.sock.sendall(b'{"stop": true}\n')
+            except OSError:
+                return  # it is gone, or does not listen: `stop` ends it either way
+
     def stop(self) -> list[dict[str, Any]]:
         """Ends the bundle and collects it; gives its last messages. Idempotent."""
         last: list[dict[str, Any]] = []
         if self.code is None:
+            self.say_stop()
             try:
                 self.sock.settimeout(2)
-                self.sock.sendall(b'{"stop": true}\n')
                 while (messages := self.read()) is not None:
                     last += messages
             except OSError:
@@ -122,11 +146,13 @@ def _parse(line: bytes) -> Any:
         return None
 
 
-def _serve(config: BundleConfig, door: socket.socket, keeper: socket.socket) -> NoReturn:
+def _serve(config: BundleConfig | None, parent: int, door: socket.socket, keeper: socket.socket) -> NoReturn:
     """The forked side: never returns, whatever happens."""
     try:
-        from bot_bottle.bundle.main import serve
+        from bot_bottle.bundle.main import serve, serve_when_told
 
+        if config is None:
+            serve_when_told(parent, door=door, keeper=keeper)
         serve(config, door=door, keeper=keeper)
     finally:
         os._exit(70)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import socket
 
     from bot_bottle.launch.launcher import Outcome
+    from bot_bottle.launch.sidecar import Sidecar
     from bot_bottle.state.model import RunRecord
 
 
@@ -119,8 +120,37 @@ def free_id(agent: str, state_root: str) -> str:
     raise HostError(f"There are too many past runs of {agent}", resolution="bot-bottle cleanup --forget")
 
 
+def start_here(
+    request: StartRequest,
+    *,
+    foreground: bool,
+    phase: Callable[[str], None],
+    ready: Callable[["Outcome"], None],
+    noted: Callable[[str], None],
+) -> "Outcome":
+    """Plans the run and keeps it in this process until it has ended; `noted` hears the plan's notes.
+
+    The bundle is forked first of all: what it imports takes as long as the planning, and on another core costs nothing.
+    """
+    from bot_bottle.launch.sidecar import Sidecar
+
+    early = Sidecar()
+    try:
+        prepared = prepare(request)
+        for note in prepared.plan.notes:
+            noted(note)
+        return run_here(prepared, early=early, foreground=foreground, phase=phase, ready=ready)
+    finally:
+        early.discard()
+
+
 def run_here(
-    prepared: Prepared, *, foreground: bool, phase: Callable[[str], None], ready: Callable[["Outcome"], None]
+    prepared: Prepared,
+    *,
+    foreground: bool,
+    phase: Callable[[str], None],
+    ready: Callable[["Outcome"], None],
+    early: "Sidecar | None" = None,
 ) -> "Outcome":
     """Keeps the run in this process until it has ended."""
     from bot_bottle.backends.registry import backend
@@ -138,6 +168,7 @@ def run_here(
                 backend=backend(prepared.plan.backend),
                 interrupts=interrupts,
                 secrets=prepared.secrets,
+                early=early,
                 foreground=foreground,
                 phase=phase,
                 ready=ready,

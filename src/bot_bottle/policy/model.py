@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 Protocol = Literal["https", "http"]
@@ -33,6 +34,12 @@ class Route(NamedTuple):
         """The route as JSON-able data."""
         return {**self._asdict(), "upstream": self.upstream._asdict() if self.upstream else None}
 
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> "Route":
+        """What `document` gave. Raises KeyError or TypeError when it is something else."""
+        upstream = document["upstream"]
+        return cls(**{**document, "upstream": Upstream(**upstream) if upstream else None})
+
 
 class EgressPolicy(NamedTuple):
     """Everything that is allowed; an empty one allows nothing."""
@@ -42,6 +49,11 @@ class EgressPolicy(NamedTuple):
     def document(self) -> dict[str, Any]:
         """The policy as JSON-able data."""
         return {"routes": [route.document() for route in self.routes]}
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> "EgressPolicy":
+        """What `document` gave. Raises KeyError or TypeError when it is something else."""
+        return cls(routes=tuple(Route.from_document(route) for route in document["routes"]))
 
     def fingerprint(self) -> str:
         """The SHA-256 of the policy's canonical JSON: what is acknowledged by whoever enforces it."""

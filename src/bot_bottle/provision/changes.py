@@ -83,8 +83,9 @@ def save(run: RunRecord) -> Changes | None:
     listed = changes._replace(patch=b"")._asdict() | {"patch": None}
     try:
         # The patch comes last: once it is there, so is the list.
-        _write_whole(os.path.join(run.state_path, LISTED), json.dumps(listed).encode())
-        _write_whole(os.path.join(run.state_path, PATCH), changes.patch)
+        lasting = bool(changes.patch)
+        _write_whole(os.path.join(run.state_path, LISTED), json.dumps(listed).encode(), lasting=lasting)
+        _write_whole(os.path.join(run.state_path, PATCH), changes.patch, lasting=lasting)
     except OSError as error:
         where = f"The work is in {copy_path(run)}"
         raise StateError("The changes can't be saved", details=str(error), resolution=where) from error
@@ -202,8 +203,8 @@ def _flags(files: tuple[ChangedFile, ...], links: dict[str, str]) -> Iterator[Fl
             yield Flag(file.path, why)
 
 
-def _write_whole(path: str, content: bytes) -> None:
-    """Writes a file so that it is there in full or not at all, and on the disk."""
+def _write_whole(path: str, content: bytes, *, lasting: bool) -> None:
+    """Writes a file so that it is there in full or not at all; when it is to be `lasting`, on the disk."""
     temporary = f"{path}.partial-{os.getpid()}"
     descriptor = os.open(
         temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
@@ -212,7 +213,8 @@ def _write_whole(path: str, content: bytes) -> None:
         with open(descriptor, "wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(descriptor)
+            if lasting:
+                os.fsync(descriptor)
         os.rename(temporary, path)
     except BaseException:
         os.unlink(temporary)

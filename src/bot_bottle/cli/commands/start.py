@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bot_bottle.cli.console import Console
 from bot_bottle.errors import UsageError
-from bot_bottle.operate.runs import StartRequest, check_request, prepare, run_here
+from bot_bottle.operate.runs import StartRequest, check_request, prepare, start_here
 
 if TYPE_CHECKING:
     from bot_bottle.launch.launcher import Outcome
@@ -68,25 +68,24 @@ def run(options: argparse.Namespace, console: Console) -> int:
     request = request_from(options)
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
     check_request(request, detach=options.detach, terminal=terminal)
+    if options.headless and not options.detach:
+        return _headless(request, console)
     prepared = prepare(request)
     for note in prepared.plan.notes:
         console.warn(note)
-    if options.headless and not options.detach:
-        return _headless(prepared, console)
     return _kept(prepared, console, detach=options.detach)
 
 
-def _headless(prepared: "object", console: Console) -> int:
+def _headless(request: StartRequest, console: Console) -> int:
     from bot_bottle.cli.progress import Progress
-    from bot_bottle.operate.runs import Prepared
 
-    assert isinstance(prepared, Prepared)
     with Progress(quiet=console.quiet) as progress:
-        outcome = run_here(
-            prepared,
+        outcome = start_here(
+            request,
             foreground=not console.as_json,
             phase=progress.phase,
             ready=lambda _: progress.clear(),
+            noted=console.warn,
         )
     tell(outcome, console)
     return outcome.exit_code if outcome.reason == "exited" else outcome.exit_code or 130
