@@ -307,3 +307,16 @@ def test_a_change_of_what_the_persons_own_git_acts_on_is_said(place, cli, reposi
     done = cli("start", "plant", "--headless", "--workspace", "mount")
     assert "your own git acts on" in done.stderr, done.stderr
     assert "workspace.flagged" in cli("events", "--all", "--json").stdout
+
+
+def test_changes_that_are_too_much_for_a_patch_leave_the_copy_and_the_agents_exit_code(
+    place, cli, repository
+):
+    write_script(place, "fill", "truncate -s 3G big; echo small > small; exit 7")
+    done = cli("start", "fill", "--headless")
+    assert done.code == 7, done.stderr
+    assert "stays at" in done.stderr
+    [kept] = place.home.rglob("runs/*/workspace")
+    assert (kept / "small").read_text() == "small\n"
+    assert cli("cleanup", "--forget").code == 0
+    assert not kept.exists()

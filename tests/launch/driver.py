@@ -1,13 +1,16 @@
 """A keeper that is killed at a chosen point: `driver.py AGENT PHASE WHOM`; run by the tests as a process of its own.
 
-WHOM: `keeper` (this process), `bundle`, `bubblewrap`, or `sandbox` (process 1 inside); each with SIGKILL, when PHASE begins.
+WHOM: `keeper` (this process), `bundle`, `bubblewrap`, or `sandbox` (process 1 inside); each with SIGKILL, when PHASE begins;
+or the door's `helper`, while PHASE (`opening` or `passing` the listeners).
 PHASE `running` is after the agent was let go.
 """
 
 import os
 import signal
 import sys
+from types import ModuleType
 
+from bot_bottle.door import inside, passing
 from bot_bottle.operate.runs import StartRequest, prepare, run_here
 
 
@@ -38,8 +41,20 @@ def kill(whom: str) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
+def kill_helper(module: ModuleType, function: str) -> None:
+    """Lets the door's helper, the only one that calls `function`, kill itself when it comes there."""
+
+    def die(*_: object) -> None:
+        print("killed", flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    setattr(module, function, die)
+
+
 def main() -> int:
     agent, phase, whom = sys.argv[1:4]
+    if whom == "helper":
+        kill_helper(*{"opening": (inside, "open_listeners"), "passing": (passing, "send_listeners")}[phase])
     prepared = prepare(StartRequest(agent=agent, folder=os.getcwd(), headless=True))
     done = run_here(
         prepared,

@@ -1,5 +1,6 @@
 """kill -9 of each process at each phase: the agent is dead or has no way out, and cleanup leaves nothing."""
 
+import contextlib
 import json
 import os
 import random
@@ -77,6 +78,17 @@ def test_a_killed_sandbox_is_the_end_of_the_run(place, cli, repository, phase):
     assert ended(cli) == {"ended"}
 
 
+@pytest.mark.parametrize("phase", ["opening", "passing"])
+def test_a_killed_door_helper_is_a_start_that_failed_and_left_nothing(place, cli, repository, phase):
+    write_script(place, "work", "echo the agent ran")
+    done = drive(place, "work", phase, "helper")
+    assert "killed" in done.stdout
+    assert "the agent ran" not in done.stdout
+    assert "SandboxError" in done.stderr
+    place.assert_nothing_left()
+    assert ended(cli) == {"ended"}
+
+
 def test_bubblewrap_is_not_needed_any_more_once_the_bottle_is_made(place, cli, repository):
     write_script(place, "work", "curl -sS -m 5 http://refused.example.org/ -o /dev/null -w '%{http_code}'")
     done = drive(place, "work", "running", "bubblewrap")
@@ -111,7 +123,8 @@ def test_the_work_of_a_killed_run_is_kept(place, cli, repository):
     run = json.loads(cli("start", "work", "--headless", "--detach", "--json").stdout)["id"]
     wait_for(lambda: "ready" in cli("logs", run).stdout, "the agent's work")
     for pid in processes(str(place.root), place.token):
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # many end with the first
+            os.kill(pid, signal.SIGKILL)
     assert cli("cleanup").code == 0
     assert "+precious" in cli("diff", run).stdout
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from bot_bottle.backends.base import Backend, Bottle, Stdio
 from bot_bottle.bundle.model import BundleConfig, HeaderValue
 from bot_bottle.door.model import listeners_for
-from bot_bottle.errors import SandboxError
+from bot_bottle.errors import BotBottleError, SandboxError
 from bot_bottle.events import NewEvent
 from bot_bottle.launch import control, copies, folders
 from bot_bottle.launch.output import Log, Outlet, Shown
@@ -264,7 +264,12 @@ class _Run:
 
     def _save_changes(self) -> None:
         with self._phase("end"):
-            self.outcome.changed = copies.put_away(record_of(self.plan, self.around.backend))
+            try:
+                self.outcome.changed = copies.put_away(record_of(self.plan, self.around.backend))
+            except BotBottleError as error:
+                # The agent's work is only in the copy then: it stays, and the run has ended as it has.
+                kept = f"its copy of the workspace stays at {self.plan.workspace.copy}"
+                self.outcome.warnings.append(f"The changes could not be saved ({error.brief}); {kept}")
 
     def _record_end(self) -> None:
         data = {
