@@ -24,11 +24,12 @@ def runner(machine: str) -> list[str]:
 
 @pytest.mark.parametrize("machine", EMULATORS)
 def test_it_says_that_it_is_there_and_lives_as_long_as_its_keeper(tmp_path: Path, machine: str) -> None:
+    emulator = runner(machine)
     path = tmp_path / "holder"
     path.write_bytes(program(machine))
     path.chmod(0o755)
     ours, theirs = socket.socketpair()
-    process = subprocess.Popen([*runner(machine), str(path)], stdin=theirs)
+    process = subprocess.Popen([*emulator, str(path)], stdin=theirs)
     theirs.close()
     ours.settimeout(DEADLINE)
     assert ours.recv(10) == b"\1"
@@ -39,10 +40,11 @@ def test_it_says_that_it_is_there_and_lives_as_long_as_its_keeper(tmp_path: Path
 
 @pytest.mark.parametrize("machine", EMULATORS)
 def test_without_a_keeper_it_does_not_stay(tmp_path: Path, machine: str) -> None:
+    emulator = runner(machine)
     path = tmp_path / "holder"
     path.write_bytes(program(machine))
     path.chmod(0o755)
     ours, theirs = socket.socketpair()
     ours.close()
-    assert subprocess.Popen([*runner(machine), str(path)], stdin=theirs).wait(DEADLINE) is not None
+    assert subprocess.Popen([*emulator, str(path)], stdin=theirs).wait(DEADLINE) is not None
     theirs.close()

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 
 import pytest
@@ -85,6 +86,23 @@ def test_a_handler_of_ours_does_not_run_in_a_child() -> None:
         assert ran == []
     finally:
         signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, 32, 33])
+def test_a_signal_that_whoever_started_us_ignored_is_not_ignored_by_a_program(number: int) -> None:
+    code = f"""
+import os
+from bot_bottle.host import kernel, spawn
+ignore = (1).to_bytes(8, "little") + bytes(24)
+kernel._syscall(kernel._number("rt_sigaction"), {int(number)}, ignore, 0, 8, what="rt_sigaction")
+def ignored():
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1], 16) for line in file if line.startswith("SigIgn"))
+assert ignored() >> ({int(number)} - 1) & 1
+spawn.reset_signals()
+assert ignored() == 0
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_an_identity_is_not_the_number_alone() -> None:

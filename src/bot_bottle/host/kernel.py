@@ -24,13 +24,14 @@ _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 38, 47, 4
 _SECCOMP_MODE_FILTER = 2
 _CAPABILITY_VERSION_3 = 0x20080522
 _NS_GET_USERNS = 0xB701
+_SIGNALS_OF_THE_C_LIBRARY = (32, 33)
 _AT_FDCWD, _AT_EMPTY_PATH, _AT_RECURSIVE = -100, 0x1000, 0x8000
 _OPEN_TREE_CLONE, _MOVE_MOUNT_F_EMPTY_PATH, _MOUNT_ATTR_IDMAP = 1, 0x4, 0x100000
 
 # Numbers of x86_64, and of aarch64 and every later architecture; the newer calls have one number everywhere.
 _NUMBERS = {
-    "x86_64": {"clone": 56, "capset": 126},
-    "aarch64": {"clone": 220, "capset": 91},
+    "x86_64": {"clone": 56, "capset": 126, "rt_sigaction": 13},
+    "aarch64": {"clone": 220, "capset": 91, "rt_sigaction": 134},
 }
 _OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442
 
@@ -163,6 +164,9 @@ def default_signals() -> None:
     set_disposition = libc().signal
     for number in range(1, 65):
         set_disposition(number, None)
+    # The C library keeps these two to itself, and yet its posix_spawn leaves them ignored: so does make.
+    for number in _SIGNALS_OF_THE_C_LIBRARY:
+        _syscall(_number("rt_sigaction"), number, bytes(32), 0, 8, what="rt_sigaction")
 
 
 def blank_command_line() -> None:

@@ -431,7 +431,7 @@ class Files:
         for bounds in (copying.Bounds(size=1_000_000), copying.Bounds(members=3)):
             target = str(tmp_path / repr(bounds))
             copy = partial(copying.copy_out, bottle, f"{INSIDE_WORKSPACE}/d", target, bounds=bounds)
-            assert "more" in _failure(copy).brief
+            assert "More" in _failure(copy).brief
 
 
 class Terminal:
