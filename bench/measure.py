@@ -83,6 +83,21 @@ def milliseconds(program: Program) -> float:
     return taken * 1000
 
 
+OURS = ("start", "--help", "list")
+"""What must not fail, not even once."""
+
+
+def _patiently(program: Program) -> float:
+    """`milliseconds`; a yardstick that fails is asked twice more, since on a busy machine some do now and then."""
+    for _ in range(2):
+        try:
+            return milliseconds(program)
+        except NotMeasured:
+            if program.name in OURS:
+                raise
+    return milliseconds(program)
+
+
 def in_turn(
     programs: Sequence[Program], *, runs: int, progress: Callable[[str], None]
 ) -> dict[str, list[float]]:
@@ -91,7 +106,7 @@ def in_turn(
     for number in range(-1, runs):
         progress(f"{programs[0].name}: {max(0, number + 1)}/{runs}")
         for program in programs:
-            taken = milliseconds(program)
+            taken = _patiently(program)
             if number >= 0:
                 times[program.name].append(taken)
     return times
