@@ -5,10 +5,11 @@ Kinds are `ROOM.WHAT`: `run.planned run.started run.ended run.reaped`, `door.ope
 that came from the agent in it is cleaned and bounded by whoever makes the event.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
+
+from bot_bottle.digest import sha256_hex
 
 GENESIS = "0" * 64
 """The hash that stands before the first event (hexadecimal, like every hash here)."""
@@ -39,7 +40,7 @@ def digest(number: int, previous: str, event: NewEvent) -> str:
     """The SHA-256, in hexadecimal, of the event at place `number` (from 1) after `previous`."""
     line = json.dumps([number, previous, event.run, repr(event.at), event.kind, dict(event.data)],
                       sort_keys=True, separators=(",", ":"), ensure_ascii=True)  # fmt: skip
-    return hashlib.sha256(line.encode()).hexdigest()
+    return sha256_hex(line.encode())
 
 
 def chain(number: int, previous: str, event: NewEvent) -> Event:

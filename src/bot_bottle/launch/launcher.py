@@ -23,7 +23,6 @@ from bot_bottle.launch.session import Session
 from bot_bottle.launch.sidecar import Sidecar
 from bot_bottle.launch.signals import Interrupts
 from bot_bottle.plan.model import RunPlan
-from bot_bottle.provision.pipeline import provision
 from bot_bottle.secret import Secret
 from bot_bottle.state.model import RunRecord
 from bot_bottle.state.store import Store
@@ -190,7 +189,10 @@ class _Run:
         with self._phase("door"):
             self.bottle.open_door(self.listeners, self.sidecar.door)
         with self._phase("provision"):
-            provision(self.bottle, self.plan)
+            if self.plan.files:
+                from bot_bottle.provision.pipeline import provision
+
+                provision(self.bottle, self.plan)
         with self._phase("policy"):
             self.sidecar.wait_ready(self.plan.egress.fingerprint())
         server = control.listen(self.plan.paths.run)

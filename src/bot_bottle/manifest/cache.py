@@ -6,13 +6,13 @@ that can't be read or written costs time, never correctness.
 """
 
 import contextlib
-import hashlib
 import json
 import os
 import stat
 from typing import Any, cast
 
 from bot_bottle import __version__
+from bot_bottle.digest import sha256_hex
 from bot_bottle.manifest.document import ManifestDocument
 from bot_bottle.manifest.skills import find_skill
 from bot_bottle.manifest.source import Reading, StrPath, UnreadableError, read_file
@@ -58,7 +58,7 @@ def _code() -> list[tuple[int, int]]:
 
 
 def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+    return sha256_hex(json.dumps(value, sort_keys=True).encode())
 
 
 def _read(path: str, identity: str) -> ManifestDocument | None:
@@ -90,7 +90,7 @@ def _still_so(body: dict[str, Any]) -> bool:
     try:
         for path, within, digest in body["files"]:
             data = read_file(path, within)
-            if data is None or hashlib.sha256(data).hexdigest() != digest:
+            if data is None or sha256_hex(data) != digest:
                 return False
         if any(os.path.lexists(path) for path in body["absent"]):
             return False

@@ -3,11 +3,11 @@
 No heavy import: a start that finds its manifest in the cache goes through here and nowhere else.
 """
 
-import hashlib
 import os
 import stat
 from typing import NamedTuple
 
+from bot_bottle.digest import sha256_hex
 from bot_bottle.errors import ManifestError
 
 FILE_LIMIT = 256 * 1024
@@ -85,7 +85,7 @@ class Reading:
         if data is None:
             self.absent.append(path)
         else:
-            self.files.append(SeenFile(path, within, hashlib.sha256(data).hexdigest()))
+            self.files.append(SeenFile(path, within, sha256_hex(data)))
         return data
 
     def has(self, found: Found) -> bool:

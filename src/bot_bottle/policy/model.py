@@ -1,9 +1,10 @@
 """What a bottle may reach, as data. Frozen, without I/O; planning makes it, the bundle enforces it, `plan` prints it."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
+
+from bot_bottle.digest import sha256_hex
 
 Protocol = Literal["https", "http"]
 
@@ -57,4 +58,4 @@ class EgressPolicy(NamedTuple):
 
     def fingerprint(self) -> str:
         """The SHA-256 of the policy's canonical JSON: what is acknowledged by whoever enforces it."""
-        return hashlib.sha256(json.dumps(self.document(), sort_keys=True).encode()).hexdigest()
+        return sha256_hex(json.dumps(self.document(), sort_keys=True).encode())

@@ -4,10 +4,10 @@ In a mounted workspace the agent writes the person's own `.git`. It can't be kep
 so it is watched: a change of any of these is said when the run ends, before the person's next `git status` acts on it.
 """
 
-import hashlib
 import os
 import stat
 
+from bot_bottle.digest import sha256_hex
 from bot_bottle.host import tree
 
 SINGLE = ("config", "config.worktree", "commondir", "info/attributes", "objects/info/alternates", "gitdir")
@@ -54,7 +54,7 @@ def _note(found: dict[str, str], workspace: str, path: str) -> None:
                 content = tree.read_small(name, within=opened, limit=LARGEST)
             finally:
                 os.close(opened)
-            found[path] = f"{mode:o} {hashlib.sha256(content).hexdigest()}"
+            found[path] = f"{mode:o} {sha256_hex(content)}"
         else:
             found[path] = "folder" if stat.S_ISDIR(mode) else "special"
     except OSError:
