@@ -169,6 +169,7 @@ def _run(config: BundleConfig, door: socket.socket, keeper: socket.socket) -> No
         egress.serve(config.listeners, listeners)
         gc.collect()
         gc.freeze()
+        gc.enable()
         line.tell({"ready": True, "policy": config.policy.fingerprint(), "confined": confined})
         await loop.create_future()
 

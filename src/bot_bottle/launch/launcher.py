@@ -4,6 +4,7 @@ Each step registers its removal before it makes anything. The process that runs 
 bundle and the sandbox are its children and die with it, and its lock says that it lives.
 """
 
+import gc
 import os
 import socket
 import time
@@ -219,6 +220,7 @@ class _Run:
             )
             self.store.record([event], self.plan.id, state="running")
             self.bottle.release()
+        gc.enable()
         self.around.ready(self.outcome)
 
     # While it runs

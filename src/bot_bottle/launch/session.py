@@ -190,7 +190,10 @@ class Session:
                 self._send(client, control.frame(control.OUTPUT, data))
 
     def _waits_for_a_reader(self, outlet: Outlet | None) -> bool:
-        """Whether the agent has to wait: nobody reads this process's streams, or the owner's terminal has stood still."""
+        """Whether the agent has to wait: nobody reads this process's streams, or the owner's terminal has stood still.
+
+        If an agent ends while its terminal stands still, the kernel throws away what was not read (up to 640 KiB, tty_buffer.c).
+        """
         owners = (client for client in self.clients.values() if client.owner and client.wants == "attach")
         return bool(outlet and outlet.pending) or any(len(one.outgoing) > OWNER_BACKLOG for one in owners)
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bot_bottle.state.model import RunRecord
 
 
-ANSWER_WITHIN = 15.0
+ANSWER_WITHIN = 10.0
 """Seconds that a keeper has to put everything away when it is told to stop now."""
 
 
