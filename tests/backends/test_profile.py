@@ -25,7 +25,7 @@ GOLDEN = """
 --perms 0444 --file <12> /etc/services --perms 0444 --file <145> /etc/passwd --perms 0444 --file <41> /etc/group
 --perms 0444 --file <29> /etc/hosts --perms 0444 --file <9> /etc/hostname --perms 0444 --file <21> /etc/resolv.conf
 --perms 0444 --file <77> /etc/nsswitch.conf --perms 0444 --file <9> /etc/host.conf --perms 0555 --file <6> /.bottle
---bind /work/repo /workspace --ro-bind /data/claude /opt/claude --ro-bind /data/skill /home/agent/.claude/skills/x
+--bind /srv/repo /workspace --ro-bind /data/claude /opt/claude --ro-bind /data/skill /home/agent/.claude/skills/x
 --remount-ro /dev --remount-ro / --chdir / -- /.bottle
 """
 
@@ -34,7 +34,7 @@ def test_the_arguments_are_these(tmp_path) -> None:
     plan = make_plan(
         tmp_path,
         id="bot-k7qa",
-        workspace=Workspace(source="/work/repo", mode="mount"),
+        workspace=Workspace(source="/srv/repo", mode="mount"),
         limits=Limits(memory=1024**3),
         mounts=(
             Mount(source="/data/skill", target="/home/agent/.claude/skills/x"),
@@ -47,7 +47,7 @@ def test_the_arguments_are_these(tmp_path) -> None:
 
 
 def test_a_copy_is_shown_instead_of_the_repository(tmp_path) -> None:
-    plan = make_plan(tmp_path, workspace=Workspace(source="/work/repo", mode="copy", copy="/state/copy"))
+    plan = make_plan(tmp_path, workspace=Workspace(source="/srv/repo", mode="copy", copy="/state/copy"))
     assert profile.mounts(plan)[0] == Mount(source="/state/copy", target="/workspace", writable=True)
 
 
