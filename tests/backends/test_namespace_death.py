@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from bot_bottle.errors import SandboxError
-from bot_bottle.host.identity import identify
 from bot_bottle.testing.conformance import DEADLINE, SLEEP, shell, until
+from support.identity import identify
 
 UNDERTAKER = Path(__file__).with_name("undertaker.py")
 BEFORE_RELEASE = ("starting", "made", "entering", "held", "door")

@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from bot_bottle.host import spawn
-from bot_bottle.host.identity import Identity, identify, is_alive
 from bot_bottle.testing.conformance import DEADLINE
+from support.identity import Identity, identify, is_alive
 
 
 def start(*argv: str, steps=(), keep=(), env=None):

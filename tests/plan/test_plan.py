@@ -14,7 +14,7 @@ from bot_bottle.plan.resolve import FIRST_UNUSED_UID, UNUSED_UIDS, Choices, reso
 from support.manifests import manifest, route
 
 FACTS = HostFacts(
-    uid=1000, gid=1000, workspace="/home/me/repo", workspace_uid=1000, state_root="/home/me/.local/state/bot-bottle",
+    uid=1000, gid=1000, workspace="/home/me/repo", state_root="/home/me/.local/state/bot-bottle",
     runtime_root="/run/user/1000/bot-bottle", data_root="/home/me/.local/share/bot-bottle",
 )  # fmt: skip
 CHOICES = Choices(id="fixer-2345", tty=False, workspace=None, command=Command(argv=("true",), env=()))
@@ -122,6 +122,13 @@ def test_a_rule_that_cannot_be_kept_is_refused_by_name(bottle, name):
     found = problems(manifest(bottle=bottle))
     assert len(found) == 1
     assert name in found[0]
+
+
+@pytest.mark.parametrize("rule", [{"protocol": "tcp"}, {"methods": ["GET"]}, {"paths": ["/x/**"]}])
+def test_a_route_with_a_rule_that_cannot_be_kept_opens_nothing(rule):
+    routes = [route("a.example.org", **rule), route("b.example.org")]
+    made = plan(manifest(bottle={"egress": {"engine": "builtin", "routes": routes, "on_match": None}}))
+    assert [item.host for item in made.egress.routes] == ["b.example.org"]
 
 
 def test_all_mismatches_are_said_at_once():

@@ -15,12 +15,11 @@ FORBIDDEN_WORKSPACES = (
 def gather(workspace: str) -> HostFacts:
     """The facts for a run in the folder `workspace`. Raises HostError when that can't be a workspace."""
     folder = os.path.realpath(workspace)
-    owner = _check_workspace(folder)
+    _check_workspace(folder)
     return HostFacts(
         uid=os.getuid(),
         gid=os.getgid(),
         workspace=folder,
-        workspace_uid=owner,
         state_root=paths.state_root(),
         runtime_root=paths.runtime_root(),
         data_root=paths.data_root(),
@@ -30,10 +29,9 @@ def gather(workspace: str) -> HostFacts:
     )
 
 
-def _check_workspace(folder: str) -> int:
+def _check_workspace(folder: str) -> None:
     brief = f"{folder} can't be a workspace"
     try:
-        owner = os.stat(folder).st_uid
         os.close(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
     except OSError as error:
         raise HostError(
@@ -55,7 +53,6 @@ def _check_workspace(folder: str) -> int:
             details="It holds more than a project, or bot-bottle's own files: the agent would be given all of it.",
             resolution="Go to the repository that the agent is to work in.",
         )
-    return owner
 
 
 def _within(path: str, folder: str) -> bool:

@@ -9,12 +9,9 @@ class HostFacts(NamedTuple):
     uid: int
     gid: int
     workspace: str
-    workspace_uid: int
     state_root: str
     runtime_root: str
     data_root: str
     cgroup_limits: tuple[str, ...] = ()
-    bubblewrap: str = ""
-    """Absolute path; empty when there is none."""
     term: str = ""
     time_zone: str = ""

@@ -68,7 +68,9 @@ def resolve(manifest: ManifestDocument, facts: HostFacts, choices: Choices) -> R
         mounts=choices.mounts,
         files=choices.files,
         limits=limits(bottle),
-        egress=EgressPolicy(routes=tuple(route(item) for item in bottle["egress"]["routes"])),
+        egress=EgressPolicy(
+            routes=tuple(route(item) for item in bottle["egress"]["routes"] if can_be_kept(item))
+        ),
         credentials=tuple(
             Credential(name=name, source=item["source"], header=item["header"], prefix=item["prefix"])
             for name, item in sorted(bottle["credentials"].items())
@@ -98,6 +100,12 @@ def limits(bottle: BottleDocument) -> Limits:
         pids=resources["pids"] or Limits().pids,
         stated=stated,
     )
+
+
+def can_be_kept(item: RouteDocument) -> bool:
+    """Whether a `Route` can say all of it. One with rules that it can't say would open more than was asked for: it opens
+    nothing, whatever `plan/check.py` says of it."""
+    return item["protocol"] in ("https", "http") and not item["methods"] and not item["paths"]
 
 
 def route(item: RouteDocument) -> Route:

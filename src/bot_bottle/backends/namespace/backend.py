@@ -4,22 +4,15 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from bot_bottle.backends.base import Backend, Stdio
 from bot_bottle.backends.namespace import enter, profile, program, sandbox
 from bot_bottle.backends.namespace.bottle import NamespaceBottle
 from bot_bottle.errors import HostError
 from bot_bottle.host import cgroups
+from bot_bottle.host.cgroups import Group
 from bot_bottle.plan.model import RunPlan
-
-
-class Group(Protocol):
-    """What this backend needs of `host/cgroups.py`."""
-
-    def add(self, pid: int) -> None: ...
-    def kill(self) -> None: ...
-    def remove(self) -> None: ...
 
 
 class NamespaceBackend:
@@ -74,7 +67,7 @@ def make() -> Backend:
 
 
 def _make_group(plan: RunPlan, owned: ExitStack) -> Group | None:
-    group: Group | None = cgroups.make(plan.id, plan.limits)
+    group = cgroups.make(plan.id, plan.limits)
     if group:
         owned.callback(group.remove)
         owned.callback(group.kill)
