@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from socket import socket
 
 from bot_bottle.bundle.egress.dial import Dialer, DialFailed
+from bot_bottle.bundle.egress.heads import Headers, end_to_end
 from bot_bottle.bundle.egress.names import Names
 from bot_bottle.bundle.egress.pump import Pump
 from bot_bottle.bundle.egress.wire import SocketTransport, Transport
 from bot_bottle.bundle.model import BundleLimits, HeaderValue
 from bot_bottle.bundle.record import Record
-from bot_bottle.policy.egress import Decision, Wanted, decide
+from bot_bottle.policy.egress import Decision, Wanted, decide, decide_request, intercepts, protocol_on
 from bot_bottle.policy.model import EgressPolicy, Route
 
 Originate = Callable[[socket, str], Awaitable[Transport]]
@@ -37,6 +38,37 @@ class Context:
             return decide(self.policy, host=host, port=port, protocol=protocol)
         except Exception:  # noqa: BLE001 - a decision that can't be made must not let anything through
             return Decision(False, None, "undecided", Wanted(host, port, protocol))
+
+    def judge_request(
+        self, *, host: str, port: int, protocol: str, method: bytes, target: bytes, headers: Headers
+    ) -> Decision:
+        """What the policy says of one request: `target` in origin form, `headers` as they came."""
+        try:
+            return decide_request(
+                self.policy,
+                host=host,
+                port=port,
+                protocol=protocol,
+                method=method,
+                target=target,
+                headers=end_to_end(headers),
+            )
+        except Exception:  # noqa: BLE001 - as in `judge`
+            return Decision(False, None, "undecided", Wanted(host, port, protocol))
+
+    def intercepts(self, *, host: str, port: int) -> bool:
+        """Whether TLS to it has to be opened."""
+        try:
+            return intercepts(self.policy, host=host, port=port)
+        except Exception:  # noqa: BLE001 - what can't be decided must not pass through unseen
+            return True
+
+    def speaks_tcp(self, *, host: str, port: int) -> bool:
+        """Whether connections to it are carried as they are, whatever they speak."""
+        try:
+            return protocol_on(self.policy, host=host, port=port) == "tcp"
+        except Exception:  # noqa: BLE001 - as in `judge`: what is taken for TLS or HTTP is judged further
+            return False
 
     async def secure(self, route: Route, sock: socket) -> Transport:
         """`sock` as the transport that `route` asks for: bare, or TLS of our own. Raises DialFailed."""

@@ -13,7 +13,7 @@ from bot_bottle.bundle.egress.dial import DialFailed
 from bot_bottle.bundle.egress.exchange import Outcome, Outgoing, UpstreamFailed, exchange, wants_more
 from bot_bottle.bundle.egress.heads import BadMessage, Body, Request, listed, read_request, request_body
 from bot_bottle.bundle.egress.target import Authority, Entry, find_target, read_authority
-from bot_bottle.bundle.egress.tunnel import tunnel_tls
+from bot_bottle.bundle.egress.tunnel import carry, tunnel_tls
 from bot_bottle.bundle.egress.wire import Ended, SocketTransport, TooLarge, Wire
 from bot_bottle.policy.egress import Decision, Wanted
 from bot_bottle.policy.model import Route
@@ -33,7 +33,7 @@ class _Upstream:
 
     def serves(self, wanted: Wanted, route: Route) -> bool:
         """Whether it goes there and is still open: nothing, not even its end, waits to be read."""
-        if (self.wanted, self.route) != (wanted, route) or self.wire.buffer:
+        if (self.wanted, self.route) != (wanted.place, route) or self.wire.buffer:
             return False
         try:
             self.sock.recv(1, socket.MSG_PEEK)
@@ -93,11 +93,17 @@ class HttpConnection:
     async def _request(self, request: Request) -> bool:
         target = find_target(request, self._entry)
         body = _body(request)
-        method, path = request.method.decode(), target.path.partition(b"?")[0].decode("ascii")
-        decision = self._context.judge(host=target.host, port=target.port, protocol="http")
+        decision = self._context.judge_request(
+            host=target.host,
+            port=target.port,
+            protocol="http",
+            method=request.method,
+            target=target.path,
+            headers=request.headers,
+        )
         if not decision.allowed or decision.route is None:
-            raise not_allowed(decision, method=method, path=path)
-        self._context.allowed(self._entry.via, decision.wanted, method=method, path=path)
+            raise not_allowed(decision)
+        self._context.allowed(self._entry.via, decision.wanted)
         outcome = await self._carry(request, target.path, body, decision, decision.route)
         if not outcome.upstream_lives:
             self._retire()
@@ -139,17 +145,18 @@ class HttpConnection:
             sock = await context.dialer.dial(route, wanted.host, wanted.port)
             transport = await context.secure(route, sock)
         except DialFailed as error:
-            if error.refused:
-                raise Refusal(403, error.reason, f"Refused: {error.message}.", wanted=wanted) from error
-            raise self._failure(
-                wanted, error.reason, f"{error.message}.", 504 if error.timeout else 502
-            ) from error
+            raise self._not_dialled(wanted, error) from error
         wire = Wire(transport, idle=context.limits.idle_seconds)
-        self._upstream = _Upstream(wire, sock, wanted, route, began)
+        self._upstream = _Upstream(wire, sock, wanted.place, route, began)
         return self._upstream
 
+    def _not_dialled(self, wanted: Wanted, error: DialFailed) -> Refusal:
+        if error.refused:
+            return Refusal(403, error.reason, f"Refused: {error.message}.", wanted=wanted)
+        return self._failure(wanted, error.reason, f"{error.message}.", 504 if error.timeout else 502)
+
     def _failure(self, wanted: Wanted, reason: str, message: str, status: int) -> Refusal:
-        via = "connect" if wanted.protocol == "https" else self._entry.via
+        via = self._entry.via if wanted.protocol == "http" else "connect"
         self._context.failed(via, reason, wanted)
         return Refusal(status, reason, message[0].upper() + message[1:], wanted=wanted)
 
@@ -175,6 +182,8 @@ class HttpConnection:
             )
         if _body(request) is not None:
             raise Refusal(400, "bad_message", "CONNECT has no body.")
+        if self._context.speaks_tcp(host=authority.host, port=authority.port):
+            return await self._connect_tcp(authority)
         decision = self._context.judge(host=authority.host, port=authority.port, protocol="https")
         if decision.reason == "protocol_not_allowed":
             return await self._connect_http(authority)
@@ -185,17 +194,33 @@ class HttpConnection:
         try:
             upstream = await self._context.dialer.dial(decision.route, wanted.host, wanted.port)
         except DialFailed as error:
-            if error.refused:
-                raise Refusal(403, error.reason, f"Refused: {error.message}.", wanted=wanted) from error
-            raise self._failure(
-                wanted, error.reason, f"{error.message}.", 504 if error.timeout else 502
-            ) from error
+            raise self._not_dialled(wanted, error) from error
         try:
             await self._wire.write(_ESTABLISHED)
         except BaseException:
             upstream.close()
             raise
         await tunnel_tls(self._context, self._wire, self._sock, wanted, upstream)
+        return False
+
+    async def _connect_tcp(self, authority: Authority) -> bool:
+        """Nothing inside is looked at: the name, by which it was dialled, and the port are all that is held."""
+        context = self._context
+        decision = context.judge(host=authority.host, port=authority.port, protocol="tcp")
+        if not decision.allowed or decision.route is None:
+            raise not_allowed(decision, method="CONNECT")
+        wanted = decision.wanted
+        context.allowed("connect", wanted)
+        try:
+            upstream = await context.dialer.dial(decision.route, wanted.host, wanted.port)
+        except DialFailed as error:
+            raise self._not_dialled(wanted, error) from error
+        try:
+            await self._wire.write(_ESTABLISHED)
+        except BaseException:
+            upstream.close()
+            raise
+        await carry(context, "connect", wanted, self._wire, self._sock, upstream)
         return False
 
     async def _connect_http(self, authority: Authority) -> bool:
