@@ -39,7 +39,6 @@ TEST_TOOLS = (
     Tool("curl", "curl", "is a client that the tests put into a bottle"),
     Tool("openssl", "openssl", "makes the tests' certificates"),
     Tool("ssh", "openssh-client", "is a client that the tests put into a bottle"),
-    Tool("sshd", "openssh-server", "is a server that the tests reach from a bottle"),
 )
 BENCH_TOOLS = (
     Tool("rg", "ripgrep", "is needed by the yardstick `srt`"),

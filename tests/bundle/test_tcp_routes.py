@@ -236,6 +236,8 @@ def test_a_connection_on_which_nobody_speaks_ends() -> None:
 
 @pytest.fixture(scope="module")
 def ssh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
+    if not SshServer.program():
+        pytest.skip("OpenSSH's server is not installed")
     with SshServer(tmp_path_factory.mktemp("sshd")) as server:
         yield server
 

@@ -1,4 +1,7 @@
-"""Real servers on the host's loopback, for clients inside a bottle."""
+"""Real servers on the host's loopback, for clients inside a bottle.
+
+Those that would start a service on the machine when their package is installed are used where they are there already.
+"""
 
 import os
 import pwd
@@ -43,8 +46,12 @@ class SshServer:
         self.user = pwd.getpwuid(os.getuid()).pw_name
         self.key = folder / "client"
 
+    @staticmethod
+    def program() -> str | None:
+        return shutil.which("sshd", path="/usr/sbin:/usr/bin:" + os.environ.get("PATH", ""))
+
     def __enter__(self) -> "SshServer":
-        program = shutil.which("sshd", path="/usr/sbin:/usr/bin:" + os.environ.get("PATH", ""))
+        program = self.program()
         assert program, "sshd is not installed"
         if os.geteuid() == 0:
             _PRIVILEGES.mkdir(mode=0o755, exist_ok=True)
