@@ -8,6 +8,8 @@ import asyncio
 import encodings.idna  # noqa: F401 - ssl needs it for every name, and would look for it too late
 import socket
 import ssl
+from collections.abc import Callable
+from typing import cast
 
 from bot_bottle.bundle.egress.ready import Ready
 from bot_bottle.bundle.egress.selector import DirectSelector
@@ -60,7 +62,8 @@ class TlsTransport:
             server_hostname=server_name,
             session=session,
         )
-        self._read = self._object.read
+        # Given a buffer it answers with a number, and any writable buffer will do.
+        self._read = cast("Callable[[int, memoryview], int]", self._object.read)
         self._unsent = memoryview(b"")
         self._dry = False
         self._ended = False
@@ -117,12 +120,12 @@ class TlsTransport:
         try:
             while count < limit:
                 room = limit - count
-                got = read(room, _plain[count:])  # type: ignore[arg-type]  # any writable buffer will do
+                got = read(room, _plain[count:])
                 if not got:
                     self._ended = True
                     break
-                count += got  # type: ignore[operator]
-                if got < room and not incoming.pending:  # type: ignore[operator]
+                count += got
+                if got < room and not incoming.pending:
                     self._dry = True  # what is left of a record would have come with it
                     break
         except ssl.SSLWantReadError:

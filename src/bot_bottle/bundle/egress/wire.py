@@ -197,7 +197,9 @@ class Wire:
         if not self.buffer:
             await self._more(self._now() + first, clean=True)
         due = self._now() + whole
-        seen = 0  # what was looked at already, so that a head in single bytes costs no more than one in a piece
+        seen = (
+            0  # what was looked at already, so that a head in single bytes costs no more than one in a piece
+        )
         while True:
             start = max(0, seen - 3)
             end = self.buffer.find(END, start)
@@ -300,3 +302,13 @@ class Wire:
     def abort(self) -> None:
         self.release()
         self.transport.abort()
+
+
+async def say_last(wire: Wire, data: bytes) -> None:
+    """Writes `data` and ends the connection."""
+    try:
+        await wire.write(data)
+    except (OSError, TimeoutError):
+        wire.abort()
+        return
+    await wire.finish()
