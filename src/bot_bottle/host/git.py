@@ -153,9 +153,8 @@ class Import:
 
     def _start(self) -> None:
         import subprocess
-        import tempfile
 
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115
+        self._said = open(os.memfd_create("said"), "w+b")  # noqa: SIM115 - tempfile takes longer to import than git to run
         try:
             self._process = subprocess.Popen(
                 ["git", *_IMPORT_OPTIONS],

@@ -220,8 +220,10 @@ class _Run:
             )
             self.store.record([event], self.plan.id, state="running")
             self.bottle.release()
-        gc.enable()
         self.around.ready(self.outcome)
+        if self.copying:
+            copies.prepare_to_put_away()
+        gc.enable()
 
     # While it runs
 
