@@ -26,6 +26,7 @@ __all__ = (
     "canonical_pattern",
     "decide",
     "decide_request",
+    "intercepted_names",
     "intercepts",
     "intercepts_any",
     "matches",
@@ -220,6 +221,11 @@ def intercepts(policy: EgressPolicy, *, host: str, port: int) -> bool:
 def intercepts_any(policy: EgressPolicy) -> bool:
     """Whether TLS to anything has to be opened: whether the bottle needs a certificate authority."""
     return any(_needs_opening(policy, route) for route in policy.routes)
+
+
+def intercepted_names(policy: EgressPolicy) -> frozenset[str]:
+    """The hosts, as routes name them, to which TLS is opened."""
+    return frozenset(route.host for route in policy.routes if _needs_opening(policy, route))
 
 
 def _needs_opening(policy: EgressPolicy, route: Route) -> bool:

@@ -5,7 +5,7 @@ import socket
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import Executor
 
-from bot_bottle.bundle.egress.context import Context, Originate
+from bot_bottle.bundle.egress.context import Context, Tls
 from bot_bottle.bundle.egress.dial import Dialer, make_lively
 from bot_bottle.bundle.egress.http import HttpConnection
 from bot_bottle.bundle.egress.names import Names
@@ -26,7 +26,7 @@ def make_context(
     config: BundleConfig,
     record: Record,
     executor: Executor,
-    originate: Originate | None,
+    tls: Tls,
     selector: DirectSelector,
 ) -> Context:
     """What the connections of `config`'s bottle share, on the running loop, whose selector is `selector`."""
@@ -40,7 +40,8 @@ def make_context(
         names=Names(config.policy, limit=config.limits.names),
         dialer=Dialer(config.limits, executor),
         pump=Pump(loop, selector, idle=config.limits.idle_seconds),
-        originate=originate,
+        selector=selector,
+        tls=tls,
     )
 
 

@@ -16,7 +16,7 @@ _VIA = "tcp"
 
 async def serve_tcp(context: Context, sock: socket.socket, port: int) -> None:
     """Serves one connection that the agent meant to make to `port` of the name whose address it dialled."""
-    wire = Wire(SocketTransport(sock), idle=context.limits.idle_seconds)
+    wire = Wire(SocketTransport(sock, context.selector), idle=context.limits.idle_seconds)
     address = sock.getsockname()[0]
     host = context.names.name_at(address)
     if host is None:
