@@ -1,10 +1,12 @@
 """A decision that can't be made is a no, wherever in it the trouble is."""
 
+import dataclasses
 from typing import Any
 
 import pytest
 
 from bot_bottle.bundle.egress.context import Context
+from bot_bottle.policy.egress import Wanted
 from bot_bottle.policy.model import EgressPolicy, HeaderMatch, Route
 
 
@@ -42,11 +44,8 @@ BAD = {
 
 
 def context(policy: Any) -> Context:
-    nothing: Any = None
-    return Context(
-        policy=policy, credentials={}, limits=nothing, bottle_file="", record=nothing, names=nothing, dialer=nothing,
-        pump=nothing,
-    )  # fmt: skip
+    fields = {field.name: None for field in dataclasses.fields(Context)}
+    return Context(**{**fields, "policy": policy})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("where", BAD)
@@ -58,7 +57,9 @@ def test_trouble_in_a_decision_lets_nothing_through(where: str) -> None:
     )
     assert (request.allowed, request.route) == (False, None)
     connection = judge.judge(**place, protocol="https")
-    assert not connection.allowed or judge.intercepts(**place), "allowed, and not even looked at inside"
+    assert not connection.allowed or judge.intercepts(Wanted(**place, protocol="https")), (
+        "allowed, and not even looked at inside"
+    )
     assert not judge.speaks_tcp(**place)
 
 
