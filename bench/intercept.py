@@ -9,6 +9,7 @@ import ctypes
 import datetime
 import json
 import os
+import select
 import socket
 import ssl
 import statistics
@@ -18,11 +19,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import tunnel
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+import tunnel
 from bot_bottle.bundle import main as bundle
 from bot_bottle.bundle.model import BundleConfig, HeaderValue
 from bot_bottle.door.inside import open_listeners
@@ -34,6 +35,8 @@ from bot_bottle.secret import Secret
 HOST = "bench.example"
 ADDRESS = "192.0.2.1"
 """Every address is the door's in there; the name is in the hello."""
+
+_BIG_HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % tunnel.DOWNLOAD
 
 
 def measure(*, rounds: int = 10, seconds: float = 0.5, connections: int = 100) -> dict[str, Any]:
@@ -47,7 +50,7 @@ def measure(*, rounds: int = 10, seconds: float = 0.5, connections: int = 100) -
         port = listening.getsockname()[1]
         server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         server.load_cert_chain(certificate, folder / "key.pem")
-        stack.enter_context(tunnel._child(lambda: tunnel._server(listening, server)))
+        stack.enter_context(tunnel._child(lambda: _server(listening, server)))
         line, bundles_line = socket.socketpair()
         door, bundles_door = socket.socketpair()
         inside, generators = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -111,9 +114,7 @@ def _rates(
     }
 
 
-def _new_connections(
-    inside: socket.socket, context: ssl.SSLContext, port: int, count: int
-) -> dict[str, Any]:
+def _new_connections(inside: socket.socket, context: ssl.SSLContext, port: int, count: int) -> dict[str, Any]:
     through = _ask(inside, "new", count)
     direct = _new(lambda: _connect(context, port), count)
     return {"direct_connection_ms_p50": round(direct, 2), "intercepted_connection_ms_p50": round(through, 2)}
@@ -121,13 +122,16 @@ def _new_connections(
 
 def _downloads(inside: socket.socket, pid: int, context: ssl.SSLContext, port: int) -> dict[str, Any]:
     before = tunnel._memory(pid, "VmRSS")
+    used = _cpu(pid)
     through = _ask(inside, "download", 0)
+    used = _cpu(pid) - used
     peak = tunnel._memory(pid, "VmHWM")
     with _connect(context, port) as sock:
-        straight = tunnel._download(sock)
+        straight = _download(sock)
     return {
         "direct_megabytes_per_second": round(straight),
         "intercepted_megabytes_per_second": round(through),
+        "bundle_cpu_seconds_per_gib": round(used, 2),
         "bundle_kib_before_download": before,
         "bundle_kib_peak": peak,
     }
@@ -173,7 +177,7 @@ def _do(what: str, number: float, context: ssl.SSLContext) -> float:
     with contextlib.ExitStack() as stack:
         count = tunnel.CONNECTIONS if what == "rate" else 1
         opened = [stack.enter_context(_connect(context, 443, ADDRESS)) for _ in range(count)]
-        return tunnel._rate(opened, number) if what == "rate" else tunnel._download(opened[0])
+        return tunnel._rate(opened, number) if what == "rate" else _download(opened[0])
 
 
 def _new(connect: Any, count: int) -> float:
@@ -194,6 +198,55 @@ def _connect(context: ssl.SSLContext, port: int, address: str = "127.0.0.1") -> 
     sock = socket.create_connection((address, port))
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return context.wrap_socket(sock, server_hostname=HOST)
+
+
+def _download(sock: socket.socket) -> float:
+    """MB/s of one big download."""
+    buffer = bytearray(1 << 18)
+    began = time.perf_counter()
+    sock.sendall(tunnel._BIG_REQUEST)
+    left = tunnel.DOWNLOAD + len(_BIG_HEAD)
+    while left > 0:
+        got = sock.recv_into(buffer)
+        if not got:
+            raise RuntimeError("the download broke off")
+        left -= got
+    return tunnel.DOWNLOAD / 1e6 / (time.perf_counter() - began)
+
+
+def _server(listening: socket.socket, context: ssl.SSLContext) -> None:
+    """Answers every request that ends in an empty line; those for `/big` with a big body."""
+    ready = select.epoll()
+    ready.register(listening.fileno(), select.EPOLLIN)
+    connections: dict[int, socket.socket] = {}
+    while True:
+        for number, _ in ready.poll():
+            if number == listening.fileno():
+                sock, _ = listening.accept()
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                with contextlib.suppress(OSError):
+                    sock = context.wrap_socket(sock, server_side=True)
+                    connections[sock.fileno()] = sock
+                    ready.register(sock.fileno(), select.EPOLLIN)
+                continue
+            try:
+                data = connections[number].recv(65536)
+                if data.startswith(b"GET /big "):
+                    _send_big(connections[number])
+                elif data.endswith(b"\r\n\r\n"):
+                    connections[number].sendall(tunnel._RESPONSE)
+            except OSError:
+                data = b""
+            if not data:
+                ready.unregister(number)
+                connections.pop(number).close()
+
+
+def _send_big(sock: socket.socket) -> None:
+    sock.sendall(_BIG_HEAD)
+    piece = bytes(1 << 18)
+    for _ in range(tunnel.DOWNLOAD // len(piece)):
+        sock.sendall(piece)
 
 
 def _certificate(folder: Path) -> str:
