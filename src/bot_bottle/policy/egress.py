@@ -13,11 +13,12 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from bot_bottle.policy import lines
-from bot_bottle.policy.model import EgressPolicy, HeaderMatch, Route
+from bot_bottle.policy.model import EgressPolicy, HeaderMatch, Protocol, Route
 from bot_bottle.policy.paths import canonical_path, glob_matches, literal_length, path_matches
 
 __all__ = (
     "REASONS",
+    "REQUEST_REASONS",
     "Decision",
     "Wanted",
     "canonical_host",
@@ -30,6 +31,7 @@ __all__ = (
     "intercepts_any",
     "matches",
     "names_allowed",
+    "protocol_on",
 )
 
 MAX_HOST = 253
@@ -62,6 +64,11 @@ class Wanted(NamedTuple):
     method: str = ""
     path: str = ""
 
+    @property
+    def place(self) -> "Wanted":
+        """Without the request: what one connection can serve several requests to."""
+        return self._replace(method="", path="")
+
     def asked(self) -> dict[str, str | int]:
         """What is known of it, for events and bodies."""
         return {
@@ -92,16 +99,17 @@ REASONS = {
     "path_not_allowed": "this host is allowed, but not this path on it",
     "bad_path": "servers could read this path in more than one way, so no path rule can allow it",
     "header_not_allowed": "this host is allowed, but only for requests with other headers",
+    "no_name": "this address stands for no name that the bottle's DNS gave out",
     "override_not_allowed": "a header asks the server to take another method or path than the policy judged",
 }
-_FURTHEST = (
+REQUEST_REASONS = (
     "method_not_allowed",
     "bad_path",
     "path_not_allowed",
     "override_not_allowed",
     "header_not_allowed",
 )
-"""Of several routes that refuse a request, the one that came furthest says why."""
+"""Why a request is refused whose connection is allowed. Of several routes the one that came furthest, in this order, says it."""
 
 
 def canonical_host(text: str) -> str | None:
@@ -186,9 +194,17 @@ def decide_request(
         return Decision(
             True, max(allowing, key=lambda route: _request_exactness(route, path)), "allowed", wanted
         )
-    reason = max(refusals.values(), key=_FURTHEST.index)
+    reason = max(refusals.values(), key=REQUEST_REASONS.index)
     needed = None if reason in ("bad_path", "override_not_allowed") else lines.for_request(wanted, path)
     return Decision(False, None, reason, wanted, needed)
+
+
+def protocol_on(policy: EgressPolicy, *, host: str, port: int) -> Protocol | None:
+    """What is spoken on `port` of `host`: as the most exact route says, and never `tcp` beside another; None without a route."""
+    name = canonical_host(host)
+    routes = [route for route in policy.routes if route.port == port and name and matches(route.host, name)]
+    best = max(routes, key=lambda route: (_exactness(route), route.protocol != "tcp"), default=None)
+    return best.protocol if best else None
 
 
 def intercepts(policy: EgressPolicy, *, host: str, port: int) -> bool:

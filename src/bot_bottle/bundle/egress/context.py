@@ -16,7 +16,7 @@ from bot_bottle.bundle.egress.selector import DirectSelector
 from bot_bottle.bundle.egress.wire import Ended, SocketTransport, Transport, Wire, say_last
 from bot_bottle.bundle.model import BundleLimits, HeaderValue
 from bot_bottle.bundle.record import Record
-from bot_bottle.policy.egress import Decision, Wanted, decide, decide_request, intercepts
+from bot_bottle.policy.egress import Decision, Wanted, decide, decide_request, intercepts, protocol_on
 from bot_bottle.policy.model import EgressPolicy, Route
 
 if TYPE_CHECKING:
@@ -86,6 +86,13 @@ class Context:
             return intercepts(self.policy, host=wanted.host, port=wanted.port)
         except Exception:  # noqa: BLE001 - as in `judge`
             return True
+
+    def speaks_tcp(self, *, host: str, port: int) -> bool:
+        """Whether connections to it are carried as they are, whatever they speak."""
+        try:
+            return protocol_on(self.policy, host=host, port=port) == "tcp"
+        except Exception:  # noqa: BLE001 - as in `judge`: what is taken for TLS or HTTP is judged further
+            return False
 
     async def intercept(self, via: str, wanted: Wanted, wire: Wire, sock: socket, hello: Hello) -> None:
         """Opens the TLS of an allowed connection and serves what is inside. Without the means to, refuses."""

@@ -29,7 +29,7 @@ from bot_bottle.bundle.egress.heads import (
 )
 from bot_bottle.bundle.egress.hooks import Head
 from bot_bottle.bundle.egress.target import Authority, Entry, find_target, read_authority
-from bot_bottle.bundle.egress.tunnel import tunnel_tls
+from bot_bottle.bundle.egress.tunnel import carry, tunnel_tls
 from bot_bottle.bundle.egress.wire import Ended, SocketTransport, TooLarge, Wire
 from bot_bottle.policy.egress import Wanted
 from bot_bottle.policy.model import Route
@@ -182,14 +182,16 @@ class HttpConnection:
             sock = await context.dialer.dial(route, wanted.host, wanted.port)
             transport = await context.secure(route, sock, wanted.host)
         except DialFailed as error:
-            if error.refused:
-                raise Refusal(403, error.reason, f"Refused: {error.message}.", wanted=wanted) from error
-            raise self._failure(
-                wanted, error.reason, f"{error.message}.", 504 if error.timeout else 502
-            ) from error
+            raise self._not_dialled(wanted, error) from error
         wire = Wire(transport, idle=context.limits.idle_seconds)
         self._upstream = _Upstream(wire, wanted, route, began)
         return self._upstream
+
+    def _not_dialled(self, wanted: Wanted, error: DialFailed, *, via: str = "") -> Refusal:
+        if error.refused:
+            return Refusal(403, error.reason, f"Refused: {error.message}.", wanted=wanted)
+        status = 504 if error.timeout else 502
+        return self._failure(wanted, error.reason, f"{error.message}.", status, via=via)
 
     def _failure(self, wanted: Wanted, reason: str, message: str, status: int, *, via: str = "") -> Refusal:
         self._context.failed(via or self._entry.via, reason, wanted)
@@ -217,6 +219,8 @@ class HttpConnection:
             )
         if _body(request) is not None:
             raise Refusal(400, "bad_message", "CONNECT has no body.")
+        if self._context.speaks_tcp(host=authority.host, port=authority.port):
+            return await self._connect_tcp(authority)
         decision = self._context.judge(host=authority.host, port=authority.port, protocol="https")
         if decision.reason == "protocol_not_allowed":
             return await self._connect_http(authority)
@@ -231,16 +235,33 @@ class HttpConnection:
         try:
             upstream = await self._context.dialer.dial(decision.route, wanted.host, wanted.port)
         except DialFailed as error:
-            if error.refused:
-                raise Refusal(403, error.reason, f"Refused: {error.message}.", wanted=wanted) from error
-            status = 504 if error.timeout else 502
-            raise self._failure(wanted, error.reason, f"{error.message}.", status, via="connect") from error
+            raise self._not_dialled(wanted, error, via="connect") from error
         try:
             await self._wire.write(_ESTABLISHED)
         except BaseException:
             upstream.close()
             raise
         await tunnel_tls(self._context, self._wire, self._sock, wanted, upstream)
+        return False
+
+    async def _connect_tcp(self, authority: Authority) -> bool:
+        """Nothing inside is looked at: the name, by which it was dialled, and the port are all that is held."""
+        context = self._context
+        decision = context.judge(host=authority.host, port=authority.port, protocol="tcp")
+        if not decision.allowed or decision.route is None:
+            raise not_allowed(decision, method="CONNECT")
+        wanted = decision.wanted
+        context.allowed("connect", wanted)
+        try:
+            upstream = await context.dialer.dial(decision.route, wanted.host, wanted.port)
+        except DialFailed as error:
+            raise self._not_dialled(wanted, error, via="connect") from error
+        try:
+            await self._wire.write(_ESTABLISHED)
+        except BaseException:
+            upstream.close()
+            raise
+        await carry(context, "connect", wanted, self._wire, self._sock, upstream)
         return False
 
     async def _connect_http(self, authority: Authority) -> bool:
