@@ -219,6 +219,8 @@ class _Run:
                 {"policy": self.plan.egress.fingerprint(), "confined": self.sidecar.facts.get("confined")},
             )
             self.store.record([event], self.plan.id, state="running")
+            if self.copying:
+                copies.agent_begins(self.plan)
             self.bottle.release()
         self.around.ready(self.outcome)
         if self.copying:
