@@ -2,13 +2,21 @@
 
 from typing import Any
 
-from bot_bottle.manifest.document import ManifestDocument, RouteDocument
+from bot_bottle.manifest.document import CredentialDocument, ManifestDocument, RouteDocument
 
 
 def route(host: str, **keys: Any) -> RouteDocument:
     """A route with every default."""
     base: RouteDocument = {
         "host": host, "port": 443, "protocol": "https", "methods": [], "paths": [], "credential": None, "upstream": None,
+    }  # fmt: skip
+    return {**base, **keys}  # type: ignore[typeddict-item]
+
+
+def credential(source: str, **keys: Any) -> CredentialDocument:
+    """A credential that goes out as x-api-key, with every default."""
+    base: CredentialDocument = {
+        "source": source, "scheme": "header", "name": "x-api-key", "prefix": "", "user": "", "variable": None,
     }  # fmt: skip
     return {**base, **keys}  # type: ignore[typeddict-item]
 
@@ -28,7 +36,7 @@ def manifest(
             "name": "default", "file": "/home/me/.bot-bottle/bottles/default.md", "backend": "namespace",
             "image": None,
             "workspace": None, "resources": {"cpus": None, "memory": None, "pids": None},
-            "egress": {"engine": "builtin", "routes": [], "on_match": None}, "credentials": {},
+            "egress": {"engine": "builtin", "routes": [], "on_match": None}, "credentials": {}, "sensitive": {},
             "git": {"user_name": None, "user_email": None, "remotes": []}, "env": {}, "supervise": False,
             **(bottle or {}),
         },

@@ -11,7 +11,7 @@ from bot_bottle.bundle.egress.hooks import Filter, Guard, Head
 from bot_bottle.bundle.egress.names import Names
 from bot_bottle.bundle.egress.pump import Pump
 from bot_bottle.bundle.egress.wire import Ended, SocketTransport, Transport, Wire
-from bot_bottle.bundle.model import BundleLimits, HeaderValue
+from bot_bottle.bundle.model import BundleLimits, Injection
 from bot_bottle.bundle.record import Record
 from bot_bottle.policy.egress import Decision, Wanted, decide
 from bot_bottle.policy.model import EgressPolicy, Route
@@ -25,7 +25,7 @@ class Context:
     """`policy` is replaced as a whole when it changes; whoever decides reads it once."""
 
     policy: EgressPolicy
-    credentials: Mapping[str, HeaderValue]
+    credentials: Mapping[str, Injection]
     limits: BundleLimits
     bottle_file: str
     record: Record

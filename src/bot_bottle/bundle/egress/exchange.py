@@ -20,7 +20,7 @@ from bot_bottle.bundle.egress.heads import (
 from bot_bottle.bundle.egress.hooks import Filter, Head
 from bot_bottle.bundle.egress.inject import inject
 from bot_bottle.bundle.egress.wire import Ended, TooLarge, Wire
-from bot_bottle.bundle.model import BundleLimits, HeaderValue
+from bot_bottle.bundle.model import BundleLimits, Injection
 
 _NEVER_FORWARDED = frozenset({b"host", b"expect"})
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -49,7 +49,7 @@ class Outgoing(NamedTuple):
     host: bytes
     body: Body | None
     whole: bytes | None
-    credential: HeaderValue | None
+    credential: Injection | None
     head_filter: Filter | None
     body_filter: Filter | None
 
