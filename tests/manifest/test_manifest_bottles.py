@@ -29,7 +29,13 @@ def test_a_bottle_that_says_nothing_allows_nothing(home) -> None:
         "image": None,
         "workspace": None,
         "resources": {"cpus": None, "memory": None, "pids": None},
-        "egress": {"engine": "builtin", "routes": [], "on_match": None},
+        "egress": {
+            "engine": "builtin",
+            "mode": "enforce",
+            "routes": [],
+            "secrets": None,
+            "upstream": {"ca": None, "proxy": None},
+        },
         "credentials": {},
         "sensitive": {},
         "git": {"user_name": None, "user_email": None, "remotes": []},
@@ -217,9 +223,14 @@ def test_what_is_sensitive_is_a_reference_as_well(home) -> None:
         "database": "env:DATABASE_URL",
         "other": 'command:["op", "read", "op://a/b"]',
     }
-    home.bottle("two", "sensitive:\n  database: {env: A, file: /x}\n  login: {claude_login: /x}\n  plain: text")
+    home.bottle(
+        "two", "sensitive:\n  database: {env: A, file: /x}\n  login: {claude_login: /x}\n  plain: text"
+    )
     refused = home.refusal("two")
-    assert "two.md:3: sensitive.database: must have exactly one of `env`, `file`, `command`, `keyring`" in refused
+    assert (
+        "two.md:3: sensitive.database: must have exactly one of `env`, `file`, `command`, `keyring`"
+        in refused
+    )
     assert "two.md:4: unknown key `claude_login`" in refused
     assert "two.md:5: sensitive.plain: must be a map" in refused
 
@@ -274,7 +285,7 @@ def test_the_design_example_is_right(home, monkeypatch) -> None:
         "db.example.org",
         "docs.python.org",
     ]
-    assert made["egress"]["on_match"] == "hold"
+    assert made["egress"]["secrets"] == {"on_match": "hold", "oversize": "block", "limit": 2**20}
     assert made["git"]["remotes"][0]["key"] == "/home/me/.ssh/bot"
     assert made["supervise"] is True
 

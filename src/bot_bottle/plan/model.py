@@ -100,6 +100,16 @@ class Sensitive(NamedTuple):
     source: str
 
 
+class Outward(NamedTuple):
+    """How the servers outside are reached from this host: certificates trusted beside the system's, and a proxy.
+
+    `ca` is an absolute path; empty means none.
+    """
+
+    ca: str = ""
+    proxy: str = ""
+
+
 class RunPlan(NamedTuple):
     """Everything about one run. `uid` and `gid` are those of the agent on the host; never 0.
 
@@ -124,6 +134,7 @@ class RunPlan(NamedTuple):
     files: tuple[File, ...] = ()
     limits: Limits = Limits()
     egress: EgressPolicy = EgressPolicy()
+    outward: Outward = Outward()
     credentials: tuple[Credential, ...] = ()
     """Those that a route names."""
     sensitive: tuple[Sensitive, ...] = ()

@@ -34,4 +34,6 @@ def environment(request: Request, tool: Mapping[str, str]) -> tuple[tuple[str, s
         common[name] = common[name.lower()] = value
     held = named(request)
     placeholders = {item.variable: held[item.name] for item in request.credentials if item.variable}
-    return tuple(sorted({**common, **placeholders, **tool, **request.bottle_env, **request.agent["env"]}.items()))
+    return tuple(
+        sorted({**common, **placeholders, **tool, **request.bottle_env, **request.agent["env"]}.items())
+    )

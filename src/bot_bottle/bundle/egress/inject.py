@@ -22,7 +22,7 @@ _TO_ESCAPE = re.compile(rb"[^A-Za-z0-9._~-]")
 def inject(target: bytes, headers: Headers, credential: Injection) -> tuple[bytes, Headers]:
     """`target` and `headers` with `credential` in the place of whatever the agent put there."""
     name = credential.name.encode("ascii")
-    value = credential.value.reveal().encode("ascii")
+    value = credential.value.reveal().encode()
     if credential.kind == "query":
         return _with_parameter(target, name, value), [one for one in headers if one[0] not in IDENTIFYING]
     gone = IDENTIFYING | {name.lower()}
