@@ -162,10 +162,16 @@ def _run(config: BundleConfig, door: socket.socket, keeper: socket.socket) -> No
                 record.flush()
                 line.flush(_GOODBYE_SECONDS)
                 os._exit(0)
+            if "credentials" in message:
+                context.credentials.replace(message["credentials"])
+                line.tell({"credentials": True})
+                return
             line.tell({"error": "not understood"})
 
         executor = threads.ThreadPoolExecutor(_RESOLVER_THREADS)
-        egress = server.Egress(server.make_context(config, record, executor, originate, selector))
+        context = server.make_context(config, record, executor, originate, selector)
+        context.credentials.tell = line.tell
+        egress = server.Egress(context)
         egress.serve(config.listeners, listeners)
         gc.collect()
         gc.freeze()

@@ -39,8 +39,8 @@ def read_all(credentials: Sequence[Credential], sensitive: Sequence[Sensitive]) 
     reader = _Reader()
     held = {item.name: reader.credential(item) for item in credentials}
     kept = tuple(reader.sensitive(item) for item in sensitive)
-    forget_variables([item.source.removeprefix("env:") for item in (*credentials, *sensitive)
-                      if item.source.startswith("env:")])  # fmt: skip
+    sources = [item.source for item in credentials] + [item.source for item in sensitive]
+    forget_variables([one.removeprefix("env:") for one in sources if one.startswith("env:")])
     return Vault(held, kept)
 
 

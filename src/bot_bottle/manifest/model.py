@@ -165,7 +165,7 @@ class Git(Strict):
     """Git inside the bottle."""
 
     user: GitUser | None = None
-    remotes: list[GitRemote] = []
+    remotes: list[GitRemote] = Field([])
 
 
 class Bottle(Strict):
@@ -181,7 +181,7 @@ class Bottle(Strict):
     )
     resources: Resources | None = None
     egress: Egress | None = None
-    credentials: dict[Name, Credential] = {}
+    credentials: dict[Name, Credential] = Field({}, description="Secrets by reference, put in outside.")
     sensitive: dict[Name, Place] = Field({}, description="Secrets that must not leave by any way.")
     git: Git | None = None
     env: dict[Variable, str] = Field({}, description="Plain values; a secret goes under `credentials:`.")

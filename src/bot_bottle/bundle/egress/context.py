@@ -1,9 +1,10 @@
 """What every connection of one bottle shares, and the one place where a connection is judged and its end recorded."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from socket import socket
 
+from bot_bottle.bundle.egress.credentials import Credentials
 from bot_bottle.bundle.egress.denial import Refusal, explain
 from bot_bottle.bundle.egress.dial import Dialer, DialFailed
 from bot_bottle.bundle.egress.heads import BadMessage, Body, Headers
@@ -11,7 +12,7 @@ from bot_bottle.bundle.egress.hooks import Filter, Guard, Head
 from bot_bottle.bundle.egress.names import Names
 from bot_bottle.bundle.egress.pump import Pump
 from bot_bottle.bundle.egress.wire import Ended, SocketTransport, Transport, Wire
-from bot_bottle.bundle.model import BundleLimits, Injection
+from bot_bottle.bundle.model import BundleLimits
 from bot_bottle.bundle.record import Record
 from bot_bottle.policy.egress import Decision, Wanted, decide
 from bot_bottle.policy.model import EgressPolicy, Route
@@ -25,7 +26,7 @@ class Context:
     """`policy` is replaced as a whole when it changes; whoever decides reads it once."""
 
     policy: EgressPolicy
-    credentials: Mapping[str, Injection]
+    credentials: Credentials
     limits: BundleLimits
     bottle_file: str
     record: Record

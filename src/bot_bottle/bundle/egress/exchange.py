@@ -55,10 +55,11 @@ class Outgoing(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """Which of the two connections can carry another request."""
+    """Which of the two connections can carry another request; and the response's status, if there was one."""
 
     agent_lives: bool
     upstream_lives: bool
+    status: int = 0
 
 
 async def exchange(agent: Wire, upstream: Wire, outgoing: Outgoing, limits: BundleLimits) -> Outcome:
@@ -86,12 +87,11 @@ async def _both_ways(
     try:
         await asyncio.wait({upload, download}, return_when=asyncio.FIRST_COMPLETED)
         if download.done() and not download.result().upstream_lives:
-            return Outcome(False, False)
+            return Outcome(False, False, download.result().status)
         try:
             await upload
         except SinkFailed:  # the upstream wants no more of it: what it answers is what counts
-            await download
-            return Outcome(False, False)
+            return Outcome(False, False, (await download).status)
         return await download
     finally:
         for task in (upload, download):
@@ -125,7 +125,7 @@ async def _respond(agent: Wire, upstream: Wire, outgoing: Outgoing, limits: Bund
     await agent.write(head)
     await carry(upstream, agent, body, chunked=chunked, through=outgoing.body_filter)
     upstream_lives = not body.until_close and wants_more(response.minor, response.headers)
-    return Outcome(agent_lives, upstream_lives)
+    return Outcome(agent_lives, upstream_lives, response.status)
 
 
 async def _final_response(upstream: Wire, limits: BundleLimits) -> Response:
