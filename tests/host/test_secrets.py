@@ -190,12 +190,11 @@ def ring(monkeypatch):
     class Ring(KeyringBackend):
         priority = 1
         locked = False
-        known = {("work/api", "me"): SECRET}
 
         def get_password(self, service, username):
             if self.locked:
                 raise KeyringLocked("the keyring is locked")
-            return self.known.get((service, username))
+            return SECRET if (service, username) == ("work/api", "me") else None
 
         def set_password(self, *_):
             raise NotImplementedError

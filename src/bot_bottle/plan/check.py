@@ -10,11 +10,12 @@ from bot_bottle.errors import PlanError
 from bot_bottle.manifest.document import BottleDocument, ManifestDocument, RouteDocument
 from bot_bottle.plan.facts import HostFacts
 from bot_bottle.plan.model import RunPlan
+from bot_bottle.policy.ports import unreachable
 
 
 def mismatches(manifest: ManifestDocument, plan: RunPlan, facts: HostFacts) -> tuple[str, ...]:
     """One sentence for each thing that this version or this host can't keep."""
-    return (*_bottle(manifest["bottle"]), *_seen_inside(plan), *_host(plan, facts))
+    return (*_bottle(manifest["bottle"]), *_ports(plan), *_seen_inside(plan), *_host(plan, facts))
 
 
 def refuse(problems: tuple[str, ...], where: str) -> None:
@@ -51,13 +52,11 @@ def _bottle(bottle: BottleDocument) -> Iterator[str]:
             yield f"egress.upstream.{key}: upstreams are dialled directly, by the system's certificates, in this version"
     for route in egress["routes"]:
         name = f"egress.routes: {route['host']}:{route['port']}"
-        if route["protocol"] == "tcp":
-            yield f"{name}: protocol tcp is not in this version; https and http are"
         if route["protocol"] == "https" and _tls_outside(route):
             yield f"{name}: an https:// upstream goes with protocol http; the agent's own TLS is not opened"
         for rule in ("methods", "paths", "headers"):
-            if route[rule]:
-                yield f"{name}: {rule} can't be enforced in this version, only hosts and ports"
+            if route["protocol"] == "https" and route[rule]:
+                yield f"{name}: {rule} can't be enforced inside TLS in this version; with protocol http they can"
         if route["credential"] and not (route["protocol"] == "http" and _tls_outside(route)):
             yield f"{name}: a credential needs protocol http and an https:// upstream in this version"
     if bottle["git"]["remotes"]:
@@ -77,6 +76,11 @@ def _seen_inside(plan: RunPlan) -> Iterator[str]:
         file = place if kind == "file" else str(json.loads(place)["file"]) if kind == "oauth" else ""
         if file.startswith(plan.workspace.source.rstrip("/") + "/"):
             yield f"{name}: {file} lies in the workspace, which the agent sees"
+
+
+def _ports(plan: RunPlan) -> Iterator[str]:
+    for port, taken in unreachable(plan.egress).items():
+        yield f"egress.routes: protocol tcp on port {port} can't be served inside: {taken}"
 
 
 def _host(plan: RunPlan, facts: HostFacts) -> Iterator[str]:

@@ -34,8 +34,11 @@ class Credentials(Mapping[str, Injection]):
         return len(self._now)
 
     def replace(self, document: Mapping[str, Any]) -> None:
-        """Takes the keeper's word for what they are now, all at once. Raises ValueError or TypeError; then nothing has changed."""
-        new = {name: Injection.from_document(item) for name, item in document.items()}
+        """Takes the keeper's word for what they are now, all at once. Raises ValueError; then nothing has changed."""
+        try:
+            new = {name: Injection.from_document(item) for name, item in document.items()}
+        except (AttributeError, TypeError) as error:
+            raise ValueError("these are no credentials") from error
         gone = [
             item for name, item in self._now.items() if name not in new or new[name].secret != item.secret
         ]
