@@ -46,7 +46,9 @@ class Upstream:
 
     def route(self, host: str, credential: str | None = None, *paths: str) -> Route:
         upstream = self.server.upstream(tls=True, server_name="api.test")
-        return Route(host=host, port=80, protocol="http", upstream=upstream, credential=credential, paths=paths)
+        return Route(
+            host=host, port=80, protocol="http", upstream=upstream, credential=credential, paths=paths
+        )
 
 
 @pytest.fixture
@@ -112,7 +114,11 @@ def test_nothing_goes_to_another_route_another_host_or_without_tls(bottle: Bottl
     with holder.connect(*PROXY) as sock:
         bodies = [
             ask(sock, host, path)[1]
-            for host, path in (("api.test", "/none/x"), ("other.test", "/header/x"), ("bare.test", "/header/x"))
+            for host, path in (
+                ("api.test", "/none/x"),
+                ("other.test", "/header/x"),
+                ("bare.test", "/header/x"),
+            )
         ]
     assert not [body for body in bodies if b"s3cret" in body]
 

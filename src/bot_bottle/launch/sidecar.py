@@ -113,7 +113,7 @@ class Sidecar:
                 found.append(NewEvent(run, time.time(), kind[:64], data))
         return found
 
-    def tell(self, message: Mapping[str, Any]) -> None:
+    def tell(self, message: "Mapping[str, Any]") -> None:
         """Says something to the bundle that it reads at once. When it does not, it is as good as dead, and found to be so."""
         import json
 
