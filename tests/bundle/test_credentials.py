@@ -132,7 +132,7 @@ def test_a_spelling_of_the_path_does_not_reach_a_route_with_a_credential(bottle:
 
 
 def test_a_redirect_does_not_carry_it(bottle: Bottle) -> None:
-    holder, _, upstream, bare = bottle
+    holder, _, upstream, _ = bottle
     upstream.status, upstream.more = 302, "Location: http://other.test/header/x\r\n"
     done = holder.run(
         ["curl", "-sS", "-L", "--max-redirs", "1", "-x", "http://127.0.0.1:3128", "http://api.test/header/x"]

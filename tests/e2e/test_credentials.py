@@ -241,7 +241,7 @@ def write_login(place, echo, tokens, **login):
     return file
 
 
-UNTIL = "until " + CURL + " | tee /dev/stderr | grep -q '{}'; do sleep 0.1; done 2>&1"
+UNTIL = "while :; do out=$(" + CURL + '); echo "$out"; case "$out" in *{}*) break; esac; sleep 0.1; done'
 
 
 def test_a_login_is_renewed_at_launch_and_again_while_the_agent_runs(place, cli, repository, echo, tokens):
