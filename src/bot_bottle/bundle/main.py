@@ -164,10 +164,16 @@ def _run(config: BundleConfig, door: socket.socket, keeper: socket.socket) -> No
                 record.flush()
                 line.flush(_GOODBYE_SECONDS)
                 os._exit(0)
+            if "credentials" in message:
+                context.credentials.replace(message["credentials"])
+                line.tell({"credentials": True})
+                return
             line.tell({"error": "not understood"})
 
         executor = threads.ThreadPoolExecutor(_RESOLVER_THREADS)
-        egress = server.Egress(server.make_context(config, record, executor, tls, selector))
+        context = server.make_context(config, record, executor, tls, selector)
+        context.credentials.tell = line.tell
+        egress = server.Egress(context)
         egress.serve(config.listeners, listeners)
         if tls.interceptor is not None:
             authority = tls.interceptor.authority

@@ -126,6 +126,8 @@ class HttpConnection:
         context.allowed(self._entry.via, wanted)
         outgoing = self._outgoing(request, head, body, whole, wanted, route)
         outcome = await self._carry(outgoing, wanted, route)
+        if outgoing.credential is not None:
+            context.credentials.refused(route.credential, outcome.status)
         if not outcome.upstream_lives:
             self._retire()
         if not outcome.agent_lives:
