@@ -41,6 +41,10 @@ def answer_query(context: Context, query: bytes) -> bytes | None:
     except NoAddressLeft:
         _refused(context, "names_exhausted", text)
         return answer(query, REFUSED, question)
+    carries = context.look_at_name(text) if address is not None and not context.names.is_spelled(host) else ""
+    if carries:
+        _refused(context, carries, text)
+        return answer(query, NAME_ERROR, question)
     if address is None:
         _refused(context, "host_not_allowed" if host else "not_a_host_name", text)
         return answer(query, NAME_ERROR, question)

@@ -70,6 +70,12 @@ def unescape(view: bytes) -> bytes:
     return b"".join(made)
 
 
+def near(marks: tuple[bytes, ...], found: Pattern, view: bytes, margin: int) -> list[tuple[int, int]]:
+    """As `around`, for what begins with one of `marks`; simply everything when there are so many of them."""
+    count = sum(map(view.count, marks))
+    return [(0, len(view))] if count * margin > len(view) else around(found, view, margin) if count else []
+
+
 def around(found: Pattern, view: bytes, margin: int) -> list[tuple[int, int]]:
     """Where `found` matches, with `margin` bytes on both sides, and as one where these meet."""
     made: list[tuple[int, int]] = []

@@ -76,7 +76,7 @@ def needles_for(known: Known) -> Needles | None:
         tight = value.translate(None, shapes.SKIPPED)
         found = found._replace(exact=(value,), tight=(tight,) if len(tight) >= SHORTEST else ())
     if is_short(value):
-        spellings = dict.fromkeys((value, _percent(value)))
+        spellings = dict.fromkeys((value, percent(value)))
         found = found._replace(
             coded=tuple(item for spelling in spellings for item in _coded(spelling)),
             coded_hex=tuple(spelling.hex().encode() for spelling in spellings),
@@ -101,7 +101,7 @@ def _longest_text(value: bytes) -> int:
     return max(map(len, text.split(b"\0")))
 
 
-def _percent(value: bytes) -> bytes:
+def percent(value: bytes) -> bytes:
     plain = b"-._~"
     return b"".join(
         bytes([byte]) if byte in _SQUEEZED or byte in plain else b"%%%02X" % byte for byte in value
@@ -111,14 +111,14 @@ def _percent(value: bytes) -> bytes:
 def _coded(value: bytes) -> list[tuple[str, bytes]]:
     """Those characters of each encoding of `value`, at each place in a longer text, that don't depend on its neighbours."""
     once = cores(value, bits=6)
-    twice = [outer for inner in (*once, *map(_url_safe, once)) for outer in cores(inner, bits=6)]
-    found = [("base64", core) for core in (*once, *map(_url_safe, once))]
-    found += [("base64+base64", core) for core in (*twice, *map(_url_safe, twice))]
+    twice = [outer for inner in (*once, *map(url_safe, once)) for outer in cores(inner, bits=6)]
+    found = [("base64", core) for core in (*once, *map(url_safe, once))]
+    found += [("base64+base64", core) for core in (*twice, *map(url_safe, twice))]
     found += [("base32", spelled) for core in cores(value, bits=5) for spelled in (core, core.lower())]
     return list(dict.fromkeys(found))
 
 
-def _url_safe(text: bytes) -> bytes:
+def url_safe(text: bytes) -> bytes:
     return text.replace(b"+", b"-").replace(b"/", b"_")
 
 

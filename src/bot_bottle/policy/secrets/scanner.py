@@ -119,11 +119,11 @@ class Scanner:
 
     def _opened(self, view: _View, squeezed: bytes, left: int) -> Iterator[_View]:
         """`view` with one wrapping undone, for each that it may have, of those that `words` has a sign of."""
-        for name, found, undo in (
-            ("percent", self._shapes.percent, decoders.unpercent),
-            ("escaped", self._shapes.escape, decoders.unescape),
+        for name, marks, found, undo in (
+            ("percent", (b"%",), self._shapes.percent, decoders.unpercent),
+            ("escaped", (b"\\u", b"\\x"), self._shapes.escape, decoders.unescape),
         ):
-            where = decoders.around(found, view.data, _CONTEXT)
+            where = decoders.near(marks, found, view.data, _CONTEXT)
             if where:
                 yield _View(undo(decoders.parts_of(view.data, where)), (*view.trail, name))
         made = unpack.embedded(view.data, limit=left)
