@@ -114,6 +114,7 @@ class Context:
     def look_at_head(self, wanted: Wanted, route: Route, method: str, head: Head) -> Head:
         """`head` as the guard lets it go on. Raises Refusal, also when the guard itself fails."""
         if self.guard is None:
+            self._needs_no_guard(wanted)
             return head
         try:
             return self.guard.head(wanted, route, method, head.target, head.headers)
@@ -122,9 +123,15 @@ class Context:
         except Exception as error:
             raise _undecided(wanted) from error
 
+    def _needs_no_guard(self, wanted: Wanted) -> None:
+        """A policy that wants secrets to be looked for must not be served without what does it."""
+        if self.policy.secrets is not None:
+            raise _undecided(wanted)
+
     def look_before_body(self, framing: Body, headers: Headers, wanted: Wanted, route: Route) -> None:
         """What the guard says before the body was read. Raises Refusal, also when the guard itself fails."""
         if self.guard is None:
+            self._needs_no_guard(wanted)
             return
         try:
             self.guard.before_body(framing, headers, wanted, route)

@@ -201,9 +201,18 @@ class SecretGuard:
 
     def _describe(self, match: Match, place: str) -> dict[str, str]:
         if match.known is not None and match.known.placeholder:
-            return {"detector": f"placeholder of {match.known.name}", "place": place, "encoding": match.encoding}
+            return {
+                "detector": f"placeholder of {match.known.name}",
+                "place": place,
+                "encoding": match.encoding,
+            }
         fingerprint = sha256_hex(self._key + match.text)[:8]
-        return {"detector": match.detector, "place": place, "encoding": match.encoding, "fingerprint": fingerprint}
+        return {
+            "detector": match.detector,
+            "place": place,
+            "encoding": match.encoding,
+            "fingerprint": fingerprint,
+        }
 
 
 def _is_placeholder(match: Match) -> bool:

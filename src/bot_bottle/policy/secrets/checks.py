@@ -1,6 +1,7 @@
 """What tells a real token from a word that looks like one: checksums where the format has them, else its randomness. Pure."""
 
 import binascii
+import itertools
 import json
 import string
 import zlib
@@ -46,7 +47,7 @@ def is_age_key(token: bytes) -> bool:
 def is_mixed(body: bytes) -> bool:
     """Whether it jumps between digits, small and capital letters as random text does and words don't."""
     classes = body.translate(_CLASSES)
-    jumps = sum(1 for one, other in zip(classes, classes[1:], strict=False) if one != other)
+    jumps = sum(1 for one, other in itertools.pairwise(classes) if one != other)
     return jumps * 4 >= len(body) and is_varied(body)
 
 

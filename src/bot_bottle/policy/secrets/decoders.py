@@ -11,12 +11,14 @@ _HEX = b"0123456789abcdefABCDEF"
 _TO_BASE64 = bytes.maketrans(b"-_", b"+/")
 _NOT_BASE64 = bytes(byte for byte in range(256) if chr(byte) not in shapes.BASE64 + "-_")
 _BASE32_DIGITS = b"0123456789ABCDEFGHIJKLMNOPQRSTUV"
-_TO_BASE32 = bytes.maketrans(shapes.BASE32.encode() + shapes.BASE32[:26].lower().encode(), _BASE32_DIGITS + _BASE32_DIGITS[:26])
-_NOT_BASE32 = bytes(byte for byte in range(256) if byte not in (shapes.BASE32 + shapes.BASE32.lower()).encode())
+_TO_BASE32 = bytes.maketrans(
+    shapes.BASE32.encode() + shapes.BASE32[:26].lower().encode(), _BASE32_DIGITS + _BASE32_DIGITS[:26]
+)
+_NOT_BASE32 = bytes(
+    byte for byte in range(256) if byte not in (shapes.BASE32 + shapes.BASE32.lower()).encode()
+)
 _NOT_HEX = bytes(byte for byte in range(256) if byte not in _HEX)
-_HEX_PAIRS = {
-    bytes([high, low]): bytes([int(bytes([high, low]), 16)]) for high in _HEX for low in _HEX
-}
+_HEX_PAIRS = {bytes([high, low]): bytes([int(bytes([high, low]), 16)]) for high in _HEX for low in _HEX}
 _MARGIN = 32
 _NEAR = 2 * _MARGIN
 _WHOLE = 512
@@ -127,9 +129,12 @@ def _base64_regions(
                 seen += len(view[before:low].translate(None, _NOT_BASE64))
                 before = low
                 places.add(seen % 4)
-            yield start, end, frozenset(places), [
-                (max(start, high - _NEAR), high + _MARGIN) for _, high in spans[at : last + 1]
-            ]
+            yield (
+                start,
+                end,
+                frozenset(places),
+                [(max(start, high - _NEAR), high + _MARGIN) for _, high in spans[at : last + 1]],
+            )
         at = last + 1
 
 

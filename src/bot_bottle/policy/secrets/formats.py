@@ -85,9 +85,7 @@ FORMATS = (
     Format("stripe", ("[sr]k_live_",), f"[sr]k_live_{A}{{24}}", _behind(b"_live_", checks.is_mixed)),
     Format("gitlab", ("glpat-",), f"glpat-{W}{{20}}", _behind(b"glpat-", checks.is_mixed)),
     Format("twilio", ("SK[0-9a-f]{4}",), f"SK{X}{{32}}", _behind(b"SK", checks.is_hex_varied)),
-    Format(
-        "sendgrid", (f"SG\\.{W}{{6}}",), f"SG\\.{W}{{22}}\\.{W}{{43}}", _behind(b"SG.", checks.is_mixed)
-    ),
+    Format("sendgrid", (f"SG\\.{W}{{6}}",), f"SG\\.{W}{{22}}\\.{W}{{43}}", _behind(b"SG.", checks.is_mixed)),
     Format("huggingface", ("hf_",), "hf_[A-Za-z]{34}", _behind(b"_", checks.is_mixed)),
     Format("pypi", ("pypi-AgE",), f"pypi-AgE[A-Za-z0-9]{{10}}{W}{{60}}", _always, strict=True),
     Format(

@@ -93,7 +93,9 @@ def _pieces(word: bytes) -> tuple[bytes, ...]:
 
 
 def _is_telling(piece: bytes) -> bool:
-    return len(set(piece)) >= 10 and any(byte < 0x40 for byte in piece) and any(byte >= 0x60 for byte in piece)
+    return (
+        len(set(piece)) >= 10 and any(byte < 0x40 for byte in piece) and any(byte >= 0x60 for byte in piece)
+    )
 
 
 def _longest_text(value: bytes) -> int:

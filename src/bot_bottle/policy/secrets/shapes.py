@@ -61,7 +61,9 @@ BETWEEN = between()
 BETWEEN_HEX = between(SKIPPED + SKIPPED_IN_HEX, "0x")
 _WORD = string.ascii_letters + string.digits + "_-"
 BETWEEN_WORDS = between(bytes(byte for byte in range(256) if chr(byte) not in _WORD and byte != HARD))
-BETWEEN_ALNUM = between(bytes(byte for byte in range(256) if not chr(byte).isascii() or not chr(byte).isalnum()))
+BETWEEN_ALNUM = between(
+    bytes(byte for byte in range(256) if not chr(byte).isascii() or not chr(byte).isalnum())
+)
 
 
 def spread(characters: Iterable[str], gap: str) -> str:

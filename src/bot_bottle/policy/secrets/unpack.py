@@ -7,6 +7,8 @@ What can't be unpacked whole (an unknown coding, a broken stream, one that is cu
 import zlib
 from collections.abc import Sequence
 
+import brotli
+
 CODINGS = frozenset({"identity", "gzip", "x-gzip", "deflate", "br"})
 GZIP = b"\x1f\x8b\x08"
 _GZIP_BITS, _ZLIB_BITS, _RAW_BITS = 31, 15, -15
@@ -72,8 +74,6 @@ def _inflate(data: bytes, bits: int, limit: int) -> tuple[bytes, bytes]:
 
 
 def _brotli(data: bytes, limit: int) -> bytes:
-    import brotli
-
     stream = brotli.Decompressor()
     made: list[bytes] = []
     size = 0
@@ -87,7 +87,11 @@ def _brotli(data: bytes, limit: int) -> bytes:
                 size += len(piece)
                 if size > limit:
                     raise Unreadable("compressed data that unpacks to too much")
-                piece = b"" if stream.can_accept_more_data() else stream.process(b"", output_buffer_limit=limit + 1 - size)
+                piece = (
+                    b""
+                    if stream.can_accept_more_data()
+                    else stream.process(b"", output_buffer_limit=limit + 1 - size)
+                )
     except brotli.error as error:
         raise Unreadable("broken compressed data") from error
     if not stream.is_finished():
