@@ -45,8 +45,6 @@ def _bottle(bottle: BottleDocument) -> Iterator[str]:
         yield f"egress.engine: {egress['engine']} is not in this version; builtin is"
     if egress["mode"] != "enforce":
         yield f"egress.mode: {egress['mode']} is not in this version; enforce is"
-    if egress["secrets"]:
-        yield "egress.secrets: outgoing traffic is not searched for secrets in this version"
     for key in ("ca", "proxy"):
         if egress["upstream"][key]:
             yield f"egress.upstream.{key}: upstreams are dialled directly, by the system's certificates, in this version"
