@@ -8,6 +8,10 @@ from bot_bottle.door.model import Listener
 from bot_bottle.policy.model import EgressPolicy
 from bot_bottle.secret import Secret
 
+AUTHORITY_NAME = "bot-bottle"
+"""The whole name (its common name) of every bottle's own certificate authority: programs look authorities up by name, and the
+places for it are made before it is."""
+
 
 class HeaderValue(NamedTuple):
     """A resolved credential: the header it goes out in, and its whole value (prefix included)."""

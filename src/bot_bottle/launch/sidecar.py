@@ -28,6 +28,8 @@ class Sidecar:
         parent = os.getpid()
         self.facts: Mapping[str, Any] = {}
         self.code: int | None = None
+        self.authority = ""
+        """The bottle's own certificate authority in PEM, once the bundle has made one: its first word on it counts."""
         self._buffer = b""
         self._told_to_stop = False
         door, door_inside = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -89,7 +91,11 @@ class Sidecar:
         *lines, self._buffer = (self._buffer + data).split(b"\n")
         if len(self._buffer) > 1 << 20:
             return None
-        return [message for line in lines if isinstance(message := _parse(line), dict)]
+        messages = [message for line in lines if isinstance(message := _parse(line), dict)]
+        for message in messages:
+            if not self.authority and isinstance(given := message.get("authority"), str):
+                self.authority = given
+        return messages
 
     def events(self, run: str, messages: list[dict[str, Any]]) -> list[NewEvent]:
         """The events among `messages`, with the run's name from here: a bundle cannot name another."""

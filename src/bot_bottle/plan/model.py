@@ -77,6 +77,25 @@ class Paths(NamedTuple):
     """Log and saved changes; stay until `bot-bottle cleanup --forget`."""
 
 
+class Trust(NamedTuple):
+    """Which certificate authorities programs inside trust, as files: the host's, and in their midst the bottle's own.
+
+    `mounts` show, in the places of the host's stores, files of `folder` (the run's own) and `copies` of the host's folders (the
+    host's and ours, shared by all bottles, made once). `list`, `java` and `extra` are the host's files that they are made from;
+    `ca` is what the bottle's file adds. None of those is ever written.
+    """
+
+    folder: str
+    mounts: tuple[Mount, ...] = ()
+    copies: tuple[tuple[str, str], ...] = ()
+    list: str = ""
+    java: str = ""
+    extra: str = ""
+    ca: str = ""
+    intercepts: bool = False
+    """Whether the policy opens TLS from the start, so that the agent must not run before the bottle has its authority."""
+
+
 class Credential(NamedTuple):
     """A secret by reference: where it is read (`env:NAME`, `file:PATH`), and the header it goes out in."""
 
@@ -111,5 +130,7 @@ class RunPlan(NamedTuple):
     limits: Limits = Limits()
     egress: EgressPolicy = EgressPolicy()
     credentials: tuple[Credential, ...] = ()
+    trust: Trust | None = None
+    """None: nothing may be reached, so nothing has to be trusted."""
     notes: tuple[str, ...] = ()
     """What the person should know: something asked for that this version or host can't do, and that weakens nothing."""

@@ -4,6 +4,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 from bot_bottle.manifest.document import BottleDocument, ManifestDocument, RouteDocument
+from bot_bottle.plan import trust
 from bot_bottle.plan.facts import HostFacts
 from bot_bottle.plan.model import (
     BASE_FOLDER,
@@ -15,6 +16,7 @@ from bot_bottle.plan.model import (
     Mount,
     Paths,
     RunPlan,
+    Trust,
     Workspace,
     WorkspaceMode,
 )
@@ -45,6 +47,12 @@ def resolve(manifest: ManifestDocument, facts: HostFacts, choices: Choices) -> R
     state = f"{facts.state_root}/runs/{choices.id}"
     uid, gid = host_identity(facts, choices.id)
     apart = 0 if facts.uid else UNUSED_UIDS
+    egress = EgressPolicy(
+        routes=tuple(route(item) for item in bottle["egress"]["routes"] if can_be_kept(item))
+    )
+    command = choices.command
+    if egress.routes:
+        command = command._replace(env=trust.environment(command.env, intercepts=intercepts_any(egress)))
     return RunPlan(
         id=choices.id,
         agent=agent["name"],
@@ -52,7 +60,7 @@ def resolve(manifest: ManifestDocument, facts: HostFacts, choices: Choices) -> R
         bottle_file=bottle["file"],
         backend=bottle["backend"],
         provider=agent["provider"],
-        command=choices.command,
+        command=command,
         tty=choices.tty,
         workspace=Workspace(
             source=facts.workspace,
@@ -68,15 +76,21 @@ def resolve(manifest: ManifestDocument, facts: HostFacts, choices: Choices) -> R
         mounts=choices.mounts,
         files=choices.files,
         limits=limits(bottle),
-        egress=EgressPolicy(
-            routes=tuple(route(item) for item in bottle["egress"]["routes"] if can_be_kept(item))
-        ),
+        egress=egress,
         credentials=tuple(
             Credential(name=name, source=item["source"], header=item["header"], prefix=item["prefix"])
             for name, item in sorted(bottle["credentials"].items())
         ),
+        trust=_trust(egress, facts, f"{facts.runtime_root}/{choices.id}", ca=""),
         notes=choices.notes,
     )
+
+
+def _trust(egress: EgressPolicy, facts: HostFacts, run: str, *, ca: str) -> Trust | None:
+    """The bottle's certificate stores, wherever something may be reached: a later policy may open TLS that this one does not."""
+    if not egress.routes:
+        return None
+    return trust.trust(facts.stores, run=run, data=facts.data_root, ca=ca, intercepts=intercepts_any(egress))
 
 
 def host_identity(facts: HostFacts, run: str) -> tuple[int, int]:
