@@ -105,6 +105,16 @@ class Credential(NamedTuple):
     prefix: str = ""
 
 
+class Outward(NamedTuple):
+    """How the servers outside are reached from this host: certificates trusted beside the system's, and a proxy.
+
+    `ca` is an absolute path; empty means none.
+    """
+
+    ca: str = ""
+    proxy: str = ""
+
+
 class RunPlan(NamedTuple):
     """Everything about one run. `uid` and `gid` are those of the agent on the host; never 0.
 
@@ -129,6 +139,7 @@ class RunPlan(NamedTuple):
     files: tuple[File, ...] = ()
     limits: Limits = Limits()
     egress: EgressPolicy = EgressPolicy()
+    outward: Outward = Outward()
     credentials: tuple[Credential, ...] = ()
     trust: Trust | None = None
     """None: nothing may be reached, so nothing has to be trusted."""

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 from zlib import crc32
 
-from bot_bottle.manifest.document import BottleDocument, ManifestDocument, RouteDocument
+from bot_bottle.manifest.document import BottleDocument, EgressDocument, ManifestDocument, RouteDocument
 from bot_bottle.plan import trust
 from bot_bottle.plan.facts import HostFacts
 from bot_bottle.plan.model import (
@@ -14,13 +14,15 @@ from bot_bottle.plan.model import (
     File,
     Limits,
     Mount,
+    Outward,
     Paths,
     RunPlan,
     Trust,
     Workspace,
     WorkspaceMode,
 )
-from bot_bottle.policy.model import EgressPolicy, Protocol, Route, Upstream
+from bot_bottle.policy.egress import intercepts_any
+from bot_bottle.policy.model import EgressPolicy, HeaderMatch, Route, SecretsPolicy, Upstream
 
 FIRST_UNUSED_UID = 1_879_048_192
 UNUSED_UIDS = 130_000_000
@@ -47,12 +49,11 @@ def resolve(manifest: ManifestDocument, facts: HostFacts, choices: Choices) -> R
     state = f"{facts.state_root}/runs/{choices.id}"
     uid, gid = host_identity(facts, choices.id)
     apart = 0 if facts.uid else UNUSED_UIDS
-    egress = EgressPolicy(
-        routes=tuple(route(item) for item in bottle["egress"]["routes"] if can_be_kept(item))
-    )
+    paths = Paths(run=f"{facts.runtime_root}/{choices.id}", state=state)
+    policy = egress(bottle["egress"])
     command = choices.command
-    if egress.routes:
-        command = command._replace(env=trust.environment(command.env, intercepts=intercepts_any(egress)))
+    if policy.routes:
+        command = command._replace(env=trust.environment(command.env, intercepts=intercepts_any(policy)))
     return RunPlan(
         id=choices.id,
         agent=agent["name"],
@@ -68,7 +69,7 @@ def resolve(manifest: ManifestDocument, facts: HostFacts, choices: Choices) -> R
             copy=f"{state}/{COPY_FOLDER}" if mode == "copy" else "",
             base=f"{state}/{BASE_FOLDER}" if mode == "copy" else "",
         ),
-        paths=Paths(run=f"{facts.runtime_root}/{choices.id}", state=state),
+        paths=paths,
         uid=uid,
         gid=gid,
         bundle_uid=uid + apart,
@@ -76,21 +77,22 @@ def resolve(manifest: ManifestDocument, facts: HostFacts, choices: Choices) -> R
         mounts=choices.mounts,
         files=choices.files,
         limits=limits(bottle),
-        egress=egress,
+        egress=policy,
+        outward=outward(bottle["egress"]),
         credentials=tuple(
             Credential(name=name, source=item["source"], header=item["header"], prefix=item["prefix"])
             for name, item in sorted(bottle["credentials"].items())
         ),
-        trust=_trust(egress, facts, f"{facts.runtime_root}/{choices.id}", ca=""),
+        trust=certificate_stores(policy, facts, run=paths.run, ca=bottle["egress"]["upstream"]["ca"] or ""),
         notes=choices.notes,
     )
 
 
-def _trust(egress: EgressPolicy, facts: HostFacts, run: str, *, ca: str) -> Trust | None:
-    """The bottle's certificate stores, wherever something may be reached: a later policy may open TLS that this one does not."""
-    if not egress.routes:
+def certificate_stores(policy: EgressPolicy, facts: HostFacts, *, run: str, ca: str) -> Trust | None:
+    """What the bottle trusts, wherever something may be reached: a later policy may open TLS that this one does not."""
+    if not policy.routes:
         return None
-    return trust.trust(facts.stores, run=run, data=facts.data_root, ca=ca, intercepts=intercepts_any(egress))
+    return trust.trust(facts.stores, run=run, data=facts.data_root, ca=ca, intercepts=intercepts_any(policy))
 
 
 def host_identity(facts: HostFacts, run: str) -> tuple[int, int]:
@@ -116,15 +118,31 @@ def limits(bottle: BottleDocument) -> Limits:
     )
 
 
+def egress(document: EgressDocument) -> EgressPolicy:
+    """What may be reached."""
+    secrets = document["secrets"]
+    return EgressPolicy(
+        routes=tuple(route(item) for item in document["routes"] if can_be_kept(item)),
+        secrets=SecretsPolicy(**secrets) if secrets else None,
+        mode=document["mode"],
+        engine=document["engine"],
+    )
+
+
+def outward(document: EgressDocument) -> Outward:
+    """How it is reached."""
+    return Outward(ca=document["upstream"]["ca"] or "", proxy=document["upstream"]["proxy"] or "")
+
+
 def can_be_kept(item: RouteDocument) -> bool:
-    """Whether a `Route` can say all of it. One with rules that it can't say would open more than was asked for: it opens
-    nothing, whatever `plan/check.py` says of it."""
-    return item["protocol"] in ("https", "http") and not item["methods"] and not item["paths"]
+    """Whether the bundle can enforce all of it. One with rules that it can't enforce would open more than was asked for:
+    it opens nothing, whatever `plan/check.py` says of it."""
+    has_rules = item["methods"] or item["paths"] or item["headers"]
+    return item["protocol"] in ("https", "http") and not has_rules
 
 
 def route(item: RouteDocument) -> Route:
     """One route of the policy."""
-    protocol: Protocol = "http" if item["protocol"] == "http" else "https"
     given = item["upstream"]
     upstream = None
     if given:
@@ -134,7 +152,11 @@ def route(item: RouteDocument) -> Route:
     return Route(
         host=item["host"],
         port=item["port"],
-        protocol=protocol,
+        protocol=item["protocol"],
         upstream=upstream,
         credential=item["credential"],
+        methods=tuple(item["methods"]),
+        paths=tuple(item["paths"]),
+        headers=tuple(HeaderMatch(name, pattern) for name, pattern in item["headers"].items()),
+        scan=item["scan"],
     )

@@ -94,19 +94,19 @@ class Context:
         return await self.originate(sock, upstream.server_name or upstream.host)
 
     def allowed(self, via: str, wanted: Wanted, **more: str) -> None:
-        self.record.event("egress.allowed", {"via": via, **wanted._asdict(), "reason": "allowed", **more})
+        self.record.event("egress.allowed", {"via": via, **wanted.asked(), "reason": "allowed", **more})
 
     def refused(self, via: str, reason: str, wanted: Wanted | None, **more: str) -> None:
-        asked = wanted._asdict() if wanted else {}
+        asked = wanted.asked() if wanted else {}
         self.record.event("egress.refused", {"via": via, **asked, "reason": reason, **more})
 
     def failed(self, via: str, reason: str, wanted: Wanted | None, **more: str) -> None:
-        asked = wanted._asdict() if wanted else {}
+        asked = wanted.asked() if wanted else {}
         self.record.event("egress.failed", {"via": via, **asked, "reason": reason, **more})
 
     def closed(self, via: str, wanted: Wanted, *, up: int, down: int, seconds: float, reason: str) -> None:
         counts = {"up": up, "down": down, "seconds": round(seconds, 3), "reason": reason}
-        self.record.event("egress.closed", {"via": via, **wanted._asdict(), **counts})
+        self.record.event("egress.closed", {"via": via, **wanted.asked(), **counts})
 
 
 def speaks_tls(route: Route) -> bool:
