@@ -21,7 +21,6 @@ from bot_bottle.plan.model import (
     Workspace,
     WorkspaceMode,
 )
-from bot_bottle.policy.egress import intercepts_any
 from bot_bottle.policy.model import EgressPolicy, HeaderMatch, Route, SecretsPolicy, Upstream
 
 FIRST_UNUSED_UID = 1_879_048_192
@@ -51,9 +50,10 @@ def resolve(manifest: ManifestDocument, facts: HostFacts, choices: Choices) -> R
     apart = 0 if facts.uid else UNUSED_UIDS
     paths = Paths(run=f"{facts.runtime_root}/{choices.id}", state=state)
     policy = egress(bottle["egress"])
+    stores = certificate_stores(policy, facts, run=paths.run, ca=bottle["egress"]["upstream"]["ca"] or "")
     command = choices.command
-    if policy.routes:
-        command = command._replace(env=trust.environment(command.env, intercepts=intercepts_any(policy)))
+    if stores:
+        command = command._replace(env=trust.environment(command.env, intercepts=stores.intercepts))
     return RunPlan(
         id=choices.id,
         agent=agent["name"],
@@ -83,7 +83,7 @@ def resolve(manifest: ManifestDocument, facts: HostFacts, choices: Choices) -> R
             Credential(name=name, source=item["source"], header=item["header"], prefix=item["prefix"])
             for name, item in sorted(bottle["credentials"].items())
         ),
-        trust=certificate_stores(policy, facts, run=paths.run, ca=bottle["egress"]["upstream"]["ca"] or ""),
+        trust=stores,
         notes=choices.notes,
     )
 
@@ -92,7 +92,13 @@ def certificate_stores(policy: EgressPolicy, facts: HostFacts, *, run: str, ca: 
     """What the bottle trusts, wherever something may be reached: a later policy may open TLS that this one does not."""
     if not policy.routes:
         return None
-    return trust.trust(facts.stores, run=run, data=facts.data_root, ca=ca, intercepts=intercepts_any(policy))
+    from bot_bottle.policy import (
+        egress as judge,
+    )  # takes 3 ms, and a bottle that reaches nothing has no need of it
+
+    return trust.trust(
+        facts.stores, run=run, data=facts.data_root, ca=ca, intercepts=judge.intercepts_any(policy)
+    )
 
 
 def host_identity(facts: HostFacts, run: str) -> tuple[int, int]:

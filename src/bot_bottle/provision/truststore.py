@@ -61,7 +61,7 @@ def hashed_name(common_name: str) -> str:
     """By which file name OpenSSL looks for an authority whose whole name is this common name (X509_NAME_hash), without `.N`."""
     text = " ".join(common_name.lower().split()).encode()
     attribute = _der(_SEQUENCE, _der(_OID, _COMMON_NAME) + _der(_UTF8, text))
-    digest = _sha1(_der(_SET, attribute)).digest()
+    digest = _sha1(_der(_SET, attribute))
     return f"{int.from_bytes(digest[:4], 'little'):08x}"
 
 
@@ -87,7 +87,7 @@ class JavaStore:
         """The whole file, with `last` (aliases and certificates) at its end."""
         head = struct.pack(">III", _JAVA_MAGIC, _JAVA_VERSION, self._count + len(last))
         body = b"".join((head, self._entries, *(_java_entry(*entry) for entry in last)))
-        return body + _sha1(_JAVA_PASSWORD.encode("utf-16-be") + _JAVA_SALT + body).digest()
+        return body + _sha1(_JAVA_PASSWORD.encode("utf-16-be") + _JAVA_SALT + body)
 
 
 def _java_entry(alias: str, der: bytes) -> bytes:
@@ -96,10 +96,11 @@ def _java_entry(alias: str, der: bytes) -> bytes:
     return start + struct.pack(">H5sI", 5, b"X.509", len(der)) + der
 
 
-def _sha1(data: bytes):  # type: ignore[no-untyped-def]  # noqa: ANN202 - two modules with the same function
+def _sha1(data: bytes) -> bytes:
     """SHA-1, as the formats have it; without OpenSSL where CPython brings its own (see `digest.py`)."""
     try:
-        from _sha1 import sha1
+        from _sha1 import sha1  # type: ignore[import-not-found,unused-ignore]
     except ImportError:
         from hashlib import sha1
-    return sha1(data)  # noqa: S324 - what a file is called, and a checksum that nobody relies on
+    digest: bytes = sha1(data).digest()  # noqa: S324 - what a file is called, and a checksum that nobody relies on
+    return digest
