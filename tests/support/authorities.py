@@ -24,7 +24,7 @@ def named(common_name: str) -> x509.Name:
 class Authority:
     """A certificate authority; `pem` is its certificate."""
 
-    def __init__(self, common_name: str = "bot-bottle") -> None:
+    def __init__(self, common_name: str = "bot-bottle 0") -> None:
         self._name, self._key = named(common_name), ec.generate_private_key(ec.SECP256R1())
         certificate = self._sign(self._name, self._key.public_key(), None)
         self.pem = certificate.public_bytes(serialization.Encoding.PEM).decode()

@@ -5,12 +5,17 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from bot_bottle.door.model import Listener
+from bot_bottle.policy.egress import intercepts_any
 from bot_bottle.policy.model import EgressPolicy
 from bot_bottle.secret import Secret
 
-AUTHORITY_NAME = "bot-bottle"
-"""The whole name (its common name) of every bottle's own certificate authority: programs look authorities up by name, and the
-places for it are made before it is."""
+AUTHORITY_PLACES = 16
+"""How many authorities of a bottle programs find that look them up by name: the places are made before they are."""
+
+
+def authority_name(number: int) -> str:
+    """The whole name (its common name) of the authority that a bundle makes as its `number`th, from 0."""
+    return f"bot-bottle {number}"
 
 
 class HeaderValue(NamedTuple):
@@ -62,7 +67,8 @@ class BundleConfig(NamedTuple):
     @property
     def needs_tls(self) -> bool:
         """Whether the bundle itself has to speak TLS to somebody."""
-        return any(route.upstream is not None and route.upstream.tls for route in self.policy.routes)
+        to_tls = any(route.upstream is not None and route.upstream.tls for route in self.policy.routes)
+        return to_tls or intercepts_any(self.policy)
 
     def document(self) -> dict[str, Any]:
         """Everything as JSON-able data, the credentials in plain: for the keeper's own socket to the bundle, nothing else."""

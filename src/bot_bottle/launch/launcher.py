@@ -87,11 +87,11 @@ class _Run:
         self.sidecar: Sidecar
         self.bottle: Bottle
         self.session: Session | None = None
-        self.remembering: copies.Remembering | None = None
         self.trust_inside: TrustStore | None = None
         self.heard_authority = ""
         self.authority = ""
         """The SHA-256 of the certificate of the bottle's own authority, once it is trusted inside."""
+        self.copying: copies.Copying | None = None
 
     def keep(self) -> Outcome:
         try:
@@ -185,9 +185,8 @@ class _Run:
             return
         with self._phase("workspace"):
             undo.callback(self._save_changes)
-            self.outcome.warnings += [f"not copied: {line}" for line in copies.copy(self.plan)]
-            self.remembering = copies.Remembering(self.plan)
-            undo.callback(self.remembering.close)
+            self.copying = copies.Copying(self.plan)
+            undo.callback(self.copying.close)
 
     def _open(self, undo: ExitStack) -> Session:
         with self._phase("sandbox"):
@@ -248,9 +247,10 @@ class _Run:
         return session
 
     def _release(self) -> None:
+        if self.copying:
+            with self._phase("copy"):
+                self.outcome.warnings += [f"not copied: {line}" for line in self.copying.wait()]
         with self._phase("release"):
-            if self.remembering:
-                self.remembering.wait()
             event = self._event(
                 "run.started",
                 {
@@ -261,8 +261,10 @@ class _Run:
             )
             self.store.record([event], self.plan.id, state="running")
             self.bottle.release()
-        gc.enable()
         self.around.ready(self.outcome)
+        if self.copying:
+            copies.prepare_to_put_away()
+        gc.enable()
 
     # While it runs
 

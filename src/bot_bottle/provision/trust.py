@@ -7,7 +7,7 @@ host's. Only certificates come here; the key of the bottle's authority never lea
 import os
 import stat
 
-from bot_bottle.bundle.model import AUTHORITY_NAME
+from bot_bottle.bundle.model import AUTHORITY_PLACES, authority_name
 from bot_bottle.digest import sha256_hex
 from bot_bottle.errors import HostError
 from bot_bottle.host import files, tree
@@ -47,14 +47,15 @@ class TrustStore:
             raise HostError("The bottle's certificate stores can't be made", details=str(error)) from error
 
     def accept(self, authority: str) -> str:
-        """Adds the bottle's authority (PEM), in the place of one before it; answers the SHA-256 of the certificate.
+        """Adds the bottle's authorities (PEM), in the place of those before; answers the SHA-256 of the newest certificate.
 
         Raises SandboxError when it is no certificate, HostError when it can't be written.
         """
-        der = truststore.one_certificate(authority)
-        own = truststore.pem(der)
+        ders = truststore.authorities(authority)
+        own = b"".join(map(truststore.pem, ders))
+        aliases = [(authority_name(number), der) for number, der in enumerate(ders)]
         try:
-            self._write("cacerts", self._java_store().content((AUTHORITY_NAME, der)))
+            self._write("cacerts", self._java_store().content(*aliases))
             self._write("list.pem", self._host + own)
             self._write("added.pem", self._extra + own)
             self._write("authority.pem", own)
@@ -62,7 +63,7 @@ class TrustStore:
             raise HostError(
                 "The bottle's authority can't be put into its stores", details=str(error)
             ) from error
-        return sha256_hex(der)
+        return sha256_hex(ders[-1])
 
     def _java_store(self) -> truststore.JavaStore:
         """What the host trusts, as Java reads it."""
@@ -155,8 +156,9 @@ def _make_place(path: str) -> None:
 
 
 def _link_authority(made: str) -> None:
-    """The name by which OpenSSL looks for the bottle's authority in a folder."""
-    hashed, number = truststore.hashed_name(AUTHORITY_NAME), 0
-    while os.path.lexists(os.path.join(made, f"{hashed}.{number}")):
-        number += 1
-    os.symlink(os.path.basename(AUTHORITY), os.path.join(made, f"{hashed}.{number}"))
+    """The names by which OpenSSL looks for the bottle's authorities in a folder; each leads to the file with all of them."""
+    for place in range(AUTHORITY_PLACES):
+        hashed, number = truststore.hashed_name(authority_name(place)), 0
+        while os.path.lexists(os.path.join(made, f"{hashed}.{number}")):
+            number += 1
+        os.symlink(os.path.basename(AUTHORITY), os.path.join(made, f"{hashed}.{number}"))

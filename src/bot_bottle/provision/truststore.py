@@ -10,7 +10,7 @@ import struct
 from bot_bottle.errors import SandboxError
 
 BEGIN, END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
-LARGEST = 16 * 1024
+LARGEST = 256 * 1024
 _CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=\n\r")
 _SEQUENCE, _SET, _OID, _UTF8 = 0x30, 0x31, 0x06, 0x0C
 _COMMON_NAME = bytes((0x55, 0x04, 0x03))
@@ -19,21 +19,28 @@ _JAVA_PASSWORD = "changeit"  # noqa: S105 - Java's own for every public store; i
 _JAVA_SALT = b"Mighty Aphrodite"
 
 
-def one_certificate(text: str) -> bytes:
-    """The DER of the one certificate that `text` is in PEM. Raises SandboxError for anything else, be it beside it.
+def authorities(text: str) -> list[bytes]:
+    """The DER of the certificates that `text` is in PEM, one at least. Raises SandboxError for anything else, be it beside them.
 
     Whoever sends it is not trusted: what goes on is written anew from this.
     """
-    lines = text.strip()
-    inner = lines.removeprefix(BEGIN).removesuffix(END)
-    whole = len(lines) == len(BEGIN) + len(inner) + len(END)
-    if len(text) > LARGEST or not whole or not _CHARACTERS.issuperset(inner):
+    before, *blocks = text.split(BEGIN) if len(text) <= LARGEST else [text]
+    found = [_authority(block) for block in blocks]
+    if before.strip() or not found:
         raise SandboxError("The bundle's certificate authority is no certificate")
-    try:
-        der = binascii.a2b_base64(inner, strict_mode=False)
-    except binascii.Error as error:
-        raise SandboxError("The bundle's certificate authority is no certificate") from error
-    if len(der) < 4 or der[:2] != bytes((_SEQUENCE, 0x82)) or int.from_bytes(der[2:4], "big") != len(der) - 4:
+    return found
+
+
+def _authority(block: str) -> bytes:
+    """The DER of what stands behind a BEGIN."""
+    inner, end, after = block.partition(END)
+    der = b""
+    if end and not after.strip() and _CHARACTERS.issuperset(inner):
+        try:
+            der = binascii.a2b_base64(inner)
+        except binascii.Error:
+            der = b""
+    if der[:2] != bytes((_SEQUENCE, 0x82)) or int.from_bytes(der[2:4], "big") != len(der) - 4:
         raise SandboxError("The bundle's certificate authority is no certificate")
     return der
 
