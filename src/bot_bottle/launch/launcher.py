@@ -20,6 +20,7 @@ from bot_bottle.errors import BotBottleError, SandboxError
 from bot_bottle.events import NewEvent
 from bot_bottle.launch import control, copies, folders
 from bot_bottle.launch.output import Log, Outlet, Shown
+from bot_bottle.launch.outward import Outside
 from bot_bottle.launch.session import Session
 from bot_bottle.launch.sidecar import Sidecar
 from bot_bottle.launch.signals import Interrupts
@@ -57,8 +58,7 @@ class Surroundings(NamedTuple):
     backend: Backend
     interrupts: Interrupts
     secrets: Mapping[str, Secret] = MappingProxyType({})
-    authorities: str = ""
-    """Further certificate authorities that upstream connections trust, in PEM."""
+    outside: Outside = Outside()
     early: Sidecar | None = None
     """A bundle that was forked before there was a plan, to be used where it can."""
     foreground: bool = True
@@ -169,6 +169,8 @@ class _Run:
             uid=plan.bundle_uid,
             gid=plan.bundle_gid,
             bottle_file=plan.bottle_file,
+            authorities=self.around.outside.authorities,
+            proxy=self.around.outside.proxy,
             credentials={
                 item.name: HeaderValue(item.header, self.around.secrets[item.name])
                 for item in plan.credentials
@@ -214,7 +216,7 @@ class _Run:
         if self.plan.trust:
             from bot_bottle.provision.trust import TrustStore
 
-            self.trust_inside = TrustStore(self.plan.trust, self.around.authorities)
+            self.trust_inside = TrustStore(self.plan.trust, self.around.outside.authorities)
             self.trust_inside.prepare()
 
     def _wait_for_bundle(self) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import socket
 
     from bot_bottle.launch.launcher import Outcome
+    from bot_bottle.launch.outward import Outside
     from bot_bottle.launch.sidecar import Sidecar
     from bot_bottle.state.model import RunRecord
 
@@ -41,6 +42,7 @@ class Prepared(NamedTuple):
 
     plan: RunPlan
     secrets: dict[str, Secret]
+    outside: "Outside"
 
 
 def plan(request: StartRequest) -> RunPlan:
@@ -108,7 +110,23 @@ def prepare(request: StartRequest) -> Prepared:
 
     made = plan(request)
     used = {route.credential for route in made.egress.routes}
-    return Prepared(made, {item.name: secrets.read(item) for item in made.credentials if item.name in used})
+    return Prepared(
+        made,
+        {item.name: secrets.read(item) for item in made.credentials if item.name in used},
+        outside(made),
+    )
+
+
+def outside(made: RunPlan) -> "Outside":
+    """What the plan names of the way to the servers outside, read. Raises HostError."""
+    from bot_bottle.host import secrets
+    from bot_bottle.launch import outward
+
+    way = made.outward
+    logins = {proxy.credential for proxy in (way.https, way.http, way.tcp) if proxy and proxy.credential}
+    return outward.read(
+        way, {item.name: secrets.read(item) for item in made.credentials if item.name in logins}
+    )
 
 
 def free_id(agent: str, state_root: str) -> str:
@@ -163,6 +181,7 @@ def run_here(
                 backend=backend(prepared.plan.backend),
                 interrupts=interrupts,
                 secrets=prepared.secrets,
+                outside=prepared.outside,
                 early=early,
                 foreground=foreground,
                 phase=phase,

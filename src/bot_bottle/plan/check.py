@@ -48,9 +48,6 @@ def _bottle(bottle: BottleDocument) -> Iterator[str]:
         yield f"egress.mode: {egress['mode']} is not in this version; enforce is"
     if egress["secrets"]:
         yield "egress.secrets: outgoing traffic is not searched for secrets in this version"
-    for key in ("ca", "proxy"):
-        if egress["upstream"][key]:
-            yield f"egress.upstream.{key}: upstreams are dialled directly, by the system's certificates, in this version"
     for route in egress["routes"]:
         name = f"egress.routes: {route['host']}:{route['port']}"
         if route["protocol"] == "https" and _tls_outside(route):
@@ -77,6 +74,9 @@ def _ports(plan: RunPlan) -> Iterator[str]:
 
 
 def _host(plan: RunPlan, facts: HostFacts) -> Iterator[str]:
+    if plan.egress.routes and not (plan.outward.https and plan.outward.http):
+        for name in facts.proxies.wrong:
+            yield f"{name} names no HTTP proxy (http://HOST:PORT or https://HOST:PORT): unset it, or set egress.upstream.proxy"
     for name in plan.limits.stated:
         if name not in facts.cgroup_limits:
             yield f"resources.{name}: no cgroup that could keep it is delegated to this user on this host"

@@ -26,6 +26,18 @@ class Stores(NamedTuple):
     extra: str = ""
 
 
+class HostProxies(NamedTuple):
+    """The proxies of the host's environment: each an URL without its login and the variable that names it.
+
+    `direct` are the entries of NO_PROXY, `wrong` the variables that name no HTTP proxy.
+    """
+
+    https: tuple[str, str] | None = None
+    http: tuple[str, str] | None = None
+    direct: tuple[str, ...] = ()
+    wrong: tuple[str, ...] = ()
+
+
 class HostFacts(NamedTuple):
     """`cgroup_limits` names the limits (`memory`, `cpus`, `pids`) that cgroups can keep for this user here."""
 
@@ -39,3 +51,4 @@ class HostFacts(NamedTuple):
     term: str = ""
     time_zone: str = ""
     stores: Stores = Stores()
+    proxies: HostProxies = HostProxies()

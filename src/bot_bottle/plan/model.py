@@ -105,14 +105,28 @@ class Credential(NamedTuple):
     prefix: str = ""
 
 
-class Outward(NamedTuple):
-    """How the servers outside are reached from this host: certificates trusted beside the system's, and a proxy.
+class ProxyReference(NamedTuple):
+    """A proxy on the way to the servers outside: `url` without a login, and where it stands (`source`).
 
-    `ca` is an absolute path; empty means none.
+    `credential` names the one of the bottle's that is its login; else a variable as `source` may hold one.
+    """
+
+    url: str
+    source: str
+    credential: str = ""
+
+
+class Outward(NamedTuple):
+    """How the servers outside are reached from this host: certificates trusted beside the system's, and proxies.
+
+    `ca` is an absolute path; empty means none. `direct` are the entries of NO_PROXY.
     """
 
     ca: str = ""
-    proxy: str = ""
+    https: ProxyReference | None = None
+    http: ProxyReference | None = None
+    tcp: ProxyReference | None = None
+    direct: tuple[str, ...] = ()
 
 
 class RunPlan(NamedTuple):

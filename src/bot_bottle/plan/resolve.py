@@ -5,7 +5,7 @@ from zlib import crc32
 
 from bot_bottle.manifest.document import BottleDocument, EgressDocument, ManifestDocument, RouteDocument
 from bot_bottle.plan import trust
-from bot_bottle.plan.facts import HostFacts
+from bot_bottle.plan.facts import HostFacts, HostProxies
 from bot_bottle.plan.model import (
     BASE_FOLDER,
     COPY_FOLDER,
@@ -16,6 +16,7 @@ from bot_bottle.plan.model import (
     Mount,
     Outward,
     Paths,
+    ProxyReference,
     RunPlan,
     Trust,
     Workspace,
@@ -78,7 +79,7 @@ def resolve(manifest: ManifestDocument, facts: HostFacts, choices: Choices) -> R
         files=choices.files,
         limits=limits(bottle),
         egress=policy,
-        outward=outward(bottle["egress"]),
+        outward=outward(bottle["egress"], facts.proxies),
         credentials=tuple(
             Credential(name=name, source=item["source"], header=item["header"], prefix=item["prefix"])
             for name, item in sorted(bottle["credentials"].items())
@@ -135,9 +136,15 @@ def egress(document: EgressDocument) -> EgressPolicy:
     )
 
 
-def outward(document: EgressDocument) -> Outward:
-    """How it is reached."""
-    return Outward(ca=document["upstream"]["ca"] or "", proxy=document["upstream"]["proxy"] or "")
+def outward(document: EgressDocument, host: HostProxies) -> Outward:
+    """How it is reached. What the bottle's file says wins, and holds for every protocol; the host's variables are about HTTP."""
+    stated = document["upstream"]
+    ca, direct = stated["ca"] or "", host.direct
+    if stated["proxy"]:
+        one = ProxyReference(stated["proxy"], "egress.upstream.proxy", stated["credential"] or "")
+        return Outward(ca, one, one, one, direct)
+    https, http = (ProxyReference(*found) if found else None for found in (host.https, host.http))
+    return Outward(ca, https, http, None, direct)
 
 
 def can_be_kept(item: RouteDocument) -> bool:

@@ -21,6 +21,9 @@ JAVA = f"{CERTIFICATES}/java/cacerts"
 FILES = {"list.pem": LIST, "authority.pem": AUTHORITY, "added.pem": ADDED, "cacerts": JAVA}
 """The files of `Trust.folder`, and where they are always shown."""
 
+LAYOUT = 1
+"""Of the copies of the host's folders: counts up when `provision/trust.py` makes them differently."""
+
 _WHOLE = (
     "SSL_CERT_FILE",  # OpenSSL, Python, Go, Ruby, uv, rustls
     "REQUESTS_CA_BUNDLE",
@@ -39,9 +42,9 @@ _JAVA_OPTIONS = "JAVA_TOOL_OPTIONS"
 def trust(stores: Stores, *, run: str, data: str, ca: str, intercepts: bool) -> Trust:
     """The stores of a bottle on this host; `run` is the run's own folder, `data` what is kept for all."""
     folder = f"{run}/trust"
-    copies = tuple((item.path, f"{data}/trust/{item.mark}") for item in stores.folders)
+    copies = tuple((item.path, f"{data}/trust/{item.mark}-{LAYOUT}") for item in stores.folders)
     if not copies:
-        copies = (("", f"{data}/trust/none"),)
+        copies = (("", f"{data}/trust/none-{LAYOUT}"),)
     return Trust(
         folder=folder,
         mounts=tuple(sorted(_mounts(stores, folder, dict(copies)), key=lambda one: one.target)),
