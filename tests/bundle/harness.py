@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from bot_bottle.bundle.model import BundleLimits
+from bot_bottle.bundle.model import BundleLimits, UpstreamProxy
 from bot_bottle.door.model import STANDARD, Listener
 from bot_bottle.policy.model import EgressPolicy, Route, Upstream
 
@@ -120,6 +120,8 @@ class Bundle:
         credentials: dict[str, tuple[str, str]] | None = None,
         env: dict[str, str] | None = None,
         hook: str = "",
+        proxy: UpstreamProxy | None = None,
+        authorities: str = "",
     ) -> None:
         self.line, theirs = socket.socketpair()
         self.door, door = socket.socketpair()
@@ -131,6 +133,8 @@ class Bundle:
             "gid": 65534,
             "bottle_file": "/home/me/.bot-bottle/bottles/test.md",
             "limits": limits or BundleLimits(),
+            "proxy": proxy.document() if proxy else None,
+            "authorities": authorities,
         }
         passed = [door.fileno(), theirs.fileno()]
         self.keeper = subprocess.Popen(
