@@ -3,6 +3,7 @@
 from typing import Any
 
 from bot_bottle.plan.model import Mount, RunPlan
+from bot_bottle.policy.model import Route
 
 
 def document(plan: RunPlan) -> dict[str, Any]:
@@ -55,7 +56,7 @@ def reach(plan: RunPlan) -> list[str]:
     """A line per route: what it opens, where it really goes, with which credential."""
     found = []
     for route in plan.egress.routes:
-        line = f"{route.protocol}://{route.host}:{route.port}"
+        line = f"{route.protocol}://{route.host}:{route.port}{rules(route)}"
         if route.upstream:
             line += (
                 f" → {'https' if route.upstream.tls else 'tcp'}://{route.upstream.host}:{route.upstream.port}"
@@ -66,6 +67,7 @@ def reach(plan: RunPlan) -> list[str]:
     return found
 
 
+<<<<<<< HEAD
 def way(plan: RunPlan) -> list[str]:
     """A line for each thing about the way to the servers outside that is not the usual one."""
     outward = plan.outward
@@ -85,6 +87,14 @@ def way(plan: RunPlan) -> list[str]:
             "TLS is opened where the policy needs it; programs inside trust the bottle's own authority"
         )
     return found
+=======
+def rules(route: Route) -> str:
+    """What narrows a route, in words; empty where nothing does."""
+    parts = [f"only {', '.join(route.methods)}"] if route.methods else []
+    parts += [f"only {' or '.join(route.paths)}"] if route.paths else []
+    parts += [f"only with {name}: {pattern}" for name, pattern in route.headers]
+    return f" ({'; '.join(parts)})" if parts else ""
+>>>>>>> main
 
 
 def secrets(plan: RunPlan) -> list[str]:

@@ -45,10 +45,9 @@ async def connect_through(
 
 def refusal(status: int) -> DialFailed:
     """What a status other than success means."""
-    if status == 407:
-        return DialFailed(
-            "proxy_authentication", "the proxy asks for a login, or does not take this one (407)"
-        )
+    if status in (401, 407):  # 401 is wrong here, and what some answer to a wrong login
+        text = f"the proxy asks for a login, or does not take this one ({status})"
+        return DialFailed("proxy_authentication", text)
     if status in (502, 503, 504):
         return DialFailed(
             "proxy_failed", f"the proxy could not reach the upstream ({status})", timeout=status == 504
