@@ -1,11 +1,16 @@
 """The bottle's own certificate authority: real clients inside trust it, by whatever they look at, and nothing on the host does.
 
-The bundle's part is played by `trust_driver.py`: the server outside presents what that authority signed.
+What a bundle says late, or should not, is said by `trust_driver.py` in its place: the server outside presents what that
+authority signed, and nothing is opened.
 """
 
+import hashlib
+import json
 import os
 import shutil
 import signal
+import socket
+import ssl
 import subprocess
 import zipfile
 from contextlib import contextmanager
@@ -14,8 +19,12 @@ from pathlib import Path
 import pip
 import pytest
 import uv
+from tests.bundle.harness import Server
+from tests.bundle.proxies import relay
 from tests.launch.test_kill import python_of
 
+from bot_bottle.testing import model
+from bot_bottle.testing.script import parse
 from support.authorities import Authority, serving
 from support.bottles import write_agent, write_bottle, write_script
 from support.place import program
@@ -139,7 +148,7 @@ def site(tmp_path):
 
 @pytest.fixture
 def server(place, site, authority, tmp_path):
-    """A server whose certificate `authority` signed, and a bottle whose one route leads to it."""
+    """A server whose certificate `authority` signed, and a bottle whose one route leads to it, in a tunnel."""
     with serving(site, authority.leaf(tmp_path, HOST)) as served:
         write_bottle(place, egress={"routes": [{"host": HOST, "upstream": f"127.0.0.1:{served.port}"}]})
         yield served
@@ -161,7 +170,8 @@ def clients(place, repository, request):
     if "go" in names:
         shutil.copy(request.getfixturevalue("go_program"), place.workspace / "fetch")
     lines = [
-        f"mkdir {at}; (cd {at}; PATH=$PATH:..; {CLIENTS[name]}) >said 2>&1 && grep -q yes said && echo '{name}: got it' || {{ echo '{name}: did not'; cat said >&2; }}"
+        f"mkdir {at}; (cd {at}; {CLIENTS[name]}) >said 2>&1 && grep -q yes said && echo '{name}: got it'"
+        f" || {{ echo '{name}: did not'; cat said >&2; }}"
         for at, name in enumerate(names)
     ]
     (place.workspace / "all.sh").write_text("\n".join(lines))
@@ -170,19 +180,60 @@ def clients(place, repository, request):
 
 
 @pytest.mark.slow
-def test_every_client_trusts_the_bottles_authority(place, server, authority, clients):
-    done = drive(place, "fetch", authority.pem, "opens")
+def test_every_client_trusts_the_bottles_authority(place, cli, server, authority, clients):
+    """TLS is opened on the way; outside, what the company's authority signed is trusted."""
+    ca = place.write("company.pem", authority.pem)
+    route = {"host": HOST, "upstream": f"127.0.0.1:{server.port}", "methods": ["GET", "HEAD"]}
+    write_bottle(place, egress={"routes": [route], "upstream": {"ca": str(ca)}})
+    done = cli("start", "fetch", "--headless", "--workspace", "mount", timeout=110)
     assert done.stdout.splitlines() == [f"{name}: got it" for name in clients], done.stderr
+    [event, *_] = events(place, "egress.allowed")
+    assert (event["data"]["method"], event["data"]["path"]) == ("GET", "/yes"), "it was not opened"
     missing = sorted({name.split(",")[0] for name in CLIENTS} - {name.split(",")[0] for name in clients})
     if missing:
         pytest.skip(f"tried without {', '.join(missing)}, which this machine has not got")
 
 
 @pytest.mark.slow
-def test_no_client_trusts_what_another_authority_signed(place, server, authority, clients):
-    """They do check: else the test above would show nothing."""
-    done = drive(place, "fetch", Authority().pem, "opens")
+def test_what_an_authority_of_the_bottles_file_signed_is_trusted_in_a_tunnel(
+    place, cli, server, authority, clients
+):
+    """Nothing is opened: programs inside check the server's own certificate, and are given the company's authority for it."""
+    ca = place.write("company.pem", authority.pem)
+    route = {"host": HOST, "upstream": f"127.0.0.1:{server.port}"}
+    write_bottle(place, egress={"routes": [route], "upstream": {"ca": str(ca)}})
+    done = cli("start", "fetch", "--headless", "--workspace", "mount", timeout=110)
+    by_hash = "openssl, hashed folder"  # only the bottle's own authority is found by its hash
+    said = [f"{name}: {'did not' if name == by_hash else 'got it'}" for name in clients]
+    assert done.stdout.splitlines() == said, done.stderr
+
+
+@pytest.mark.slow
+def test_no_client_trusts_what_another_authority_signed(place, cli, server, clients):
+    """They do check: else the tests above would show nothing."""
+    done = cli("start", "fetch", "--headless", "--workspace", "mount", timeout=110)
     assert done.stdout.splitlines() == [f"{name}: did not" for name in clients], done.stderr
+
+
+@pytest.mark.claude
+def test_claude_code_works_on_a_route_that_is_opened(
+    place, cli, repository, authority, claude_data, tmp_path
+):
+    (place.home / ".local/share/bot-bottle").mkdir(parents=True)
+    (place.home / ".local/share/bot-bottle/providers").symlink_to(claude_data / "bot-bottle/providers")
+    for folder in (".local", ".local/share", ".local/share/bot-bottle"):
+        os.chown(place.home / folder, place.uid, place.uid)
+    ca, host = place.write("company.pem", authority.pem), "api.anthropic.com"
+    write = {"tool": "Write", "input": {"file_path": "/workspace/made", "content": "by claude"}}
+    script = parse({"turns": [write, {"text": "Done."}]})
+    with model.serving(script) as plain, tunnelling(plain.port, authority.leaf(tmp_path, host)) as port:
+        route = {"host": host, "upstream": f"127.0.0.1:{port}", "paths": ["/v1/**"]}
+        write_bottle(place, egress={"routes": [route], "upstream": {"ca": str(ca)}})
+        place.write(".bot-bottle/agents/coder.md", "---\nprovider: claude\n---\nWork.\n")
+        done = cli("start", "coder", "--headless", "--workspace", "mount", "--prompt", "go", timeout=110)
+    assert (place.workspace / "made").read_text() == "by claude", done.stdout + done.stderr
+    paths = [event["data"]["path"] for event in events(place, "egress.allowed")]
+    assert "/v1/messages" in paths
 
 
 CURL = f"curl -sS -m 5 {URL}/yes"
@@ -257,7 +308,8 @@ def test_inside_nothing_of_the_stores_can_be_written_and_outside_nothing_changes
             "/etc/ssl/certs/java/cacerts",
         )
     ]
-    more = "chmod 777 /etc/ssl/certs 2>/dev/null && echo chmod; umount /etc/ssl/certs 2>/dev/null && echo umount; grep -r PRIVATE /etc/ssl/certs; true"
+    more = "{ chmod 777 /etc/ssl/certs && echo chmod; umount /etc/ssl/certs && echo umount; } 2>/dev/null"
+    more += "; grep -r PRIVATE /etc/ssl/certs; true"
     write_script(place, "try", "; ".join([*tries, more]))
     done = drive(place, "try", authority.pem, "opens")
     assert (done.stdout, done.code) == ("", 0), done.stderr
@@ -314,3 +366,21 @@ def place_running(place, agent, pem, *more):
             yield keeper
         finally:
             keeper.kill()
+
+
+@contextmanager
+def tunnelling(port, certificate):
+    """Speaks TLS with `certificate` in front of a plain server on this host; the port of that."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+
+    def handle(sock):
+        with context.wrap_socket(sock, server_side=True) as wrapped:
+            with socket.create_connection(("127.0.0.1", port)) as inner:
+                relay(wrapped, inner)
+
+    server = Server(handle)
+    try:
+        yield server.port
+    finally:
+        server.close()

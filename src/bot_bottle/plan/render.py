@@ -67,7 +67,6 @@ def reach(plan: RunPlan) -> list[str]:
     return found
 
 
-<<<<<<< HEAD
 def way(plan: RunPlan) -> list[str]:
     """A line for each thing about the way to the servers outside that is not the usual one."""
     outward = plan.outward
@@ -87,14 +86,14 @@ def way(plan: RunPlan) -> list[str]:
             "TLS is opened where the policy needs it; programs inside trust the bottle's own authority"
         )
     return found
-=======
+
+
 def rules(route: Route) -> str:
     """What narrows a route, in words; empty where nothing does."""
     parts = [f"only {', '.join(route.methods)}"] if route.methods else []
     parts += [f"only {' or '.join(route.paths)}"] if route.paths else []
     parts += [f"only with {name}: {pattern}" for name, pattern in route.headers]
     return f" ({'; '.join(parts)})" if parts else ""
->>>>>>> main
 
 
 def secrets(plan: RunPlan) -> list[str]:

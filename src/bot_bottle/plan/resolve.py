@@ -129,7 +129,7 @@ def egress(document: EgressDocument) -> EgressPolicy:
     """What may be reached."""
     secrets = document["secrets"]
     return EgressPolicy(
-        routes=tuple(route(item) for item in document["routes"] if can_be_kept(item)),
+        routes=tuple(map(route, document["routes"])),
         secrets=SecretsPolicy(**secrets) if secrets else None,
         mode=document["mode"],
         engine=document["engine"],
@@ -145,13 +145,6 @@ def outward(document: EgressDocument, host: HostProxies) -> Outward:
         return Outward(ca, one, one, one, direct)
     https, http = (ProxyReference(*found) if found else None for found in (host.https, host.http))
     return Outward(ca, https, http, None, direct)
-
-
-def can_be_kept(item: RouteDocument) -> bool:
-    """Whether the bundle can enforce all of it. One with rules that it can't enforce would open more than was asked for:
-    it opens nothing, whatever `plan/check.py` says of it."""
-    has_rules = item["methods"] or item["paths"] or item["headers"]
-    return item["protocol"] != "https" or not has_rules
 
 
 def route(item: RouteDocument) -> Route:
