@@ -128,7 +128,7 @@ def test_what_is_no_certificate_is_said_by_its_file(tmp_path, text: str) -> None
 
 
 def test_a_file_of_authorities_that_is_not_there_is_said(tmp_path) -> None:
-    with pytest.raises(HostError, match="egress.upstream.ca"):
+    with pytest.raises(HostError, match=r"egress\.upstream\.ca"):
         stores.authorities(str(tmp_path / "none.pem"))
 
 

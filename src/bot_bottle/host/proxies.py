@@ -38,6 +38,20 @@ def basic(pair: bytes) -> Secret:
     return Secret("Basic " + binascii.b2a_base64(pair, newline=False).decode())
 
 
+def trouble(url: str, seconds: float = 3.0) -> str:
+    """Why the proxy at `url` takes no connection; empty when it does. Says nothing to it."""
+    import socket
+
+    read = proxies.read(url)
+    if read is None:
+        return "it is no HTTP proxy"
+    try:
+        socket.create_connection((read.host, read.port), seconds).close()
+    except OSError as error:
+        return f"it takes no connection ({error.strerror or error})"
+    return ""
+
+
 def _first(names: tuple[str, ...]) -> str:
     """The first of `names` that says something; empty when none does."""
     return next((name for name in names if os.environ.get(name)), "")
