@@ -83,12 +83,11 @@ def test_the_hosts_proxy_is_gone_through_and_its_password_is_nowhere(place, cli,
 
 
 def test_the_bottles_proxy_wins_and_its_login_is_a_credential(place, cli, repository, company):
-    token = base64.b64encode(f"me:{PASSWORD}".encode()).decode()
-    place.write("token", token, mode=0o600)
+    place.write("password", PASSWORD, mode=0o600)
     company.bottle(
         place,
         upstream={"proxy": f"http://127.0.0.1:{company.proxy}", "credential": "company"},
-        credentials={"company": {"from": {"file": "~/token"}, "header": "authorization", "prefix": "Basic "}},
+        credentials={"company": {"from": {"file": "~/password"}, "basic": "me"}},
     )
     company.agent(place)
     done = cli(
@@ -98,7 +97,7 @@ def test_the_bottles_proxy_wins_and_its_login_is_a_credential(place, cli, reposi
         env={"https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"},
     )
     assert done.stdout.split()[:2] == ["yes", "yes"], done.stdout + done.stderr
-    assert token not in cli("plan", "ask", "--headless", "--json").stdout
+    assert PASSWORD not in cli("plan", "ask", "--headless", "--json").stdout
 
 
 def test_without_its_login_the_proxys_refusal_is_told_and_recorded(place, cli, repository, company):

@@ -11,7 +11,7 @@ from bot_bottle.plan import check, render
 from bot_bottle.plan.facts import HostFacts
 from bot_bottle.plan.model import Command
 from bot_bottle.plan.resolve import FIRST_UNUSED_UID, UNUSED_UIDS, Choices, resolve
-from support.manifests import egress, manifest, route
+from support.manifests import credential, egress, manifest, route
 
 FACTS = HostFacts(
     uid=1000, gid=1000, workspace="/home/me/repo", state_root="/home/me/.local/state/bot-bottle",
@@ -55,7 +55,7 @@ def test_the_plan_says_what_may_be_reached_and_prints_no_secret(monkeypatch):
             "egress": egress(
                 route("api.example.org", port=80, protocol="http", upstream=upstream, credential="model")
             ),
-            "credentials": {"model": {"source": "env:KEY", "header": "x-api-key", "prefix": ""}},
+            "credentials": {"model": credential("env:KEY")},
         }
     )  # fmt: skip
     assert problems(document) == ()
@@ -84,7 +84,6 @@ def test_the_plan_says_what_may_be_reached_and_prints_no_secret(monkeypatch):
             "5032",
         ),
         ({"egress": egress(route("a.example.org", credential="c", protocol="http", port=80))}, "credential"),
-        ({"credentials": {"c": {"source": "keyring:a/b", "header": "x", "prefix": ""}}}, "credentials.c"),
         ({"git": {"user_name": None, "user_email": None, "remotes": [{}]}}, "git.remotes"),
         ({"resources": {"cpus": None, "memory": 1, "pids": None}}, "resources.memory"),
     ],

@@ -134,7 +134,7 @@ def _run(config: BundleConfig, door: socket.socket, keeper: socket.socket) -> No
     import asyncio
     from concurrent.futures import thread as threads
 
-    from bot_bottle.bundle import confine, linux
+    from bot_bottle.bundle import confine, linux, memory
     from bot_bottle.bundle.egress import server
     from bot_bottle.bundle.egress.selector import DirectSelector
     from bot_bottle.bundle.keeper import Keeper
@@ -154,6 +154,7 @@ def _run(config: BundleConfig, door: socket.socket, keeper: socket.socket) -> No
     _wait_for_door(door, keeper)
     listeners = receive_listeners(door, len(config.listeners), 0)
     door.close()
+    code = memory.code() if config.needs_tls else []
     confined = confine.confine(program)
 
     async def live() -> None:
@@ -165,10 +166,16 @@ def _run(config: BundleConfig, door: socket.socket, keeper: socket.socket) -> No
                 record.flush()
                 line.flush(_GOODBYE_SECONDS)
                 os._exit(0)
+            if "credentials" in message:
+                context.credentials.replace(message["credentials"])
+                line.tell({"credentials": True})
+                return
             line.tell({"error": "not understood"})
 
         executor = threads.ThreadPoolExecutor(_RESOLVER_THREADS)
-        egress = server.Egress(server.make_context(config, record, executor, tls, selector))
+        context = server.make_context(config, record, executor, tls, selector)
+        context.credentials.tell = line.tell
+        egress = server.Egress(context)
         egress.serve(config.listeners, listeners)
         if tls.interceptor is not None:
             authority = tls.interceptor.authority
@@ -177,6 +184,7 @@ def _run(config: BundleConfig, door: socket.socket, keeper: socket.socket) -> No
         gc.collect()
         gc.freeze()
         gc.enable()
+        memory.give_back(code)
         line.tell({"ready": True, "policy": config.policy.fingerprint(), "confined": confined})
         await loop.create_future()
 

@@ -8,24 +8,24 @@ import gc
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from bot_bottle.backends.base import Backend, Bottle, Stdio
-from bot_bottle.bundle.model import BundleConfig, HeaderValue
+from bot_bottle.bundle.model import BundleConfig
 from bot_bottle.door.model import listeners_for
 from bot_bottle.errors import BotBottleError, SandboxError
 from bot_bottle.events import NewEvent
+from bot_bottle.host.secrets import Vault
 from bot_bottle.launch import control, copies, folders
+from bot_bottle.launch.credentials import Around, Credentials
 from bot_bottle.launch.output import Log, Outlet, Shown
 from bot_bottle.launch.outward import Outside
 from bot_bottle.launch.session import Session
 from bot_bottle.launch.sidecar import Sidecar
 from bot_bottle.launch.signals import Interrupts
 from bot_bottle.plan.model import RunPlan
-from bot_bottle.secret import Secret
 from bot_bottle.state.model import RunRecord
 from bot_bottle.state.store import Store
 
@@ -57,7 +57,7 @@ class Surroundings(NamedTuple):
     store: Store
     backend: Backend
     interrupts: Interrupts
-    secrets: Mapping[str, Secret] = MappingProxyType({})
+    vault: Vault = Vault()
     outside: Outside = Outside()
     early: Sidecar | None = None
     """A bundle that was forked before there was a plan, to be used where it can."""
@@ -84,6 +84,7 @@ class _Run:
         self.restarts = 0
         self.last_events: list[NewEvent] = []
         self.listeners = listeners_for(plan.egress)
+        self.credentials = Credentials(plan.credentials, around.vault)
         self.sidecar: Sidecar
         self.bottle: Bottle
         self.session: Session | None = None
@@ -152,9 +153,9 @@ class _Run:
             undo.callback(self._stop_bundle)
 
     def _first_bundle(self) -> Sidecar:
-        """The one that is waiting for a plan, unless this plan needs what that one did not import."""
+        """The one that is waiting for a plan, if there is one."""
         config, early = self._bundle_config(), self.around.early
-        if early is None or config.needs_tls:
+        if early is None:
             return Sidecar(config)
         early.give(config)
         return early
@@ -171,11 +172,8 @@ class _Run:
             bottle_file=plan.bottle_file,
             authorities=self.around.outside.authorities,
             proxy=self.around.outside.proxy,
-            credentials={
-                item.name: HeaderValue(item.header, self.around.secrets[item.name])
-                for item in plan.credentials
-                if item.name in self.around.secrets
-            },
+            credentials=self.credentials.injections(),
+            sensitive=self.around.vault.sensitive,
         )
 
     def _copy_workspace(self, undo: ExitStack) -> None:
@@ -242,7 +240,17 @@ class _Run:
         session = self.session = Session(
             self.plan, self.bottle, log=self.log, server=server, interrupts=self.around.interrupts
         )
-        session.watch_bundle(self.sidecar.sock, self._hear_bundle)
+        session.watch(self.sidecar.sock, self._hear_bundle)
+        session.also(self.credentials.tick)
+        self.credentials.begin(
+            Around(
+                watch=session.watch,
+                forget=session.forget,
+                tell=lambda message: self.sidecar.tell(message),
+                record=self._record,
+                warn=self.outcome.warnings.append,
+            )
+        )
         session.master = streams.master
         for descriptor, own in streams.outside:
             session.add_output(descriptor, Outlet(own, self.around.shown) if self.around.foreground else None)
@@ -262,6 +270,8 @@ class _Run:
                 },
             )
             self.store.record([event], self.plan.id, state="running")
+            if self.copying:
+                copies.agent_begins(self.plan)
             self.bottle.release()
         self.around.ready(self.outcome)
         if self.copying:
@@ -279,7 +289,13 @@ class _Run:
             self.outcome.warnings.append(f"{error.brief}: TLS that is opened fails inside the bottle")
         if messages is None:
             self._bundle_died()
-        elif events := self.sidecar.events(self.plan.id, messages):
+            return
+        for message in messages:
+            if message.get("credentials") is True:
+                self.credentials.confirmed()
+            elif "credential_refused" in message:
+                self.credentials.refused(message["credential_refused"])
+        if events := self.sidecar.events(self.plan.id, messages):
             self.store.append(events)
 
     def _bundle_died(self) -> None:
@@ -311,8 +327,9 @@ class _Run:
             self.sidecar.stop()
             self.outcome.warnings.append(f"The bundle died and could not be started again: {error.brief}")
             return
-        session.watch_bundle(self.sidecar.sock, self._hear_bundle)
+        session.watch(self.sidecar.sock, self._hear_bundle)
         self.store.append([self._event("door.opened", {"again": self.restarts, "authority": self.authority})])
+        self.credentials.confirmed()  # it was started with them
 
     # The removals, in the opposite order
 
@@ -349,6 +366,9 @@ class _Run:
             exit_code=self.outcome.exit_code,
             outcome=self.outcome.reason,
         )
+
+    def _record(self, kind: str, data: dict[str, object]) -> None:
+        self.store.append([self._event(kind, data)])
 
     def _event(self, kind: str, data: dict[str, object]) -> NewEvent:
         return NewEvent(self.plan.id, time.time(), kind, data)

@@ -1,6 +1,5 @@
 """How a run's bundle reaches the servers outside: what the plan names is read here, at launch, and goes to the bundle alone."""
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from bot_bottle.errors import HostError
@@ -18,8 +17,8 @@ class Outside(NamedTuple):
     proxy: "UpstreamProxy | None" = None
 
 
-def read(outward: Outward, credentials: Mapping[str, Secret]) -> Outside:
-    """Reads the files and logins that `outward` refers to. `credentials` are the bottle's, as they go out. Raises HostError."""
+def read(outward: Outward, login: Secret | None) -> Outside:
+    """Reads what `outward` refers to; `login` is its own, as it goes out. Raises HostError."""
     authorities = ""
     if outward.ca:
         from bot_bottle.host import stores
@@ -29,11 +28,11 @@ def read(outward: Outward, credentials: Mapping[str, Secret]) -> Outside:
         return Outside(authorities)
     from bot_bottle.bundle.model import UpstreamProxy
 
-    https, http, tcp = (_proxy(one, credentials) for one in (outward.https, outward.http, outward.tcp))
+    https, http, tcp = (_proxy(one, login) for one in (outward.https, outward.http, outward.tcp))
     return Outside(authorities, UpstreamProxy(https, http, tcp, outward.direct))
 
 
-def _proxy(reference: ProxyReference | None, credentials: Mapping[str, Secret]) -> "Proxy | None":
+def _proxy(reference: ProxyReference | None, login: Secret | None) -> "Proxy | None":
     if reference is None:
         return None
     from bot_bottle.bundle.model import Proxy
@@ -43,7 +42,6 @@ def _proxy(reference: ProxyReference | None, credentials: Mapping[str, Secret]) 
     url = read_url(reference.url)
     if url is None:
         raise HostError(f"{reference.url} is no HTTP proxy", details=f"It comes from {reference.source}.")
-    login = credentials.get(reference.credential) if reference.credential else proxies.login(reference.source)
-    if reference.credential and login is None:
-        raise HostError(f"The credential {reference.credential} for the proxy {reference.url} is not there")
-    return Proxy(url.host, url.port, url.tls, login)
+    return Proxy(
+        url.host, url.port, url.tls, login if reference.credential else proxies.login(reference.source)
+    )

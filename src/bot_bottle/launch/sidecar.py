@@ -52,7 +52,7 @@ class Sidecar:
         keeper_inside.close()
 
     def give(self, config: "BundleConfig") -> None:
-        """Gives a bundle that was forked without one its config; not for one that needs TLS."""
+        """Gives a bundle that was forked without one its config."""
         import json
 
         self.sock.sendall(json.dumps(config.document()).encode() + b"\n")
@@ -125,6 +125,18 @@ class Sidecar:
             ):
                 found.append(NewEvent(run, time.time(), kind[:64], data))
         return found
+
+    def tell(self, message: "Mapping[str, Any]") -> None:
+        """Says something to the bundle that it reads at once. When it does not, it is as good as dead, and found to be so."""
+        import json
+
+        try:
+            self.sock.settimeout(2)
+            self.sock.sendall(json.dumps(message).encode() + b"\n")
+        except OSError:
+            return
+        finally:
+            self.sock.setblocking(False)
 
     def reap(self) -> int | None:
         """Collects the ended process's exit code."""

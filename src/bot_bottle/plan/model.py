@@ -97,12 +97,26 @@ class Trust(NamedTuple):
 
 
 class Credential(NamedTuple):
-    """A secret by reference: where it is read (`env:NAME`, `file:PATH`), and the header it goes out in."""
+    """A secret by reference: where it is read (`CredentialDocument.source`), and how it goes out.
+
+    `key` is the header's or the parameter's name. Inside, `variable` (if any) holds `placeholder`, which is no secret.
+    """
 
     name: str
     source: str
-    header: str
+    scheme: Literal["header", "basic", "query"]
+    key: str
     prefix: str = ""
+    user: str = ""
+    variable: str = ""
+    placeholder: str = ""
+
+
+class Sensitive(NamedTuple):
+    """A secret that must not leave, by reference."""
+
+    name: str
+    source: str
 
 
 class ProxyReference(NamedTuple):
@@ -127,6 +141,8 @@ class Outward(NamedTuple):
     http: ProxyReference | None = None
     tcp: ProxyReference | None = None
     direct: tuple[str, ...] = ()
+    login: Credential | None = None
+    """What the proxy of the bottle's file is told; by reference, as every credential."""
 
 
 class RunPlan(NamedTuple):
@@ -155,6 +171,8 @@ class RunPlan(NamedTuple):
     egress: EgressPolicy = EgressPolicy()
     outward: Outward = Outward()
     credentials: tuple[Credential, ...] = ()
+    """Those that a route names."""
+    sensitive: tuple[Sensitive, ...] = ()
     trust: Trust | None = None
     """None: nothing may be reached, so nothing has to be trusted."""
     notes: tuple[str, ...] = ()

@@ -1,9 +1,17 @@
 """Makes the plan: checked manifest and host facts in, frozen data out. No I/O."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 from zlib import crc32
 
-from bot_bottle.manifest.document import BottleDocument, EgressDocument, ManifestDocument, RouteDocument
+from bot_bottle.manifest.document import (
+    BottleDocument,
+    CredentialDocument,
+    EgressDocument,
+    ManifestDocument,
+    RouteDocument,
+)
 from bot_bottle.plan import trust
 from bot_bottle.plan.facts import HostFacts, HostProxies
 from bot_bottle.plan.model import (
@@ -18,6 +26,7 @@ from bot_bottle.plan.model import (
     Paths,
     ProxyReference,
     RunPlan,
+    Sensitive,
     Trust,
     Workspace,
     WorkspaceMode,
@@ -39,6 +48,8 @@ class Choices(NamedTuple):
     command: Command
     files: tuple[File, ...] = ()
     mounts: tuple[Mount, ...] = ()
+    placeholders: Mapping[str, str] = MappingProxyType({})
+    """By the credential's name."""
     notes: tuple[str, ...] = ()
 
 
@@ -79,11 +90,9 @@ def resolve(manifest: ManifestDocument, facts: HostFacts, choices: Choices) -> R
         files=choices.files,
         limits=limits(bottle),
         egress=policy,
-        outward=outward(bottle["egress"], facts.proxies),
-        credentials=tuple(
-            Credential(name=name, source=item["source"], header=item["header"], prefix=item["prefix"])
-            for name, item in sorted(bottle["credentials"].items())
-        ),
+        outward=outward(bottle, facts.proxies),
+        credentials=credentials(bottle, choices.placeholders),
+        sensitive=tuple(Sensitive(name, source) for name, source in sorted(bottle["sensitive"].items())),
         trust=stores,
         notes=choices.notes,
     )
@@ -125,6 +134,30 @@ def limits(bottle: BottleDocument) -> Limits:
     )
 
 
+def credentials(bottle: BottleDocument, placeholders: Mapping[str, str]) -> tuple[Credential, ...]:
+    """Those that a route names: what no route needs is not even read."""
+    used = {item["credential"] for item in bottle["egress"]["routes"]}
+    return tuple(
+        credential(name, item, placeholders.get(name, ""))
+        for name, item in sorted(bottle["credentials"].items())
+        if name in used
+    )
+
+
+def credential(name: str, item: CredentialDocument, placeholder: str = "") -> Credential:
+    """One credential by reference."""
+    return Credential(
+        name=name,
+        source=item["source"],
+        scheme=item["scheme"],
+        key=item["name"],
+        prefix=item["prefix"],
+        user=item["user"],
+        variable=item["variable"] or "",
+        placeholder=placeholder,
+    )
+
+
 def egress(document: EgressDocument) -> EgressPolicy:
     """What may be reached."""
     secrets = document["secrets"]
@@ -136,13 +169,14 @@ def egress(document: EgressDocument) -> EgressPolicy:
     )
 
 
-def outward(document: EgressDocument, host: HostProxies) -> Outward:
+def outward(bottle: BottleDocument, host: HostProxies) -> Outward:
     """How it is reached. What the bottle's file says wins, and holds for every protocol; the host's variables are about HTTP."""
-    stated = document["upstream"]
-    ca, direct = stated["ca"] or "", host.direct
+    stated = bottle["egress"]["upstream"]
+    ca, direct, login = stated["ca"] or "", host.direct, stated["credential"]
     if stated["proxy"]:
-        one = ProxyReference(stated["proxy"], "egress.upstream.proxy", stated["credential"] or "")
-        return Outward(ca, one, one, one, direct)
+        one = ProxyReference(stated["proxy"], "egress.upstream.proxy", login or "")
+        item = bottle["credentials"].get(login) if login else None
+        return Outward(ca, one, one, one, direct, credential(login, item) if login and item else None)
     https, http = (ProxyReference(*found) if found else None for found in (host.https, host.http))
     return Outward(ca, https, http, None, direct)
 
