@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bot_bottle.bundle.egress.credentials import Credentials
 from bot_bottle.bundle.egress.denial import Refusal, explain
-from bot_bottle.bundle.egress.dial import Dialer, DialFailed
+from bot_bottle.bundle.egress.dial import Dialer, DialFailed, OpenTls
 from bot_bottle.bundle.egress.heads import BadMessage, Body, Headers
 from bot_bottle.bundle.egress.hello import INTERNAL_ERROR, Hello
 from bot_bottle.bundle.egress.hooks import Filter, Guard, Head
@@ -32,6 +32,7 @@ class Tls(NamedTuple):
 
     originate: Originate | None
     interceptor: "Interceptor | None"
+    to_proxy: OpenTls | None = None
 
 
 @dataclass(slots=True, kw_only=True)
