@@ -163,6 +163,28 @@ class Context:
         except Exception as error:
             raise _undecided(wanted) from error
 
+    def message_limit(self, wanted: Wanted, route: Route) -> int | None:
+        """Up to which size messages have to be looked at whole, None for not at all. Raises Refusal when that can't be said."""
+        if self.guard is None:
+            self._needs_no_guard(wanted)
+            return None
+        try:
+            return self.guard.message_limit(route)
+        except Exception as error:
+            raise _undecided(wanted) from error
+
+    def look_at_message(self, data: bytes, wanted: Wanted, route: Route) -> bytes:
+        """One message as the guard lets it go on. Raises Refusal, also when the guard itself fails."""
+        if self.guard is None:
+            self._needs_no_guard(wanted)
+            return data
+        try:
+            return self.guard.frame(data, wanted, route)
+        except Refusal:
+            raise
+        except Exception as error:
+            raise _undecided(wanted) from error
+
     def reflection(self, route: Route) -> Filter | None:
         """A filter for the head or the body of a response on `route`."""
         return None if self.guard is None else self.guard.reflection(route)

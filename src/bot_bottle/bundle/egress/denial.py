@@ -13,6 +13,7 @@ _PHRASES = {
     408: b"Request Timeout",
     417: b"Expectation Failed",
     421: b"Misdirected Request",
+    426: b"Upgrade Required",
     431: b"Request Header Fields Too Large",
     501: b"Not Implemented",
     502: b"Bad Gateway",
@@ -72,6 +73,8 @@ def respond(refusal: Refusal, *, bottle_file: str, close: bool, with_body: bool 
         (b"proxy-status", b'bot-bottle; error=%b; details="%b"' % (error, refusal.reason.encode())),
         (b"connection", b"close" if close else b"keep-alive"),
     ]
+    if refusal.status == 426:
+        headers.append((b"sec-websocket-version", b"13"))
     head = write_head(b"HTTP/1.1 %d %b" % (refusal.status, phrase), headers, Body(length=len(body)))
     return head + body if with_body else head
 
