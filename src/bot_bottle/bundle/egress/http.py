@@ -33,6 +33,7 @@ from bot_bottle.bundle.egress.tunnel import carry, tunnel_tls
 from bot_bottle.bundle.egress.websocket.handshake import FIELDS, read_offer, switch
 from bot_bottle.bundle.egress.websocket.messages import Messages
 from bot_bottle.bundle.egress.wire import Ended, SocketTransport, TooLarge, Wire
+from bot_bottle.bundle.model import Injection
 from bot_bottle.policy.egress import Wanted
 from bot_bottle.policy.model import Route
 
@@ -158,18 +159,13 @@ class HttpConnection:
         route: Route,
     ) -> Outgoing:
         context = self._context
-        credential = None
-        if route.credential is not None and speaks_tls(route):
-            credential = context.credentials.get(route.credential)
-            if credential is None:
-                raise self._failure(wanted, "no_credential", "The route's credential is not there.", 502)
         return Outgoing(
             request=request,
             head=head,
-            host=_host_field(wanted, route),
+            host=host_field(wanted, route),
             body=body if whole is None else Body(length=len(whole)),
             whole=whole,
-            credential=credential,
+            credential=credential_for(context, self._entry.via, wanted, route),
             proxy=context.dialer.proxy_for(route, wanted.host, wanted.port)
             if route.protocol == "http"
             else None,
@@ -342,7 +338,18 @@ def _malformed(error: BadMessage) -> Refusal:
     return Refusal(400, "bad_message", f"Not a request that can be passed on: {error}.")
 
 
-def _host_field(wanted: Wanted, route: Route) -> bytes:
+def credential_for(context: Context, via: str, wanted: Wanted, route: Route) -> Injection | None:
+    """What is put into a request to `route`, if anything is. Raises Refusal when it is not there."""
+    if route.credential is None or not speaks_tls(route):
+        return None
+    credential = context.credentials.get(route.credential)
+    if credential is None:
+        context.failed(via, "no_credential", wanted)
+        raise Refusal(502, "no_credential", "The route's credential is not there.", wanted=wanted)
+    return credential
+
+
+def host_field(wanted: Wanted, route: Route) -> bytes:
     """What the upstream is told: over TLS the name that was verified, so that no other name can be meant."""
     host, port, usual = wanted.host, wanted.port, 80
     if route.upstream is not None and route.upstream.tls:
