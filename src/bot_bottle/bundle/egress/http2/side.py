@@ -28,7 +28,7 @@ from h2.settings import SettingCodes, Settings
 from hyperframe.frame import GoAwayFrame
 
 from bot_bottle.bundle.egress.heads import Headers
-from bot_bottle.bundle.egress.http2.frames import GOAWAY, MAX_FRAME, BadFrames, Calm, Flood, Frame, Frames
+from bot_bottle.bundle.egress.http2.frames import GOAWAY, MAX_FRAME, PREFACE, BadFrames, Calm, Flood, Frame, Frames
 from bot_bottle.bundle.egress.http2.stream import Stream
 from bot_bottle.bundle.egress.wire import Wire
 from bot_bottle.bundle.model import BundleLimits
@@ -74,6 +74,8 @@ class Side:
         self._waiting: list[asyncio.Future[None]] = []
         self._h2 = _connection(client=client, head_bytes=limits.head_bytes)
         self._h2.initiate_connection()
+        if not client:
+            self._h2.receive_data(PREFACE)  # whether it came is seen below
         self._h2.increment_flow_control_window(_CONNECTION_WINDOW - _DEFAULT_WINDOW)
         self._flush()
 
