@@ -22,7 +22,7 @@ from bot_bottle.bundle.egress.http2.stream import Broken, Stream
 from bot_bottle.bundle.egress.http2.upstreams import Upstreams
 from bot_bottle.bundle.egress.inject import inject
 from bot_bottle.bundle.egress.target import read_authority
-from bot_bottle.bundle.egress.wire import Wire
+from bot_bottle.bundle.egress.wire import Transport
 from bot_bottle.policy.egress import Wanted, canonical_host
 from bot_bottle.policy.model import Route
 
@@ -30,15 +30,15 @@ _MOST_CONNECTIONS = 64
 """Of one bottle at once: each may hold more than one that carries a request at a time."""
 
 
-async def serve_h2(context: Context, via: str, wanted: Wanted, wire: Wire) -> None:
+async def serve_h2(context: Context, via: str, wanted: Wanted, transport: Transport) -> None:
     """Serves the connection to its end; it is for `wanted` alone."""
     if Served.alive >= _MOST_CONNECTIONS:
         context.refused(via, "too_many_connections", wanted)
-        wire.abort()
+        transport.abort()
         return
     Served.alive += 1
     try:
-        await Served(context, via, wanted, wire).run()
+        await Served(context, via, wanted, transport).run()
     finally:
         Served.alive -= 1
 
@@ -48,14 +48,14 @@ class Served:
 
     alive: ClassVar[int] = 0
 
-    def __init__(self, context: Context, via: str, wanted: Wanted, wire: Wire) -> None:
+    def __init__(self, context: Context, via: str, wanted: Wanted, transport: Transport) -> None:
         self._context = context
         self._via = via
         self._wanted = wanted
         self._loop = asyncio.get_running_loop()
         self._upstreams = Upstreams(context, via)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._side = Side(wire, context.limits, opened=self._opened)
+        self._side = Side(transport, context.limits, opened=self._opened)
         self._timer = self._loop.call_later(context.limits.first_bytes_seconds, self._side.end)
 
     async def run(self) -> None:

@@ -28,15 +28,26 @@ from h2.settings import SettingCodes, Settings
 from hyperframe.frame import GoAwayFrame
 
 from bot_bottle.bundle.egress.heads import Headers
-from bot_bottle.bundle.egress.http2.frames import GOAWAY, MAX_FRAME, PREFACE, BadFrames, Calm, Flood, Frame, Frames
+from bot_bottle.bundle.egress.http2.frames import (
+    GOAWAY,
+    MAX_FRAME,
+    PREFACE,
+    BadFrames,
+    Calm,
+    Flood,
+    Frame,
+    Frames,
+)
 from bot_bottle.bundle.egress.http2.stream import Stream
-from bot_bottle.bundle.egress.wire import Wire
+from bot_bottle.bundle.egress.wire import Transport, Wire
 from bot_bottle.bundle.model import BundleLimits
 
 STREAMS = 100
 """Open at once on one connection."""
 _STREAM_WINDOW, _CONNECTION_WINDOW = 128 * 1024, 512 * 1024
 _DEFAULT_WINDOW = 65535
+_PATIENCE = 2
+"""Times as long as a single stream may be idle, whoever serves that."""
 _READ = 16 * 1024
 _MOST_UNSENT = 128 * 1024
 _MOST_STREAMS = 10_000
@@ -51,10 +62,10 @@ class Side:
     """`opened` is called for each stream that the other side opens; a client has none."""
 
     def __init__(
-        self, wire: Wire, limits: BundleLimits, *, opened: Callable[[Stream], None] | None = None
+        self, transport: Transport, limits: BundleLimits, *, opened: Callable[[Stream], None] | None = None
     ) -> None:
         client = opened is None
-        self.wire = wire
+        self.wire = Wire(transport, idle=_PATIENCE * limits.idle_seconds)
         self.streams: dict[int, Stream] = {}
         self.going = False
         """Whether no further stream can be opened."""

@@ -6,7 +6,6 @@ from bot_bottle.bundle.egress.context import Context
 from bot_bottle.bundle.egress.heads import Headers
 from bot_bottle.bundle.egress.http2.side import Side
 from bot_bottle.bundle.egress.http2.stream import Stream
-from bot_bottle.bundle.egress.wire import Wire
 from bot_bottle.policy.egress import Wanted
 from bot_bottle.policy.model import Route
 
@@ -38,7 +37,7 @@ class Upstreams:
         context = self._context
         sock = await context.dialer.dial(route, wanted.host, wanted.port)
         transport = await context.secure(route, sock, wanted.host, protocol="h2")
-        side = Side(Wire(transport, idle=context.limits.idle_seconds), context.limits)
+        side = Side(transport, context.limits)
         task = asyncio.get_running_loop().create_task(self._run(side, wanted))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
