@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from bot_bottle.digest import sha256_hex
 from bot_bottle.errors import HostError
+from bot_bottle.plan.model import Outward
 from bot_bottle.secret import Secret
 
 AHEAD = 600.0
@@ -36,17 +37,22 @@ class LoginLost(HostError):
 
 
 class Login(NamedTuple):
-    """Where a login is kept, and where and as which client it is renewed."""
+    """Where a login is kept, and where and as which client it is renewed.
+
+    `ca` (a file) is trusted beside the system's certificates; `proxy` (a URL) is gone through instead of the environment's.
+    """
 
     file: str
     token_url: str
     client_id: str
+    ca: str = ""
+    proxy: str = ""
 
     @classmethod
-    def parse(cls, text: str) -> "Login":
-        """From a source's JSON."""
+    def parse(cls, text: str, outward: Outward = Outward()) -> "Login":  # noqa: B008 - it can't change
+        """From a source's JSON; reached as the bottle's upstreams are."""
         found = json.loads(text)
-        return cls(found["file"], found["token_url"], found["client_id"])
+        return cls(found["file"], found["token_url"], found["client_id"], outward.ca, outward.proxy)
 
 
 class Token(NamedTuple):

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from bot_bottle.errors import HostError
-from bot_bottle.plan.model import Credential, Sensitive
+from bot_bottle.plan.model import Credential, Outward, Sensitive
 from bot_bottle.secret import Secret
 
 LARGEST = 65536
@@ -34,9 +34,17 @@ class Vault(NamedTuple):
     sensitive: tuple[Secret, ...] = ()
 
 
-def read_all(credentials: Sequence[Credential], sensitive: Sequence[Sensitive]) -> Vault:
-    """Reads them all, each source once. Raises HostError that says which can't be had, and what to do."""
-    reader = _Reader()
+def read_all(
+    credentials: Sequence[Credential],
+    sensitive: Sequence[Sensitive],
+    *,
+    outward: Outward = Outward(),  # noqa: B008 - it can't change
+) -> Vault:
+    """Reads them all, each source once; logins are renewed by way of `outward`.
+
+    Raises HostError that says which can't be had, and what to do.
+    """
+    reader = _Reader(outward)
     held = {item.name: reader.credential(item) for item in credentials}
     kept = tuple(reader.sensitive(item) for item in sensitive)
     sources = [item.source for item in credentials] + [item.source for item in sensitive]
@@ -45,7 +53,8 @@ def read_all(credentials: Sequence[Credential], sensitive: Sequence[Sensitive]) 
 
 
 class _Reader:
-    def __init__(self) -> None:
+    def __init__(self, outward: Outward) -> None:
+        self._outward = outward
         self._read: dict[str, str] = {}
 
     def credential(self, item: Credential) -> Held:
@@ -54,7 +63,7 @@ class _Reader:
         if kind == "oauth":
             from bot_bottle.host import oauth
 
-            token = oauth.at_launch(oauth.Login.parse(place))
+            token = oauth.at_launch(oauth.Login.parse(place, self._outward))
             return outgoing(item, token.access)._replace(expires=token.expires)
         return outgoing(item, Secret(self._value(what, item.source)))
 

@@ -111,7 +111,7 @@ def prepare(request: StartRequest) -> Prepared:
     from bot_bottle.host import secrets
 
     made = plan(request)
-    return Prepared(made, secrets.read_all(made.credentials, made.sensitive))
+    return Prepared(made, secrets.read_all(made.credentials, made.sensitive, outward=made.outward))
 
 
 def free_id(agent: str, state_root: str) -> str:

@@ -59,6 +59,8 @@ def _bottle(bottle: BottleDocument) -> Iterator[str]:
                 yield f"{name}: {rule} can't be enforced inside TLS in this version; with protocol http they can"
         if route["credential"] and not (route["protocol"] == "http" and _tls_outside(route)):
             yield f"{name}: a credential needs protocol http and an https:// upstream in this version"
+    if bottle["sensitive"] and not egress["secrets"]:
+        yield "sensitive: nothing is searched for it without `egress.secrets:`; add that, or take it away"
     if bottle["git"]["remotes"]:
         yield "git.remotes: there is no git gate in this version"
 
