@@ -133,7 +133,7 @@ def _run(config: BundleConfig, door: socket.socket, keeper: socket.socket) -> No
     import asyncio
     from concurrent.futures import thread as threads
 
-    from bot_bottle.bundle import confine, linux
+    from bot_bottle.bundle import confine, linux, memory
     from bot_bottle.bundle.egress import server
     from bot_bottle.bundle.egress.selector import DirectSelector
     from bot_bottle.bundle.keeper import Keeper
@@ -153,6 +153,7 @@ def _run(config: BundleConfig, door: socket.socket, keeper: socket.socket) -> No
     _wait_for_door(door, keeper)
     listeners = receive_listeners(door, len(config.listeners), 0)
     door.close()
+    code = memory.code() if config.needs_tls else []
     confined = confine.confine(program)
 
     async def live() -> None:
@@ -182,6 +183,7 @@ def _run(config: BundleConfig, door: socket.socket, keeper: socket.socket) -> No
         gc.collect()
         gc.freeze()
         gc.enable()
+        memory.give_back(code)
         line.tell({"ready": True, "policy": config.policy.fingerprint(), "confined": confined})
         await loop.create_future()
 

@@ -52,13 +52,8 @@ def _bottle(bottle: BottleDocument) -> Iterator[str]:
             yield f"egress.upstream.{key}: upstreams are dialled directly, by the system's certificates, in this version"
     for route in egress["routes"]:
         name = f"egress.routes: {route['host']}:{route['port']}"
-        if route["protocol"] == "https" and _tls_outside(route):
-            yield f"{name}: an https:// upstream goes with protocol http; the agent's own TLS is not opened"
-        for rule in ("methods", "paths", "headers"):
-            if route["protocol"] == "https" and route[rule]:
-                yield f"{name}: {rule} can't be enforced inside TLS in this version; with protocol http they can"
-        if route["credential"] and not (route["protocol"] == "http" and _tls_outside(route)):
-            yield f"{name}: a credential needs protocol http and an https:// upstream in this version"
+        if route["credential"] and route["protocol"] != "https" and not _tls_outside(route):
+            yield f"{name}: a credential needs protocol https or an https:// upstream: it never goes out in the clear"
     if bottle["sensitive"] and not egress["secrets"]:
         yield "sensitive: nothing is searched for it without `egress.secrets:`; add that, or take it away"
     if bottle["git"]["remotes"]:

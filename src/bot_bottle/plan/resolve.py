@@ -128,7 +128,7 @@ def egress(document: EgressDocument) -> EgressPolicy:
     """What may be reached."""
     secrets = document["secrets"]
     return EgressPolicy(
-        routes=tuple(route(item) for item in document["routes"] if can_be_kept(item)),
+        routes=tuple(map(route, document["routes"])),
         secrets=SecretsPolicy(**secrets) if secrets else None,
         mode=document["mode"],
         engine=document["engine"],
@@ -138,13 +138,6 @@ def egress(document: EgressDocument) -> EgressPolicy:
 def outward(document: EgressDocument) -> Outward:
     """How it is reached."""
     return Outward(ca=document["upstream"]["ca"] or "", proxy=document["upstream"]["proxy"] or "")
-
-
-def can_be_kept(item: RouteDocument) -> bool:
-    """Whether the bundle can enforce all of it. One with rules that it can't enforce would open more than was asked for:
-    it opens nothing, whatever `plan/check.py` says of it."""
-    has_rules = item["methods"] or item["paths"] or item["headers"]
-    return item["protocol"] != "https" or not has_rules
 
 
 def route(item: RouteDocument) -> Route:

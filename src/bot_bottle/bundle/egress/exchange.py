@@ -135,8 +135,7 @@ async def _respond(agent: Wire, upstream: Wire, outgoing: Outgoing, limits: Bund
     head = _response_head(response, request.method, body, chunked=chunked, lives=agent_lives)
     if outgoing.head_filter is not None:
         head = outgoing.head_filter.feed(head) + outgoing.head_filter.end()
-    await agent.write(head)
-    await carry(upstream, agent, body, chunked=chunked, through=outgoing.body_filter)
+    await carry(upstream, agent, body, chunked=chunked, head=head, through=outgoing.body_filter)
     upstream_lives = not body.until_close and wants_more(response.minor, response.headers)
     return Outcome(agent_lives, upstream_lives, response.status)
 
