@@ -143,9 +143,9 @@ class _Run:
             undo.callback(self._stop_bundle)
 
     def _first_bundle(self) -> Sidecar:
-        """The one that is waiting for a plan, unless this plan needs what that one did not import."""
+        """The one that is waiting for a plan, if there is one."""
         config, early = self._bundle_config(), self.around.early
-        if early is None or config.needs_tls:
+        if early is None:
             return Sidecar(config)
         early.give(config)
         return early

@@ -47,7 +47,7 @@ class Sidecar:
         keeper_inside.close()
 
     def give(self, config: "BundleConfig") -> None:
-        """Gives a bundle that was forked without one its config; not for one that needs TLS."""
+        """Gives a bundle that was forked without one its config."""
         import json
 
         self.sock.sendall(json.dumps(config.document()).encode() + b"\n")

@@ -9,13 +9,14 @@ from bot_bottle.errors import PlanError
 from bot_bottle.manifest.document import BottleDocument, ManifestDocument, RouteDocument
 from bot_bottle.plan.facts import HostFacts
 from bot_bottle.plan.model import RunPlan
+from bot_bottle.policy.ports import unreachable
 
 READABLE_SOURCES = ("env:", "file:")
 
 
 def mismatches(manifest: ManifestDocument, plan: RunPlan, facts: HostFacts) -> tuple[str, ...]:
     """One sentence for each thing that this version or this host can't keep."""
-    return (*_bottle(manifest["bottle"]), *_host(plan, facts))
+    return (*_bottle(manifest["bottle"]), *_ports(plan), *_host(plan, facts))
 
 
 def refuse(problems: tuple[str, ...], where: str) -> None:
@@ -43,19 +44,17 @@ def _bottle(bottle: BottleDocument) -> Iterator[str]:
     egress = bottle["egress"]
     if egress["engine"] != "builtin":
         yield f"egress.engine: {egress['engine']} is not in this version; builtin is"
-    if egress["on_match"]:
+    if egress["mode"] != "enforce":
+        yield f"egress.mode: {egress['mode']} is not in this version; enforce is"
+    if egress["secrets"]:
         yield "egress.secrets: outgoing traffic is not searched for secrets in this version"
+    for key in ("ca", "proxy"):
+        if egress["upstream"][key]:
+            yield f"egress.upstream.{key}: upstreams are dialled directly, by the system's certificates, in this version"
     for route in egress["routes"]:
         name = f"egress.routes: {route['host']}:{route['port']}"
-        if route["protocol"] == "tcp":
-            yield f"{name}: protocol tcp is not in this version; https and http are"
-        if route["protocol"] == "https" and _tls_outside(route):
-            yield f"{name}: an https:// upstream goes with protocol http; the agent's own TLS is not opened"
-        for rule in ("methods", "paths"):
-            if route[rule]:
-                yield f"{name}: {rule} can't be enforced in this version, only hosts and ports"
-        if route["credential"] and not (route["protocol"] == "http" and _tls_outside(route)):
-            yield f"{name}: a credential needs protocol http and an https:// upstream in this version"
+        if route["credential"] and route["protocol"] != "https" and not _tls_outside(route):
+            yield f"{name}: a credential needs protocol https or an https:// upstream: it never goes out in the clear"
     for name, credential in bottle["credentials"].items():
         if not credential["source"].startswith(READABLE_SOURCES):
             yield f"credentials.{name}: only env and file are read in this version"
@@ -65,6 +64,11 @@ def _bottle(bottle: BottleDocument) -> Iterator[str]:
 
 def _tls_outside(route: RouteDocument) -> bool:
     return bool(route["upstream"] and route["upstream"]["tls"])
+
+
+def _ports(plan: RunPlan) -> Iterator[str]:
+    for port, taken in unreachable(plan.egress).items():
+        yield f"egress.routes: protocol tcp on port {port} can't be served inside: {taken}"
 
 
 def _host(plan: RunPlan, facts: HostFacts) -> Iterator[str]:

@@ -3,47 +3,98 @@
 import asyncio
 import re
 
-from bot_bottle.bundle.egress.heads import BadMessage, Body
+from bot_bottle.bundle.egress.heads import NO_BODY, BadMessage, Body
+from bot_bottle.bundle.egress.hooks import Filter
 from bot_bottle.bundle.egress.wire import CHUNK, Ended, Wire
 
 _SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}")
 _TRAILER = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*")
 _LINE = 8 * 1024
 _TRAILERS = 32
+_AT_ONCE = 4
+"""Pieces that are carried before others have their turn."""
 
 
 class SinkFailed(Exception):
     """The side that was written to failed, not the one that was read from."""
 
 
-async def carry(source: Wire, target: Wire, framing: Body, *, chunked: bool) -> None:
-    """Carries the body that `framing` describes; written in chunks or as it is.
+async def carry(
+    source: Wire,
+    target: Wire,
+    framing: Body,
+    *,
+    chunked: bool,
+    head: bytes = b"",
+    through: Filter | None = None,
+) -> None:
+    """Carries `head` and the body that `framing` describes, led through `through`; written in chunks or as it is.
 
     Each piece goes on as it comes, and no more is read before it has gone. Raises BadMessage when the framing breaks, Ended
     when the source ends too early, TimeoutError and OSError when it fails, SinkFailed when the target does.
     """
+    sink = _Sink(target, chunked=chunked, head=head, through=through)
+    if head and not source.buffer and framing != NO_BODY:
+        await sink.flush()  # what comes behind it may take its time
     if framing.chunked:
-        await _from_chunks(source, target, chunked=chunked)
+        await _from_chunks(source, sink)
     elif framing.until_close:
         while data := await source.some():
-            await _put(target, data, chunked=chunked)
+            await sink.put(data)
     else:
-        await _exactly(framing.length, source, target, chunked=chunked)
-    if chunked:
-        await _write(target, b"0\r\n\r\n")
+        await _exactly(framing.length, source, sink)
+    await sink.end()
 
 
-async def _exactly(length: int, source: Wire, target: Wire, *, chunked: bool) -> None:
+class _Sink:
+    """Where a body goes. `_before` is what is written with its next piece."""
+
+    def __init__(self, target: Wire, *, chunked: bool, head: bytes, through: Filter | None) -> None:
+        self._target = target
+        self._chunked = chunked
+        self._before = head
+        self._through = through
+        self._pieces = 0
+
+    async def put(self, data: bytes) -> None:
+        if self._through is not None:
+            data = self._through.feed(data)
+        if data:
+            await self._write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+        self._pieces += 1
+        if self._pieces % _AT_ONCE == 0:  # two sides that are always ready would let nobody else run
+            await asyncio.sleep(0)
+
+    async def end(self) -> None:
+        last = b"" if self._through is None else self._through.end()
+        if self._chunked:
+            last = b"%x\r\n%b\r\n0\r\n\r\n" % (len(last), last) if last else b"0\r\n\r\n"
+        await self._write(last)
+
+    async def flush(self) -> None:
+        await self._write(b"")
+
+    async def _write(self, data: bytes) -> None:
+        if self._before:
+            data, self._before = self._before + data, b""
+        if data:
+            try:
+                await self._target.write(data)
+            except (OSError, TimeoutError) as error:
+                raise SinkFailed from error
+
+
+async def _exactly(length: int, source: Wire, sink: _Sink) -> None:
     left = length
     while left:
         data = await source.some(min(left, CHUNK))
         if not data:
             raise Ended(clean=False)
-        await _put(target, data, chunked=chunked)
+        await sink.put(data)
         left -= len(data)
 
 
-async def _from_chunks(source: Wire, target: Wire, *, chunked: bool) -> None:
+async def _from_chunks(source: Wire, sink: _Sink) -> None:
     while True:
         size = await source.line(limit=_LINE)
         if _SIZE.fullmatch(size) is None:  # a chunk extension, too: readers disagree on where those end
@@ -51,7 +102,7 @@ async def _from_chunks(source: Wire, target: Wire, *, chunked: bool) -> None:
         length = int(size, 16)
         if not length:
             break
-        await _exactly(length, source, target, chunked=chunked)
+        await _exactly(length, source, sink)
         if await source.line(limit=2):
             raise BadMessage("a chunk that is longer than it says")
     for _ in range(_TRAILERS):
@@ -61,15 +112,3 @@ async def _from_chunks(source: Wire, target: Wire, *, chunked: bool) -> None:
         if _TRAILER.fullmatch(line) is None:
             raise BadMessage("a malformed trailer")
     raise BadMessage("too many trailers")
-
-
-async def _put(target: Wire, data: bytes, *, chunked: bool) -> None:
-    await _write(target, b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
-    await asyncio.sleep(0)  # two sides that are always ready would let nobody else run
-
-
-async def _write(target: Wire, data: bytes) -> None:
-    try:
-        await target.write(data)
-    except (OSError, TimeoutError) as error:
-        raise SinkFailed from error
