@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from bot_bottle.bundle.model import BundleLimits, Injection
+from bot_bottle.bundle.model import BundleLimits, Injection, UpstreamProxy
 from bot_bottle.door.model import STANDARD, Listener
 from bot_bottle.policy.model import EgressPolicy, Route, Upstream
 from bot_bottle.secret import Secret
@@ -126,6 +126,8 @@ class Bundle:
         credentials: dict[str, Injection] | None = None,
         env: dict[str, str] | None = None,
         hook: str = "",
+        proxy: UpstreamProxy | None = None,
+        authorities: str = "",
     ) -> None:
         self.line, theirs = socket.socketpair()
         self.door, door = socket.socketpair()
@@ -137,6 +139,8 @@ class Bundle:
             "gid": 65534,
             "bottle_file": "/home/me/.bot-bottle/bottles/test.md",
             "limits": limits or BundleLimits(),
+            "proxy": proxy.document() if proxy else None,
+            "authorities": authorities,
         }
         passed = [door.fileno(), theirs.fileno()]
         self.keeper = subprocess.Popen(

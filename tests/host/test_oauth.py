@@ -245,9 +245,11 @@ def test_it_is_renewed_over_verified_tls_by_the_bottles_authorities_and_proxy(lo
         with pytest.raises(HostError, match="certificate verify failed"):
             renewing.renew_apart(place, held=None)
         assert secured.seen == []
-        place = place._replace(ca=str(certificate), proxy=proxy)
+        place = place._replace(ca=str(certificate), proxy=proxy, proxy_login=Secret("Basic bWU6cHc="))
         assert renewing.renew_apart(place, held=None).access == Secret("access-1")
-    assert [line.split()[:2] for line in asked] == [["CONNECT", secured.url.split("/")[2]]]
+    assert asked[0].startswith(f"CONNECT {secured.url.split('/')[2]} HTTP/1.")
+    assert "Proxy-Authorization: Basic bWU6cHc=" in asked[0]
+    assert not any("Proxy-Auth" in one or "bWU6" in one for one in secured.heads)
 
 
 def test_a_link_stays_a_link(login, file, tokens, tmp_path):

@@ -21,6 +21,7 @@ class TokenServer:
     def __init__(self) -> None:
         self.seen: list[str] = []
         self.bodies: list[str] = []
+        self.heads: list[str] = []
         self.number = 0
         self.good = "refresh-0"
         self.lives = 28800
@@ -55,6 +56,7 @@ def token_server(tls: ssl.SSLContext | None = None) -> Iterator[TokenServer]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"])).decode()
             tokens.bodies.append(body)
+            tokens.heads.append(str(self.headers))
             is_json = self.headers["content-type"] == "application/json"
             fields = json.loads(body) if is_json else {k: v[0] for k, v in parse_qs(body).items()}
             tokens.before()
@@ -87,14 +89,15 @@ def token_server(tls: ssl.SSLContext | None = None) -> Iterator[TokenServer]:
 
 @contextmanager
 def connect_proxy() -> Iterator[tuple[str, list[str]]]:
-    """A proxy that tunnels to wherever it is asked; its URL, and the first lines of what it was asked."""
+    """A proxy that tunnels to wherever it is asked; its URL, and the heads of what it was asked."""
     asked: list[str] = []
 
     class Handler(socketserver.StreamRequestHandler):
         def handle(self) -> None:
-            asked.append(self.rfile.readline().decode().strip())
-            while self.rfile.readline().strip():
-                pass
+            lines = []
+            while line := self.rfile.readline().decode().strip():
+                lines.append(line)
+            asked.append("\n".join(lines))
             host, _, port = asked[-1].split()[1].rpartition(":")
             with socket.create_connection((host, int(port))) as there:
                 self.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n")

@@ -51,6 +51,8 @@ def post(login: "Login", refresh: str, *, json_body: bool) -> dict[str, Any]:
             "User-Agent": f"bot-bottle/{__version__}",
         },
     )
+    if login.proxy_login is not None:
+        request.add_unredirected_header("Proxy-Authorization", login.proxy_login.reveal())
     try:
         with _limited(), _opener(login).open(request, timeout=SECONDS) as response:
             content = response.read(LARGEST)

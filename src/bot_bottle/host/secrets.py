@@ -6,6 +6,7 @@ repository, which is somebody else's.
 
 import os
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from bot_bottle.errors import HostError
@@ -28,10 +29,11 @@ class Held(NamedTuple):
 
 
 class Vault(NamedTuple):
-    """Everything secret of one run: credentials by name, and what else must not leave."""
+    """Everything secret of one run: credentials by name, what else must not leave, and what its proxy is told."""
 
-    credentials: Mapping[str, Held] = {}
+    credentials: Mapping[str, Held] = MappingProxyType({})
     sensitive: tuple[Secret, ...] = ()
+    proxy_login: Secret | None = None
 
 
 def read_all(
@@ -45,16 +47,20 @@ def read_all(
     Raises HostError that says which can't be had, and what to do.
     """
     reader = _Reader(outward)
+    login = reader.credential(outward.login).value if outward.login else None
+    reader.proxy_login = login
     held = {item.name: reader.credential(item) for item in credentials}
     kept = tuple(reader.sensitive(item) for item in sensitive)
     sources = [item.source for item in credentials] + [item.source for item in sensitive]
+    sources += [outward.login.source] if outward.login else []
     forget_variables([one.removeprefix("env:") for one in sources if one.startswith("env:")])
-    return Vault(held, kept)
+    return Vault(held, kept, login)
 
 
 class _Reader:
     def __init__(self, outward: Outward) -> None:
         self._outward = outward
+        self.proxy_login: Secret | None = None
         self._read: dict[str, str] = {}
 
     def credential(self, item: Credential) -> Held:
@@ -63,7 +69,7 @@ class _Reader:
         if kind == "oauth":
             from bot_bottle.host import oauth
 
-            token = oauth.at_launch(oauth.Login.parse(place, self._outward))
+            token = oauth.at_launch(oauth.Login.parse(place, self._outward, self.proxy_login))
             return outgoing(item, token.access)._replace(expires=token.expires)
         return outgoing(item, Secret(self._value(what, item.source)))
 

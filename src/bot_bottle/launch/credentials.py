@@ -62,6 +62,7 @@ class Credentials:
 
     def __init__(self, items: Sequence[Credential], vault: Vault, *, outward: Outward) -> None:
         self._outward = outward
+        self._proxy_login = vault.proxy_login
         self._items = {item.name: item for item in items}
         self._held = dict(vault.credentials)
         self._renewals: dict[str, _Renewal] = {}

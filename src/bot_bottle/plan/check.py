@@ -45,11 +45,6 @@ def _bottle(bottle: BottleDocument) -> Iterator[str]:
         yield f"egress.engine: {egress['engine']} is not in this version; builtin is"
     if egress["mode"] != "enforce":
         yield f"egress.mode: {egress['mode']} is not in this version; enforce is"
-    if egress["secrets"]:
-        yield "egress.secrets: outgoing traffic is not searched for secrets in this version"
-    for key in ("ca", "proxy"):
-        if egress["upstream"][key]:
-            yield f"egress.upstream.{key}: upstreams are dialled directly, by the system's certificates, in this version"
     for route in egress["routes"]:
         name = f"egress.routes: {route['host']}:{route['port']}"
         if route["credential"] and route["protocol"] != "https" and not _tls_outside(route):
@@ -81,6 +76,12 @@ def _ports(plan: RunPlan) -> Iterator[str]:
 
 
 def _host(plan: RunPlan, facts: HostFacts) -> Iterator[str]:
+    login = plan.outward.login
+    if login and (login.scheme == "query" or login.source.startswith("oauth:")):
+        yield f"egress.upstream.credential: {login.name} is no login at a proxy; `basic: USER` or `bearer: true` are"
+    if plan.egress.routes and not (plan.outward.https and plan.outward.http):
+        for name in facts.proxies.wrong:
+            yield f"{name} names no HTTP proxy (http://HOST:PORT or https://HOST:PORT): unset it, or set egress.upstream.proxy"
     for name in plan.limits.stated:
         if name not in facts.cgroup_limits:
             yield f"resources.{name}: no cgroup that could keep it is delegated to this user on this host"

@@ -39,7 +39,7 @@ def make_context(
         bottle_file=config.bottle_file,
         record=record,
         names=Names(config.policy, limit=config.limits.names),
-        dialer=Dialer(config.limits, executor),
+        dialer=Dialer(config.limits, executor, proxy=config.proxy, open_tls=tls.to_proxy),
         pump=Pump(loop, selector, idle=config.limits.idle_seconds),
         selector=selector,
         tls=tls,
