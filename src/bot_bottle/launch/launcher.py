@@ -84,7 +84,7 @@ class _Run:
         self.restarts = 0
         self.last_events: list[NewEvent] = []
         self.listeners = listeners_for(plan.egress)
-        self.credentials = Credentials(plan.credentials, around.vault)
+        self.credentials = Credentials(plan.credentials, around.vault, outward=plan.outward)
         self.sidecar: Sidecar
         self.bottle: Bottle
         self.session: Session | None = None
