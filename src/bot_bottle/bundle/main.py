@@ -187,11 +187,12 @@ def _run(config: BundleConfig, door: socket.socket, keeper: socket.socket) -> No
             authority = tls.interceptor.authority
             authority.changed = lambda pem: line.tell({"authority": pem})
             line.tell({"authority": authority.pem})
+        line.tell({"ready": True, "policy": config.policy.fingerprint(), "confined": confined})
+        # The start waits for what was just told, and not for this.
         gc.collect()
         gc.freeze()
         gc.enable()
         memory.give_back(code)
-        line.tell({"ready": True, "policy": config.policy.fingerprint(), "confined": confined})
         await loop.create_future()
 
     loop.run_until_complete(live())
