@@ -146,6 +146,8 @@ def _run(config: BundleConfig, door: socket.socket, keeper: socket.socket) -> No
     selector = DirectSelector()
     loop = asyncio.SelectorEventLoop(selector)
     tls = _speak_tls(config, selector)
+    if config.needs_guard:
+        from bot_bottle.bundle.egress import guarding  # can't be loaded any more once confined
     confine.drop_root(config.uid, config.gid)
     linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)  # forgotten by the kernel when the user changed
     linux.prctl(linux.PR_SET_DUMPABLE, 0)
@@ -175,6 +177,10 @@ def _run(config: BundleConfig, door: socket.socket, keeper: socket.socket) -> No
         executor = threads.ThreadPoolExecutor(_RESOLVER_THREADS)
         context = server.make_context(config, record, executor, tls, selector)
         context.credentials.tell = line.tell
+        if config.needs_guard:
+            context.guard = guarding.Guarding(
+                lambda: context.policy, context.credentials, config.sensitive, record.event
+            )
         egress = server.Egress(context)
         egress.serve(config.listeners, listeners)
         if tls.interceptor is not None:

@@ -141,6 +141,11 @@ class BundleConfig(NamedTuple):
         to_tls = any(route.upstream is not None and route.upstream.tls for route in self.policy.routes)
         return to_tls or intercepts_any(self.policy)
 
+    @property
+    def needs_guard(self) -> bool:
+        """Whether there is anything to look for in what goes out or comes back."""
+        return self.policy.secrets is not None or bool(self.credentials)
+
     def document(self) -> dict[str, Any]:
         """Everything as JSON-able data, the credentials in plain: for the keeper's own socket to the bundle, nothing else."""
         return {

@@ -45,8 +45,6 @@ def _bottle(bottle: BottleDocument) -> Iterator[str]:
         yield f"egress.engine: {egress['engine']} is not in this version; builtin is"
     if egress["mode"] != "enforce":
         yield f"egress.mode: {egress['mode']} is not in this version; enforce is"
-    if egress["secrets"]:
-        yield "egress.secrets: outgoing traffic is not searched for secrets in this version"
     for route in egress["routes"]:
         name = f"egress.routes: {route['host']}:{route['port']}"
         if route["credential"] and route["protocol"] != "https" and not _tls_outside(route):

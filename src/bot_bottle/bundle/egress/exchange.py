@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from bot_bottle.bundle.egress.bodies import SinkFailed, carry
 from bot_bottle.bundle.egress.heads import (
+    NO_BODY,
     BadMessage,
     Body,
     Headers,
@@ -134,6 +135,8 @@ async def _respond(agent: Wire, upstream: Wire, outgoing: Outgoing, limits: Bund
         body = response_body(response, request.method)
     except BadMessage as error:
         raise UpstreamFailed("upstream_malformed") from error
+    if outgoing.body_filter is not None and body != NO_BODY and is_encoded(response.headers):
+        raise UpstreamFailed("response_encoded")  # no filter could see a credential in it
     chunked = (body.chunked or body.until_close) and request.minor == 1
     to_agent = not (body.until_close or body.chunked) or chunked
     agent_lives = to_agent and wants_more(request.minor, request.headers)
@@ -165,6 +168,11 @@ async def _final_response(upstream: Wire, limits: BundleLimits) -> Response:
         raise UpstreamFailed("upstream_timeout", timeout=True) from error
     except (Ended, OSError) as error:
         raise UpstreamFailed("upstream_failed", untouched=upstream.received == before) from error
+
+
+def is_encoded(headers: Headers) -> bool:
+    """Whether the body is compressed, although it was asked for as it is."""
+    return bool(listed(headers, b"content-encoding") - {b"identity"})
 
 
 def wants_more(minor: int, headers: Headers) -> bool:

@@ -121,6 +121,7 @@ class HttpConnection:
         head = context.look_at_head(wanted, route, wanted.method, Head(target.path, headers))
         whole = None
         if body is not None and (body.chunked or body.length):
+            context.look_before_body(body, headers, wanted, route)
             if listed(request.headers, b"expect"):
                 await self._wire.write(CONTINUE)
             whole = await context.look_at_body(self._wire, body, headers, wanted, route)
