@@ -145,9 +145,7 @@ async def _final_response(upstream: Wire, limits: BundleLimits) -> Response:
     before = upstream.received
     try:
         for _ in range(_MOST_INTERIM):
-            head = await upstream.head(
-                limit=limits.head_bytes, first=limits.idle_seconds, whole=limits.idle_seconds
-            )
+            head = await upstream.head(limit=limits.head_bytes, first=None, whole=limits.idle_seconds)
             response = read_response(head, most=limits.headers)
             if response.status == 101:
                 raise BadMessage("a switch of protocols that nobody asked for")

@@ -189,13 +189,13 @@ class Wire:
         moved = self._moved if self.partner is None else max(self._moved, self.partner._moved)
         return moved + self._idle
 
-    async def head(self, *, limit: int, first: float, whole: float) -> bytes:
+    async def head(self, *, limit: int, first: float | None, whole: float) -> bytes:
         """A message's head with its empty line: its first byte within `first` seconds, then all within `whole`.
 
-        Raises Ended, TooLarge, BadMessage when no strict reader would take it, TimeoutError, OSError.
+        With `first` None it may take as long as the wire is not idle. Raises Ended, TooLarge, BadMessage when no strict reader would take it, TimeoutError, OSError.
         """
         if not self.buffer:
-            await self._more(self._now() + first, clean=True)
+            await self._more(None if first is None else self._now() + first, clean=True)
         due = self._now() + whole
         seen = (
             0  # what was looked at already, so that a head in single bytes costs no more than one in a piece
