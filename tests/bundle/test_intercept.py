@@ -1,4 +1,4 @@
-"""TLS that is opened: judged inside request by request, with a leaf of the bottle's own towards the agent, verified to the upstream."""
+"""TLS that is opened: with a leaf of the bottle's own towards the agent, judged request by request, verified to the upstream."""
 
 import contextlib
 import select
@@ -247,7 +247,7 @@ def test_tls_1_2_is_taken_and_1_1_is_not(bottle: Bottle) -> None:
     older = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     older.load_verify_locations(bottle.trusted)
     older.set_ciphers("ALL:@SECLEVEL=0")
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
         older.minimum_version = older.maximum_version = ssl.TLSVersion.TLSv1_1
     with pytest.raises(ssl.SSLError):
         bottle.connect(context=older)
@@ -457,10 +457,12 @@ def test_a_response_that_breaks_off_does_not_look_whole(
 def test_a_record_that_was_tampered_with_is_no_proper_end(bottle: Bottle) -> None:
     def serve(sock: ssl.SSLSocket) -> None:
         read_head(sock)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)  # so that all of it comes at once
         sock.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhalf of it")
         with socket.socket(fileno=sock.detach()) as raw:
-            raw.setblocking(True)
+            raw.settimeout(10)
             raw.sendall(b"\x17\x03\x03\x00\x20" + bytes(32))
+            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
             read_all(raw)
 
     bottle.upstream.serve = serve
@@ -589,7 +591,7 @@ def test_a_large_answer_to_a_large_body_blocks_nobody(bottle: Bottle) -> None:
     size = 4 << 20
 
     def serve(sock: ssl.SSLSocket) -> None:
-        head, rest = read_head(sock)
+        _, rest = read_head(sock)
         sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
         sock.sendall(rest)
         left = size - len(rest)

@@ -55,7 +55,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     unknown = make_certificate(folders["unknown"], "unknown.test")
     old = server_context(*good)
     old.set_ciphers("ALL:@SECLEVEL=0")
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
         old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_1
     trusted = folders["trusted"] / "trusted.pem"
     trusted.write_text(Path(good[0]).read_text() + Path(expired[0]).read_text())

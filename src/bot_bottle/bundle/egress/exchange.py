@@ -68,14 +68,6 @@ async def exchange(agent: Wire, upstream: Wire, outgoing: Outgoing, limits: Bund
     Raises UpstreamFailed while there is something to answer with; any other exception (BadMessage, Ended, SinkFailed,
     TimeoutError, OSError) means that the agent's connection can't be saved.
     """
-    agent.partner, upstream.partner = upstream, agent
-    try:
-        return await _exchange(agent, upstream, outgoing, limits)
-    finally:
-        agent.partner = upstream.partner = None
-
-
-async def _exchange(agent: Wire, upstream: Wire, outgoing: Outgoing, limits: BundleLimits) -> Outcome:
     body, whole = outgoing.body, outgoing.whole
     head = _request_head(outgoing)
     at_once = whole is not None and len(whole) <= _AT_ONCE
