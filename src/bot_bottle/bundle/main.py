@@ -168,7 +168,8 @@ def _run(config: BundleConfig, door: socket.socket, keeper: socket.socket) -> No
             line.tell({"error": "not understood"})
 
         executor = threads.ThreadPoolExecutor(_RESOLVER_THREADS)
-        egress = server.Egress(server.make_context(config, record, executor, tls, selector))
+        context = server.make_context(config, record, executor, tls, selector)
+        egress = server.Egress(context, rest=lambda: memory.give_back(code))
         egress.serve(config.listeners, listeners)
         if tls.interceptor is not None:
             authority = tls.interceptor.authority
