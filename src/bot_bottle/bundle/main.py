@@ -181,7 +181,7 @@ def _run(config: BundleConfig, door: socket.socket, keeper: socket.socket) -> No
             context.guard = guarding.Guarding(
                 lambda: context.policy, context.credentials, config.sensitive, record.event
             )
-        egress = server.Egress(context)
+        egress = server.Egress(context, rest=lambda: memory.give_back(code))
         egress.serve(config.listeners, listeners)
         if tls.interceptor is not None:
             authority = tls.interceptor.authority
