@@ -16,8 +16,6 @@ from bot_bottle.errors import BotBottleError
 from bot_bottle.host import files
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from bot_bottle.bundle.egress.context import Originate
 
 _KEPT_ENVIRONMENT = ("SSL_CERT_FILE", "SSL_CERT_DIR")
@@ -30,7 +28,7 @@ def serve(config: BundleConfig, *, door: socket.socket, keeper: socket.socket) -
     """Serves one bottle in this freshly forked process and never returns.
 
     `door` brings the listeners (`door/passing.py`), `keeper` carries a JSON object a line: `{"ready": true, …}` once the agent
-    may run, or `{"failed": …}` and the end; then `{"event": …}` lines. The keeper may send `{"stop": true}`.
+    may run, or `{"failed": …}` and the end; then `{"event": …}` lines. What the keeper may send is in `orders.py`.
     """
     try:
         _detach(config.keeper, kept=(door.fileno(), keeper.fileno()))
@@ -135,6 +133,7 @@ def _run(config: BundleConfig, door: socket.socket, keeper: socket.socket) -> No
     from bot_bottle.bundle.egress import server
     from bot_bottle.bundle.egress.selector import DirectSelector
     from bot_bottle.bundle.keeper import Keeper
+    from bot_bottle.bundle.orders import Orders
     from bot_bottle.bundle.record import Record
     from bot_bottle.door.passing import receive_listeners
 
@@ -150,23 +149,16 @@ def _run(config: BundleConfig, door: socket.socket, keeper: socket.socket) -> No
         return
     _wait_for_door(door, keeper)
     listeners = receive_listeners(door, len(config.listeners), 0)
-    door.close()
     confined = confine.confine(program)
 
     async def live() -> None:
-        line = Keeper(keeper, lambda message: hear(message))
+        line = Keeper(keeper, lambda message: orders.hear(message))
         record = Record(line, clock=loop.time, later=loop.call_later)
-
-        def hear(message: "Mapping[str, Any]") -> None:
-            if message.get("stop") is True:
-                record.flush()
-                line.flush(_GOODBYE_SECONDS)
-                os._exit(0)
-            line.tell({"error": "not understood"})
-
         executor = threads.ThreadPoolExecutor(_RESOLVER_THREADS)
-        egress = server.Egress(server.make_context(config, record, executor, originate, selector))
+        context = server.make_context(config, record, executor, originate, selector)
+        egress = server.Egress(context)
         egress.serve(config.listeners, listeners)
+        orders = Orders(config, line, context, egress, door)
         gc.collect()
         gc.freeze()
         gc.enable()
@@ -181,7 +173,7 @@ def _import_all(*, tls: bool) -> None:
     _import_asyncio(needed=tls)
     from concurrent.futures import thread  # noqa: F401
 
-    from bot_bottle.bundle import keeper, record  # noqa: F401
+    from bot_bottle.bundle import keeper, orders, record  # noqa: F401
     from bot_bottle.bundle.egress import server  # noqa: F401
 
     _warm_up()

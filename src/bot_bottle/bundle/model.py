@@ -54,6 +54,9 @@ class BundleConfig(NamedTuple):
     """What a refusal names as the file in which the person would allow it."""
     credentials: Mapping[str, HeaderValue] = MappingProxyType({})
     limits: BundleLimits = BundleLimits()
+    first_name: int = 0
+    """Where in the pool of addresses for names this bundle begins: one that follows another in the same bottle gives none of
+    that one's addresses to another name."""
 
     @property
     def needs_tls(self) -> bool:

@@ -52,10 +52,15 @@ class Record:
         self._folded: dict[tuple[Any, ...], tuple[str, Data]] = {}
         self._beyond: dict[str, int] = {}
         self._flushing = False
+        self.counts: dict[tuple[str, str], int] = {}
+        """How often each kind of event came with each reason, folded or not."""
+        self.up = self.down = 0
+        """Bytes of the connections that have ended."""
 
     def event(self, kind: str, data: Data) -> None:
         """Reports that `kind` happened; text in `data` is cleaned here."""
         data = {key: clean(value) if isinstance(value, str) else value for key, value in data.items()}
+        self._count(kind, data)
         same = (kind, *(data.get(name) for name in _SAME))
         refusal = kind.endswith(".refused")
         if not (refusal and same in self._recent) and same not in self._folded and self._may_send():
@@ -65,6 +70,12 @@ class Record:
             self._send(kind, data)
         else:
             self._fold(kind, same, data)
+
+    def _count(self, kind: str, data: Data) -> None:
+        counted = (kind, str(data.get("reason", "")))
+        self.counts[counted] = self.counts.get(counted, 0) + 1
+        self.up += data.get("up", 0)
+        self.down += data.get("down", 0)
 
     def _may_send(self) -> bool:
         now = self._clock()

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from socket import socket
 
 from bot_bottle.bundle.egress.dial import Dialer, DialFailed
+from bot_bottle.bundle.egress.live import Live
 from bot_bottle.bundle.egress.names import Names
+from bot_bottle.bundle.egress.observe import let_through
 from bot_bottle.bundle.egress.pump import Pump
 from bot_bottle.bundle.egress.wire import SocketTransport, Transport
 from bot_bottle.bundle.model import BundleLimits, HeaderValue
@@ -26,6 +28,7 @@ class Context:
     limits: BundleLimits
     bottle_file: str
     record: Record
+    live: Live
     names: Names
     dialer: Dialer
     pump: Pump
@@ -33,10 +36,16 @@ class Context:
 
     def judge(self, *, host: str, port: int, protocol: str) -> Decision:
         """What the policy says. Whatever goes wrong in deciding is a no."""
+
+        def judge(policy: EgressPolicy) -> Decision:
+            return let_through(policy, decide(policy, host=host, port=port, protocol=protocol))
+
         try:
-            return decide(self.policy, host=host, port=port, protocol=protocol)
+            decision = judge(self.policy)
+            self.live.note(decision, judge)
         except Exception:  # noqa: BLE001 - a decision that can't be made must not let anything through
             return Decision(False, None, "undecided", Wanted(host, port, protocol))
+        return decision
 
     async def secure(self, route: Route, sock: socket) -> Transport:
         """`sock` as the transport that `route` asks for: bare, or TLS of our own. Raises DialFailed."""
@@ -49,7 +58,11 @@ class Context:
         return await self.originate(sock, upstream.server_name or upstream.host)
 
     def allowed(self, via: str, wanted: Wanted, **more: str) -> None:
-        self.record.event("egress.allowed", {"via": via, **wanted._asdict(), "reason": "allowed", **more})
+        kind, reason = ("egress.allowed", "allowed")
+        decision = self.live.decision()
+        if decision is not None and decision.wanted == wanted and decision.reason != reason:
+            kind, reason = ("egress.observed", decision.reason)
+        self.record.event(kind, {"via": via, **wanted._asdict(), "reason": reason, **more})
 
     def refused(self, via: str, reason: str, wanted: Wanted | None, **more: str) -> None:
         asked = wanted._asdict() if wanted else {}
@@ -60,5 +73,6 @@ class Context:
         self.record.event("egress.failed", {"via": via, **asked, "reason": reason, **more})
 
     def closed(self, via: str, wanted: Wanted, *, up: int, down: int, seconds: float, reason: str) -> None:
+        reason = self.live.ended_by() or reason
         counts = {"up": up, "down": down, "seconds": round(seconds, 3), "reason": reason}
         self.record.event("egress.closed", {"via": via, **wanted._asdict(), **counts})

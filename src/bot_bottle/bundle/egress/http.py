@@ -146,6 +146,7 @@ class HttpConnection:
             ) from error
         wire = Wire(transport, idle=context.limits.idle_seconds)
         self._upstream = _Upstream(wire, sock, wanted, route, began)
+        context.live.carries(lambda: (wire.sent, wire.received))
         return self._upstream
 
     def _failure(self, wanted: Wanted, reason: str, message: str, status: int) -> Refusal:
@@ -158,6 +159,7 @@ class HttpConnection:
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             upstream.wire.close()
+            self._context.live.carries_nothing()
             self._context.closed(
                 self._entry.via,
                 upstream.wanted,

@@ -10,6 +10,7 @@ Real ones have no key to use anyway, because the bottle's DNS answers no HTTPS r
 
 import asyncio
 import socket
+from functools import partial
 
 from bot_bottle.bundle.egress.context import Context
 from bot_bottle.bundle.egress.dial import DialFailed
@@ -23,6 +24,7 @@ from bot_bottle.bundle.egress.hello import (
     alert,
     read_hello,
 )
+from bot_bottle.bundle.egress.live import POLICY_CHANGED
 from bot_bottle.bundle.egress.wire import SocketTransport, Wire
 from bot_bottle.policy.egress import Wanted, canonical_host
 
@@ -86,6 +88,9 @@ async def carry(
     first, wire.buffer = wire.buffer, b""
     try:
         await Wire(SocketTransport(upstream), idle=context.limits.idle_seconds).write(first)
+        context.live.carries(
+            partial(context.pump.carried, sock), partial(context.pump.stop, sock, POLICY_CHANGED)
+        )
         carried = await context.pump.carry(sock, upstream)
     except (OSError, TimeoutError):
         context.failed(via, "upstream_failed", wanted)
