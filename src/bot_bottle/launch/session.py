@@ -68,6 +68,9 @@ class Session:
         self._held_up: dict[int, Outlet | None] = {}
         self.master: int | None = None
         self.stop_reason = ""
+        self.wishes: dict[str, Callable[[Client, dict[str, Any]], None]] = {}
+        """What else a client may want, and who answers it, by `reply`."""
+        self._timers: list[tuple[float, Callable[[], None]]] = []
         self._deadline: float | None = None
         self._steps = list(STOP_STEPS)
         self._watch(interrupts, self._interrupted)
@@ -86,6 +89,19 @@ class Session:
         if sock in self.selector.get_map():
             self.selector.unregister(sock)
 
+    def listen(self, server: socket.socket, act: Callable[[], None]) -> None:
+        """Calls `act` whenever somebody connects to, or says something on, another socket of the keeper's."""
+        self._watch(server, act)
+
+    def after(self, seconds: float, act: Callable[[], None]) -> None:
+        """Calls `act` once, when that time has passed."""
+        self._timers.append((time.monotonic() + seconds, act))
+
+    def reply(self, client: Client, answer: dict[str, Any]) -> None:
+        """Answers what a client wanted, if it is still there."""
+        if client.sock in self.clients:
+            self._send(client, control.document(control.DONE, answer))
+
     def add_output(self, descriptor: int, outlet: Outlet | None) -> None:
         """Relays what the agent prints on `descriptor` (a pipe's or a terminal master's end) to the log and `outlet`."""
         os.set_blocking(descriptor, False)
@@ -100,6 +116,7 @@ class Session:
         """Until the agent has ended; its exit code."""
         while (code := self.bottle.agent.poll()) is None:
             self._turn(self._patience())
+            self._ring()
             if self._deadline is not None and time.monotonic() >= self._deadline:
                 self._next_stop_step()
         return code
@@ -129,7 +146,15 @@ class Session:
     def _patience(self) -> float | None:
         if any(outlet.pending for outlet in self.outlets):
             return 0.05
-        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+        ends = [at for at, _ in self._timers] + ([] if self._deadline is None else [self._deadline])
+        return max(0.0, min(ends) - time.monotonic()) if ends else None
+
+    def _ring(self) -> None:
+        now = time.monotonic()
+        due = [act for at, act in self._timers if at <= now]
+        self._timers = [timer for timer in self._timers if timer[0] > now]
+        for act in due:
+            act()
 
     def _turn(self, timeout: float | None) -> None:
         for outlet in self.outlets:
@@ -246,6 +271,8 @@ class Session:
                     self._send(client, control.frame(control.OUTPUT, tail))
             elif client.wants == "exec":
                 self._execute(client, hello)
+            elif client.wants in self.wishes:
+                self.wishes[client.wants](client, hello)
         elif kind == control.INPUT and self.master is not None and client.wants == "attach":
             self._type(payload)
         elif kind == control.RESIZE:

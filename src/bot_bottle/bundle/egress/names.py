@@ -27,13 +27,14 @@ class Names:
         self._addresses: dict[str, int] = {}
         self._names: dict[int, str] = {}
         self._below_wildcards = limit
+        self._spelled_out: set[str] = set()
         self._base = _BASE + 1 + first % (_POOL // 2)
         self.change(policy)
 
     def change(self, policy: EgressPolicy) -> None:
         """Answers by `policy` from now on. Raises NoAddressLeft, and then nothing has changed."""
         exact = {route.host: None for route in policy.routes if not route.host.startswith("*.")}
-        spelled_out = {*self._spelled_out, *exact} if self._names else set(exact)
+        spelled_out = {*self._spelled_out, *exact}
         limit = self._below_wildcards + len(spelled_out)
         if limit >= _POOL // 2:
             raise NoAddressLeft
