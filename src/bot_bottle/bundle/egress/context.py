@@ -113,20 +113,20 @@ class Context:
         decision = self.live.decision()
         if decision is not None and decision.wanted == wanted and decision.reason != reason:
             kind, reason = ("egress.observed", decision.reason)
-        self.record.event(kind, {"via": via, **wanted._asdict(), "reason": reason, **more})
+        self.record.event(kind, {"via": via, **wanted.asked(), "reason": reason, **more})
 
     def refused(self, via: str, reason: str, wanted: Wanted | None, **more: str) -> None:
-        asked = wanted._asdict() if wanted else {}
+        asked = wanted.asked() if wanted else {}
         self.record.event("egress.refused", {"via": via, **asked, "reason": reason, **more})
 
     def failed(self, via: str, reason: str, wanted: Wanted | None, **more: str) -> None:
-        asked = wanted._asdict() if wanted else {}
+        asked = wanted.asked() if wanted else {}
         self.record.event("egress.failed", {"via": via, **asked, "reason": reason, **more})
 
     def closed(self, via: str, wanted: Wanted, *, up: int, down: int, seconds: float, reason: str) -> None:
         reason = self.live.ended_by() or reason
         counts = {"up": up, "down": down, "seconds": round(seconds, 3), "reason": reason}
-        self.record.event("egress.closed", {"via": via, **wanted._asdict(), **counts})
+        self.record.event("egress.closed", {"via": via, **wanted.asked(), **counts})
 
 
 def speaks_tls(route: Route) -> bool:

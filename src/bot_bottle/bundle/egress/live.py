@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import NamedTuple
 
-from bot_bottle.policy.egress import Decision
+from bot_bottle.policy.egress import Decision, intercepts
 from bot_bottle.policy.model import EgressPolicy
 
 Judge = Callable[[EgressPolicy], Decision]
@@ -153,4 +153,7 @@ def _treatment(policy: EgressPolicy, decision: Decision) -> tuple[object, ...]:
     route = decision.route
     if route is None:
         return (None,)
-    return route.upstream, route.credential
+    wanted = decision.wanted
+    opened = wanted.protocol == "https" and intercepts(policy, host=wanted.host, port=wanted.port)
+    searched = policy.secrets if route.scan else None
+    return route.upstream, route.credential, opened, searched

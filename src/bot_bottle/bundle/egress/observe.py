@@ -5,7 +5,7 @@ a TLS hello or a request must not say. What is let through this way goes to the 
 """
 
 from bot_bottle.policy.egress import Decision, Wanted, matches
-from bot_bottle.policy.model import EgressPolicy, Route
+from bot_bottle.policy.model import EgressPolicy, Protocol, Route
 
 ONLY_ROUTES = frozenset(
     {
@@ -31,8 +31,12 @@ def let_through(policy: EgressPolicy, decision: Decision) -> Decision:
         return decision._replace(reason="protocol_not_allowed")
     stated = [route for route in policy.routes if _leads_there(route, wanted)]
     upstream = stated[0].upstream if stated else None
-    route = Route(host=wanted.host, port=wanted.port, protocol=wanted.protocol, upstream=upstream)
+    route = Route(host=wanted.host, port=wanted.port, protocol=_protocol(wanted.protocol), upstream=upstream)
     return decision._replace(allowed=True, route=route)
+
+
+def _protocol(text: str) -> Protocol:
+    return "http" if text == "http" else "tcp" if text == "tcp" else "https"
 
 
 def _leads_there(route: Route, wanted: Wanted) -> bool:
