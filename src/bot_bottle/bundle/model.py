@@ -84,3 +84,17 @@ class BundleConfig(NamedTuple):
             "limits": BundleLimits(**document["limits"]),
         }
         return cls(**{**document, **made})
+
+
+def cannot_become(config: BundleConfig, policy: EgressPolicy) -> str:
+    """Why a bundle that was started with `config` can't take on `policy` while it runs; empty when it can.
+
+    A confined process can't load code or be given secrets that it was not started with.
+    """
+    becoming = config._replace(policy=policy)
+    if becoming.needs_tls and not config.needs_tls:
+        return "it needs TLS of the bundle's own, which this bundle was started without"
+    named = {route.credential for route in policy.routes if route.credential is not None}
+    if unknown := sorted(named.difference(config.credentials)):
+        return f"it names credentials that this bundle does not have: {', '.join(unknown)}"
+    return ""

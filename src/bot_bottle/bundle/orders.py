@@ -14,10 +14,11 @@ from bot_bottle.bundle.egress.context import Context
 from bot_bottle.bundle.egress.names import NoAddressLeft
 from bot_bottle.bundle.egress.server import Egress
 from bot_bottle.bundle.keeper import Keeper
-from bot_bottle.bundle.model import BundleConfig
+from bot_bottle.bundle.model import BundleConfig, cannot_become
 from bot_bottle.door.model import listeners_for
 from bot_bottle.door.passing import receive_listeners
 from bot_bottle.policy.model import EgressPolicy
+from bot_bottle.policy.sound import flaws
 
 GOODBYE_SECONDS = 2.0
 ENDING_SECONDS = 3.0
@@ -82,6 +83,8 @@ class Orders:
         """The policy, if this bundle can enforce it. Raises Refused."""
         if self._ending is not None:
             raise Refused("another policy is being put in force")
+        if problems := flaws(policy):
+            raise Refused("; ".join(problems))
         if why := cannot_become(self._config, policy):
             raise Refused(why)
         missing = self._egress.missing(listeners_for(policy))
@@ -130,17 +133,3 @@ class Orders:
             "down": record.down + sum(flow.down for flow in flows),
             "flows": [list(flow) for flow in flows[:MOST_FLOWS]],
         }
-
-
-def cannot_become(config: BundleConfig, policy: EgressPolicy) -> str:
-    """Why a bundle that was started with `config` can't take on `policy` while it runs; empty when it can.
-
-    A confined process can't load code or be given secrets that it was not started with.
-    """
-    becoming = config._replace(policy=policy)
-    if becoming.needs_tls and not config.needs_tls:
-        return "it needs TLS of the bundle's own, which this bundle was started without"
-    named = {route.credential for route in policy.routes if route.credential is not None}
-    if unknown := sorted(named.difference(config.credentials)):
-        return f"it names credentials that this bundle does not have: {', '.join(unknown)}"
-    return ""

@@ -7,13 +7,13 @@ follows the other, so each is made on what the one before it left.
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from bot_bottle.bundle.model import cannot_become
-from bot_bottle.door.model import Listener, listeners_for
+from bot_bottle.door.model import listeners_for
 from bot_bottle.errors import SandboxError
-from bot_bottle.launch.sidecar import Sidecar
-from bot_bottle.policy.lines import difference
+from bot_bottle.launch.wishes import After, Kept
+from bot_bottle.policy.difference import difference
 from bot_bottle.policy.model import EgressPolicy
 from bot_bottle.policy.sound import flaws
 
@@ -31,29 +31,12 @@ class Change(NamedTuple):
     answer: Callable[[dict[str, Any]], None]
 
 
-class Run(Protocol):
-    """What of a run a change needs."""
-
-    policy: EgressPolicy
-    sidecar: Sidecar
-
-    @property
-    def has_way_out(self) -> bool: ...
-    def open_further(self, listeners: list[Listener]) -> None:
-        """Raises SandboxError; then none was opened."""
-
-    def start_anew(self, policy: EgressPolicy) -> None:
-        """Ends the bundle, with every connection, and starts one with `policy`. Raises SandboxError; then none serves."""
-
-    def record(self, kind: str, data: dict[str, object]) -> None: ...
-    def after(self, seconds: float, act: Callable[[], None]) -> None: ...
-
-
 class Changes:
     """The changes of one run, in the order in which they were asked for."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Kept, after: After) -> None:
         self._run = run
+        self._after = after
         self._waiting: deque[Change] = deque()
         self._ordered: Change | None = None
 
@@ -98,7 +81,7 @@ class Changes:
             self._refused(change, why)
         elif current == new.fingerprint():
             self._finish(change, {"applied": True, "changed": False, "previous": current, "restarted": False})
-        elif cannot_become(run.sidecar.config, new):
+        elif not run.sidecar.config or cannot_become(run.sidecar.config, new):
             self._replace(change)
         else:
             self._send(change)
@@ -107,8 +90,9 @@ class Changes:
         """Why no bundle of this run can enforce it; empty when one can."""
         if new.engine != self._run.policy.engine:
             return "the engine can't change while a bottle runs; start it anew"
+        config = self._run.sidecar.config
         named = {route.credential for route in new.routes if route.credential is not None}
-        if unknown := sorted(named.difference(self._run.sidecar.config.credentials)):
+        if unknown := sorted(named.difference(config.credentials if config else ())):
             return f"it names credentials that were not read when the bottle started: {', '.join(unknown)}; start it anew"
         return ""
 
@@ -116,20 +100,24 @@ class Changes:
         """Orders it of the running bundle; the sockets that it needs go ahead."""
         run = self._run
         there = {(each.port, each.kind == "dns-udp") for each in listeners_for(run.policy)}
-        further = [each for each in listeners_for(change.policy) if (each.port, each.kind == "dns-udp") not in there]
+        further = [
+            each for each in listeners_for(change.policy) if (each.port, each.kind == "dns-udp") not in there
+        ]
         try:
             if further:
                 run.open_further(further)
         except SandboxError as error:
             ports = ", ".join(str(listener.port) for listener in further)
-            self._refused(change, f"port {ports} can't be opened in the bottle: {error.details or error.brief}")
+            self._refused(
+                change, f"port {ports} can't be opened in the bottle: {error.details or error.brief}"
+            )
             return
         try:
             run.sidecar.order({"policy": change.policy.document(), "further": len(further)})
         except OSError:
             self._undo(change, "the bundle takes no orders")
             return
-        run.after(CONFIRM_WITHIN, lambda: self._late(change))
+        self._after(CONFIRM_WITHIN, lambda: self._late(change))
 
     def _replace(self, change: Change) -> None:
         """For what a running bundle can't be taught: another one takes its place, and every connection ends."""

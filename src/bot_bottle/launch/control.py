@@ -1,7 +1,8 @@
 """How other commands talk to a running bottle's keeper: frames over a unix socket that only its user can reach.
 
 A client says what it wants in its first frame (`hello`, JSON): `attach`, `stop`, `exec` (with three descriptors as
-SCM_RIGHTS), `policy`, `change` or `stats` (each answered by one `done` frame). Frames are a type byte, a length (32 bit, network order) and that many bytes.
+SCM_RIGHTS), `policy`, `change` or `stats` (each answered by one `done` frame). Frames are a type byte, a length (32 bit,
+network order) and that many bytes.
 """
 
 import array
@@ -88,7 +89,9 @@ def ask(run_folder: str, hello: dict[str, Any], *, seconds: float) -> dict[str, 
                     if kind == DONE:
                         return dict(json.loads(payload))
                     if kind == ERROR:
-                        raise SandboxError("The bottle's keeper refused", details=json.loads(payload)["brief"])
+                        raise SandboxError(
+                            "The bottle's keeper refused", details=json.loads(payload)["brief"]
+                        )
                     if kind == EXIT:
                         break
         except TimeoutError as error:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from bot_bottle.backends.base import Backend, Bottle, Stdio
 from bot_bottle.bundle.model import BundleConfig, HeaderValue
-from bot_bottle.door.model import listeners_for
+from bot_bottle.door.model import Listener, listeners_for
 from bot_bottle.errors import BotBottleError, SandboxError
 from bot_bottle.events import NewEvent
 from bot_bottle.launch import control, copies, folders
@@ -23,11 +23,15 @@ from bot_bottle.launch.output import Log, Outlet, Shown
 from bot_bottle.launch.session import Session
 from bot_bottle.launch.sidecar import Sidecar
 from bot_bottle.launch.signals import Interrupts
+from bot_bottle.launch.wishes import Wishes
 from bot_bottle.plan.model import RunPlan
+from bot_bottle.policy.model import EgressPolicy
 from bot_bottle.secret import Secret
 from bot_bottle.state.model import RunRecord
 from bot_bottle.state.store import Store
 
+NAMES_APART = 8192
+"""Addresses for names between where one bundle of a run begins and the next; more than `BundleLimits.names`."""
 RESTARTS = 3
 """How often a bundle that died is started again in one run; then the bottle stays without a way out."""
 
@@ -76,13 +80,17 @@ class _Run:
         self.around = around
         self.store = around.store
         self.outcome = Outcome(plan.id)
+        self.policy = plan.egress
+        """What the bundle enforces; a change of it is `change.Changes`' to make."""
         self.restarts = 0
+        self.bundles = 0
+        self.has_way_out = True
         self.last_events: list[NewEvent] = []
-        self.listeners = listeners_for(plan.egress)
         self.sidecar: Sidecar
         self.bottle: Bottle
         self.session: Session | None = None
         self.remembering: copies.Remembering | None = None
+        self.wishes = Wishes(self)
 
     def keep(self) -> Outcome:
         try:
@@ -152,11 +160,12 @@ class _Run:
 
     def _bundle_config(self) -> BundleConfig:
         plan = self.plan
+        self.bundles += 1
         return BundleConfig(
             run=plan.id,
             keeper=os.getpid(),
-            policy=plan.egress,
-            listeners=self.listeners,
+            policy=self.policy,
+            listeners=listeners_for(self.policy),
             uid=plan.bundle_uid,
             gid=plan.bundle_gid,
             bottle_file=plan.bottle_file,
@@ -165,6 +174,7 @@ class _Run:
                 for item in plan.credentials
                 if item.name in self.around.secrets
             },
+            first_name=(self.bundles - 1) * NAMES_APART,
         )
 
     def _copy_workspace(self, undo: ExitStack) -> None:
@@ -188,23 +198,26 @@ class _Run:
             undo.callback(self.bottle.destroy)
             streams.close_inside()
         with self._phase("door"):
-            self.bottle.open_door(self.listeners, self.sidecar.door)
+            self.bottle.open_door(listeners_for(self.policy), self.sidecar.door)
         with self._phase("provision"):
             if self.plan.files:
                 from bot_bottle.provision.pipeline import provision
 
                 provision(self.bottle, self.plan)
         with self._phase("policy"):
-            self.sidecar.wait_ready(self.plan.egress.fingerprint())
+            self.sidecar.wait_ready(self.policy.fingerprint())
         server = control.listen(self.plan.paths.run)
         undo.callback(server.close)
-        return self._session(server, streams)
+        figures = control.listen(self.plan.paths.run, folders.METRICS)
+        undo.callback(figures.close)
+        return self._session(server, figures, streams)
 
-    def _session(self, server: socket.socket, streams: "_Streams") -> Session:
+    def _session(self, server: socket.socket, figures: socket.socket, streams: "_Streams") -> Session:
         session = self.session = Session(
             self.plan, self.bottle, log=self.log, server=server, interrupts=self.around.interrupts
         )
         session.watch_bundle(self.sidecar.sock, self._hear_bundle)
+        self.wishes.serve(session, figures)
         session.master = streams.master
         for descriptor, own in streams.outside:
             session.add_output(descriptor, Outlet(own, self.around.shown) if self.around.foreground else None)
@@ -216,7 +229,7 @@ class _Run:
                 self.remembering.wait()
             event = self._event(
                 "run.started",
-                {"policy": self.plan.egress.fingerprint(), "confined": self.sidecar.facts.get("confined")},
+                {"policy": self.policy.fingerprint(), "confined": self.sidecar.facts.get("confined")},
             )
             self.store.record([event], self.plan.id, state="running")
             self.bottle.release()
@@ -226,43 +239,72 @@ class _Run:
     # While it runs
 
     def _hear_bundle(self) -> None:
-        messages = self.sidecar.read()
+        sidecar = self.sidecar
+        messages = sidecar.read()
         if messages is None:
             self._bundle_died()
-        elif events := self.sidecar.events(self.plan.id, messages):
+            return
+        if events := sidecar.events(self.plan.id, messages):
             self.store.append(events)
+        for message in messages:
+            if sidecar is self.sidecar:  # what one that was replaced meanwhile still said is no answer
+                self.wishes.hear(message)
 
     def _bundle_died(self) -> None:
         """A dead bundle is a closed door. It is opened again a few times, with the same policy; every time is recorded."""
-        session = self.session
-        if session is None:
+        if self.session is None:
             return
-        session.forget(self.sidecar.sock)
-        self.sidecar.stop()
+        self._end_bundle()
         self.restarts += 1
-        self.store.append(
-            [
-                self._event(
-                    "door.closed",
-                    {"why": "the bundle died", "code": self.sidecar.code, "times": self.restarts},
-                )
-            ]
-        )
+        died = {"why": "the bundle died", "code": self.sidecar.code, "times": self.restarts}
+        self.record("door.closed", died)
         if self.restarts > RESTARTS:
             self.outcome.warnings.append(
                 "The bundle died again and again; the bottle has had no way out since."
             )
-            return
+        else:
+            try:
+                self._begin_bundle()
+                self.record("door.opened", {"again": self.restarts})
+            except SandboxError as error:
+                self.outcome.warnings.append(f"The bundle died and could not be started again: {error.brief}")
+        self.wishes.bundle_died()
+
+    def start_anew(self, policy: EgressPolicy) -> None:
+        """Ends the bundle, with every connection, and starts one with `policy`. Raises SandboxError; then none serves."""
+        self._end_bundle()
+        before, self.policy = self.policy, policy
         try:
-            self.sidecar = Sidecar(self._bundle_config())
-            self.bottle.open_door(self.listeners, self.sidecar.door)
-            self.sidecar.wait_ready(self.plan.egress.fingerprint())
-        except SandboxError as error:
+            self._begin_bundle()
+        finally:
+            self.policy = before  # what it serves is in force once that is recorded
+        self.record("door.opened", {"policy": policy.fingerprint()})
+
+    def open_further(self, listeners: list[Listener]) -> None:
+        """Opens and passes to the bundle what a policy needs beyond what is open. Raises SandboxError; then none was."""
+        self.bottle.open_door(listeners, self.sidecar.door)
+
+    def _end_bundle(self) -> None:
+        self.has_way_out = False
+        if self.session:
+            self.session.forget(self.sidecar.sock)
+        self.store.append(self.sidecar.events(self.plan.id, self.sidecar.stop()))
+
+    def _begin_bundle(self) -> None:
+        self.sidecar = Sidecar(self._bundle_config())
+        try:
+            self.bottle.open_door(listeners_for(self.policy), self.sidecar.door)
+            self.sidecar.wait_ready(self.policy.fingerprint())
+        except BaseException:
             self.sidecar.stop()
-            self.outcome.warnings.append(f"The bundle died and could not be started again: {error.brief}")
-            return
-        session.watch_bundle(self.sidecar.sock, self._hear_bundle)
-        self.store.append([self._event("door.opened", {"again": self.restarts})])
+            raise
+        if self.session:
+            self.session.watch_bundle(self.sidecar.sock, self._hear_bundle)
+        self.has_way_out = True
+
+    def record(self, kind: str, data: Mapping[str, object]) -> None:
+        """Puts an event of this run into the record."""
+        self.store.append([self._event(kind, dict(data))])
 
     # The removals, in the opposite order
 
@@ -346,6 +388,7 @@ def describe(plan: RunPlan) -> dict[str, object]:
         "workspace": plan.workspace.source,
         "workspace_mode": plan.workspace.mode,
         "policy": plan.egress.fingerprint(),
+        "mode": plan.egress.mode,
         "routes": [f"{route.protocol}://{route.host}:{route.port}" for route in plan.egress.routes],
     }
 

@@ -16,6 +16,8 @@ from bot_bottle.bundle.model import BundleConfig
 from bot_bottle.errors import SandboxError
 from bot_bottle.events import NewEvent
 
+ORDER_WITHIN = 1.0
+"""Seconds for an order to be taken, which waits for nothing unless the bundle reads no more."""
 READY_WITHIN = 15.0
 """Seconds; the bundle is ready within a tenth of one on an idle machine."""
 
@@ -26,12 +28,16 @@ class Sidecar:
     def __init__(self, config: BundleConfig | None = None) -> None:
         """Forks it. Without a config it imports meanwhile, and waits for `give`."""
         parent = os.getpid()
+        self.config = config
         self.facts: Mapping[str, Any] = {}
         self.code: int | None = None
         self._buffer = b""
         self._told_to_stop = False
         door, door_inside = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock, keeper_inside = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        door.setblocking(
+            False
+        )  # passing further listeners to a bundle that takes none must not hold up its keeper
         self.door = door
         self.pid = os.fork()
         if self.pid == 0:
@@ -43,7 +49,16 @@ class Sidecar:
 
     def give(self, config: BundleConfig) -> None:
         """Gives a bundle that was forked without one its config; not for one that needs TLS."""
+        self.config = config
         self.sock.sendall(json.dumps(config.document()).encode() + b"\n")
+
+    def order(self, message: Mapping[str, Any]) -> None:
+        """Sends a running bundle one line. Raises OSError when it does not take it whole, soon: then it hears no other."""
+        self.sock.settimeout(ORDER_WITHIN)
+        try:
+            self.sock.sendall(json.dumps(message).encode() + b"\n")
+        finally:
+            self.sock.setblocking(False)
 
     def discard(self) -> None:
         """Ends at once a bundle that nobody needs any more. Idempotent."""
