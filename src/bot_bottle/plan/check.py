@@ -6,16 +6,25 @@ Fail closed: a rule that this version can't enforce is refused, never left out i
 from collections.abc import Iterator
 
 from bot_bottle.errors import PlanError
-from bot_bottle.manifest.document import BottleDocument, ManifestDocument, RouteDocument
+from bot_bottle.manifest.document import BottleDocument, EgressDocument, ManifestDocument, RouteDocument
 from bot_bottle.plan.facts import HostFacts
 from bot_bottle.plan.model import RunPlan
 
+OPEN = (
+    "egress.mode: observe: THIS BOTTLE IS OPEN. It can reach every public host and send it anything; what its routes do not "
+    "allow is recorded, not refused. Give it nothing that must not leave, and go back to enforce with bot-bottle learn --write"
+)
 READABLE_SOURCES = ("env:", "file:")
 
 
 def mismatches(manifest: ManifestDocument, plan: RunPlan, facts: HostFacts) -> tuple[str, ...]:
     """One sentence for each thing that this version or this host can't keep."""
-    return (*_bottle(manifest["bottle"]), *_host(plan, facts))
+    return (*of_bottle(manifest["bottle"]), *_host(plan, facts))
+
+
+def of_bottle(bottle: BottleDocument) -> tuple[str, ...]:
+    """One sentence for each thing in a bottle's file that this version can't keep on any host."""
+    return tuple(_bottle(bottle))
 
 
 def refuse(problems: tuple[str, ...], where: str) -> None:
@@ -29,10 +38,18 @@ def refuse(problems: tuple[str, ...], where: str) -> None:
 
 
 def notes(manifest: ManifestDocument) -> tuple[str, ...]:
-    """What is asked for, not there yet, and weakens nothing by being absent."""
+    """What a person has to know before it runs: what is asked for and not there yet, and what opens more than routes."""
+    found = notes_on_egress(manifest["bottle"]["egress"])
     if manifest["bottle"]["supervise"]:
-        return ("supervise: the agent can't ask yet in this version; what policy refuses stays refused",)
-    return ()
+        found += (
+            "supervise: the agent can't ask yet in this version; what policy refuses stays refused",
+        )
+    return found
+
+
+def notes_on_egress(egress: EgressDocument) -> tuple[str, ...]:
+    """What a person has to know of what may be reached."""
+    return (OPEN,) if egress["mode"] == "observe" else ()
 
 
 def _bottle(bottle: BottleDocument) -> Iterator[str]:
@@ -43,8 +60,6 @@ def _bottle(bottle: BottleDocument) -> Iterator[str]:
     egress = bottle["egress"]
     if egress["engine"] != "builtin":
         yield f"egress.engine: {egress['engine']} is not in this version; builtin is"
-    if egress["mode"] != "enforce":
-        yield f"egress.mode: {egress['mode']} is not in this version; enforce is"
     if egress["secrets"]:
         yield "egress.secrets: outgoing traffic is not searched for secrets in this version"
     for key in ("ca", "proxy"):

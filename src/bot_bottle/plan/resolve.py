@@ -71,10 +71,7 @@ def resolve(manifest: ManifestDocument, facts: HostFacts, choices: Choices) -> R
         limits=limits(bottle),
         egress=egress(bottle["egress"]),
         outward=outward(bottle["egress"]),
-        credentials=tuple(
-            Credential(name=name, source=item["source"], header=item["header"], prefix=item["prefix"])
-            for name, item in sorted(bottle["credentials"].items())
-        ),
+        credentials=credentials(bottle),
         notes=choices.notes,
     )
 
@@ -99,6 +96,14 @@ def limits(bottle: BottleDocument) -> Limits:
         cpus=resources["cpus"],
         pids=resources["pids"] or Limits().pids,
         stated=stated,
+    )
+
+
+def credentials(bottle: BottleDocument) -> tuple[Credential, ...]:
+    """The credentials that the bottle's file defines, by reference."""
+    return tuple(
+        Credential(name=name, source=item["source"], header=item["header"], prefix=item["prefix"])
+        for name, item in sorted(bottle["credentials"].items())
     )
 
 
