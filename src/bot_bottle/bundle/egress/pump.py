@@ -98,10 +98,10 @@ class Pump:
         finally:
             self._finish(tunnel, "reset")
 
-    def carried(self, agent: socket.socket) -> tuple[int, int]:
-        """The bytes that the tunnel of `agent` has carried so far, up and down."""
+    def carried(self, agent: socket.socket, before: int) -> tuple[int, int]:
+        """The bytes that the tunnel of `agent` has carried so far, up (and `before` it began) and down; 0 when it has ended."""
         tunnel = self._tunnels.get(agent)
-        return (tunnel.agent.carried, tunnel.upstream.carried) if tunnel else (0, 0)
+        return (before + tunnel.agent.carried, tunnel.upstream.carried) if tunnel else (0, 0)
 
     def stop(self, agent: socket.socket, reason: str) -> None:
         """Ends the tunnel of `agent` at once, with a reset both ways."""

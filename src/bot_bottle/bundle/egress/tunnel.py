@@ -89,7 +89,7 @@ async def carry(
     try:
         await Wire(SocketTransport(upstream), idle=context.limits.idle_seconds).write(first)
         context.live.carries(
-            partial(context.pump.carried, sock), partial(context.pump.stop, sock, POLICY_CHANGED)
+            partial(context.pump.carried, sock, len(first)), partial(context.pump.stop, sock, POLICY_CHANGED)
         )
         carried = await context.pump.carry(sock, upstream)
     except (OSError, TimeoutError):
