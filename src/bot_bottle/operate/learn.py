@@ -23,6 +23,7 @@ MOST_PATHS = 32
 MOST_COMMENTS = 50
 _PROTOCOLS: dict[str, Protocol] = {"https": "https", "http": "http", "tcp": "tcp"}
 _RULES = frozenset(("method_not_allowed", "path_not_allowed", "header_not_allowed"))
+_NOT_PUBLIC = frozenset(("address_not_public", "address_of_host"))
 _ROUTES = _RULES | {"host_not_allowed", "port_not_allowed", "protocol_not_allowed"}
 
 
@@ -68,6 +69,7 @@ def needs(events: "Iterable[Event]", policy: EgressPolicy) -> Needs:
     observed: dict[Place, _Seen] = {}
     refused: dict[Place, _Seen] = {}
     looked_up: dict[str, int] = {}
+    private: set[str] = set()
     warnings: list[str] = []
     for event in events:
         data, reason = event.data, str(event.data.get("reason"))
@@ -75,6 +77,8 @@ def needs(events: "Iterable[Event]", policy: EgressPolicy) -> Needs:
             _note(observed, data, warnings)
         elif event.kind == "egress.refused" and reason in _ROUTES:
             _note(refused, data, [])
+        elif event.kind == "egress.refused" and reason in _NOT_PUBLIC:
+            private.add(str(data.get("host")))
         elif event.kind == "dns.refused" and reason == "host_not_allowed":
             name = str(data.get("host", ""))
             looked_up[name] = looked_up.get(name, 0) + _times(data)
@@ -82,8 +86,30 @@ def needs(events: "Iterable[Event]", policy: EgressPolicy) -> Needs:
             warnings.append(
                 "the bottle did more than the record could hold, so some of what it needs is missing"
             )
+    for host in sorted({place.host for place in observed}.intersection(private)):
+        warnings.append(f"{host} has no public address; only a route with an `upstream:` reaches it")
+    observed = {place: seen for place, seen in observed.items() if place.host not in private}
     routes = [route for place, seen in observed.items() for route in _routes(place, seen, policy, warnings)]
+    routes = _sayable(routes, warnings)
     return Needs(routes, _refusals(refused, looked_up, policy, routes), list(dict.fromkeys(warnings)))
+
+
+def _sayable(routes: list[Route], warnings: list[str]) -> list[Route]:
+    """Those that may stand in a file; a warning for each other one."""
+    import yaml
+    from pydantic import ValidationError
+
+    from bot_bottle.manifest.model import Route as Stated
+
+    found = []
+    for route in routes:
+        try:
+            Stated.model_validate(yaml.safe_load(line_of(route))[0])
+        except (ValidationError, yaml.YAMLError):
+            warnings.append(f"{route.host} can't stand in a bottle's file; it is left out")
+        else:
+            found.append(route)
+    return found
 
 
 def _note(found: dict[Place, _Seen], data: "Any", warnings: list[str]) -> None:
@@ -161,7 +187,8 @@ def _refusals(
             and not decide(then, **_place(route)).allowed
         ):
             found.append((route, times))
-    return sorted(found, key=lambda pair: -pair[1])
+    sayable = set(_sayable([route for route, _ in found], []))
+    return sorted((pair for pair in found if pair[0] in sayable), key=lambda pair: -pair[1])
 
 
 def _place(route: Route) -> dict[str, Any]:
