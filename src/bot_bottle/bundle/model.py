@@ -5,6 +5,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from bot_bottle.door.model import Listener
+from bot_bottle.policy.egress import intercepts_any
 from bot_bottle.policy.model import EgressPolicy
 from bot_bottle.secret import Secret
 
@@ -61,7 +62,8 @@ class BundleConfig(NamedTuple):
     @property
     def needs_tls(self) -> bool:
         """Whether the bundle itself has to speak TLS to somebody."""
-        return any(route.upstream is not None and route.upstream.tls for route in self.policy.routes)
+        to_tls = any(route.upstream is not None and route.upstream.tls for route in self.policy.routes)
+        return to_tls or intercepts_any(self.policy)
 
     def document(self) -> dict[str, Any]:
         """Everything as JSON-able data, the credentials in plain: for the keeper's own socket to the bundle, nothing else."""
@@ -94,6 +96,8 @@ def cannot_become(config: BundleConfig, policy: EgressPolicy) -> str:
     becoming = config._replace(policy=policy)
     if becoming.needs_tls and not config.needs_tls:
         return "it needs TLS of the bundle's own, which this bundle was started without"
+    if intercepts_any(policy) and not intercepts_any(config.policy):
+        return "it needs a certificate authority of the bottle's own, which this bundle was started without"
     named = {route.credential for route in policy.routes if route.credential is not None}
     if unknown := sorted(named.difference(config.credentials)):
         return f"it names credentials that this bundle does not have: {', '.join(unknown)}"

@@ -17,6 +17,7 @@ from bot_bottle.bundle.keeper import Keeper
 from bot_bottle.bundle.model import BundleConfig, cannot_become
 from bot_bottle.door.model import listeners_for
 from bot_bottle.door.passing import receive_listeners
+from bot_bottle.policy.egress import intercepted_names
 from bot_bottle.policy.model import EgressPolicy
 from bot_bottle.policy.sound import flaws
 
@@ -100,6 +101,9 @@ class Orders:
                 sock.close()
             self._line.tell({"policy_refused": "there are no addresses left for its names"})
             return
+        interceptor = self._context.tls.interceptor
+        if interceptor is not None:
+            interceptor.authority.cover(intercepted_names(policy))
         old, self._context.policy = self._context.policy, policy
         self._egress.serve(listeners_for(policy), further)
         ending = self._context.live.end_forbidden(old, policy)

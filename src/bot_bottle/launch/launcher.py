@@ -89,7 +89,7 @@ class _Run:
         self.sidecar: Sidecar
         self.bottle: Bottle
         self.session: Session | None = None
-        self.remembering: copies.Remembering | None = None
+        self.copying: copies.Copying | None = None
         self.wishes = Wishes(self)
 
     def keep(self) -> Outcome:
@@ -186,9 +186,8 @@ class _Run:
             return
         with self._phase("workspace"):
             undo.callback(self._save_changes)
-            self.outcome.warnings += [f"not copied: {line}" for line in copies.copy(self.plan)]
-            self.remembering = copies.Remembering(self.plan)
-            undo.callback(self.remembering.close)
+            self.copying = copies.Copying(self.plan)
+            undo.callback(self.copying.close)
 
     def _open(self, undo: ExitStack) -> Session:
         with self._phase("sandbox"):
@@ -224,17 +223,20 @@ class _Run:
         return session
 
     def _release(self) -> None:
+        if self.copying:
+            with self._phase("copy"):
+                self.outcome.warnings += [f"not copied: {line}" for line in self.copying.wait()]
         with self._phase("release"):
-            if self.remembering:
-                self.remembering.wait()
             event = self._event(
                 "run.started",
                 {"policy": self.policy.fingerprint(), "confined": self.sidecar.facts.get("confined")},
             )
             self.store.record([event], self.plan.id, state="running")
             self.bottle.release()
-        gc.enable()
         self.around.ready(self.outcome)
+        if self.copying:
+            copies.prepare_to_put_away()
+        gc.enable()
 
     # While it runs
 

@@ -89,7 +89,7 @@ def from_file(name: str) -> Reload:
     now = in_force(run)
     bottle = load_bottle(run.bottle, root=paths.manifest_root())
     policy = egress(bottle["egress"])
-    problems = (*check.of_bottle(bottle), *_other_credentials(bottle, policy, now))
+    problems = (*check.of_bottle(bottle, policy), *_other_credentials(bottle, policy, now))
     check.refuse(problems, f"Bottle {run.bottle}")
     added, removed = difference(now.policy, policy)
     return Reload(

@@ -9,6 +9,8 @@ from bot_bottle.errors import PlanError
 from bot_bottle.manifest.document import BottleDocument, EgressDocument, ManifestDocument, RouteDocument
 from bot_bottle.plan.facts import HostFacts
 from bot_bottle.plan.model import RunPlan
+from bot_bottle.policy.model import EgressPolicy
+from bot_bottle.policy.ports import unreachable
 
 OPEN = (
     "egress.mode: observe: THIS BOTTLE IS OPEN. It can reach every public host and send it anything; what its routes do not "
@@ -19,12 +21,12 @@ READABLE_SOURCES = ("env:", "file:")
 
 def mismatches(manifest: ManifestDocument, plan: RunPlan, facts: HostFacts) -> tuple[str, ...]:
     """One sentence for each thing that this version or this host can't keep."""
-    return (*of_bottle(manifest["bottle"]), *_host(plan, facts))
+    return (*of_bottle(manifest["bottle"], plan.egress), *_host(plan, facts))
 
 
-def of_bottle(bottle: BottleDocument) -> tuple[str, ...]:
-    """One sentence for each thing in a bottle's file that this version can't keep on any host."""
-    return tuple(_bottle(bottle))
+def of_bottle(bottle: BottleDocument, egress: EgressPolicy) -> tuple[str, ...]:
+    """One sentence for each thing in a bottle's file, and the policy that was made of it, that can't be kept on any host."""
+    return (*_bottle(bottle), *_ports(egress))
 
 
 def refuse(problems: tuple[str, ...], where: str) -> None:
@@ -67,13 +69,11 @@ def _bottle(bottle: BottleDocument) -> Iterator[str]:
             yield f"egress.upstream.{key}: upstreams are dialled directly, by the system's certificates, in this version"
     for route in egress["routes"]:
         name = f"egress.routes: {route['host']}:{route['port']}"
-        if route["protocol"] == "tcp":
-            yield f"{name}: protocol tcp is not in this version; https and http are"
         if route["protocol"] == "https" and _tls_outside(route):
             yield f"{name}: an https:// upstream goes with protocol http; the agent's own TLS is not opened"
         for rule in ("methods", "paths", "headers"):
-            if route[rule]:
-                yield f"{name}: {rule} can't be enforced in this version, only hosts and ports"
+            if route["protocol"] == "https" and route[rule]:
+                yield f"{name}: {rule} can't be enforced inside TLS in this version; with protocol http they can"
         if route["credential"] and not (route["protocol"] == "http" and _tls_outside(route)):
             yield f"{name}: a credential needs protocol http and an https:// upstream in this version"
     for name, credential in bottle["credentials"].items():
@@ -85,6 +85,11 @@ def _bottle(bottle: BottleDocument) -> Iterator[str]:
 
 def _tls_outside(route: RouteDocument) -> bool:
     return bool(route["upstream"] and route["upstream"]["tls"])
+
+
+def _ports(egress: EgressPolicy) -> Iterator[str]:
+    for port, taken in unreachable(egress).items():
+        yield f"egress.routes: protocol tcp on port {port} can't be served inside: {taken}"
 
 
 def _host(plan: RunPlan, facts: HostFacts) -> Iterator[str]:

@@ -91,6 +91,12 @@ class Live:
         if connection is not None and decision.allowed:
             connection.decision, connection.judge = decision, judge
 
+    def rests(self, judge: Judge) -> None:
+        """From now on the running connection is judged anew by `judge`."""
+        connection = _CURRENT.get(None)
+        if connection is not None:
+            connection.judge = judge
+
     def decision(self) -> Decision | None:
         """What was last let through on the running connection."""
         connection = _CURRENT.get(None)
@@ -117,7 +123,7 @@ class Live:
         """Ends every connection that `new` would not have let through, or not in the same way; their tasks, ending."""
         ending = []
         for connection in list(self._open):
-            if connection.decision is not None and not _stays(connection, old, new):
+            if connection.judge is not None and not _stays(connection.judge, old, new):
                 task = connection.end(POLICY_CHANGED)
                 if task is not None:
                     ending.append(task)
@@ -137,23 +143,19 @@ class Live:
         return list(found.values())
 
 
-def _stays(connection: Connection, old: EgressPolicy, new: EgressPolicy) -> bool:
-    """Whether it may go on as it is. Whatever goes wrong in deciding is a no."""
+def _stays(judge: Judge, old: EgressPolicy, new: EgressPolicy) -> bool:
+    """Whether what was let through may go on as it is. Whatever goes wrong in deciding is a no."""
     try:
-        if connection.decision is None or connection.judge is None:
-            return False
-        again = connection.judge(new)
-        return again.allowed and _treatment(old, connection.decision) == _treatment(new, again)
+        again = judge(new)
+        return again.allowed and _treatment(old, judge(old)) == _treatment(new, again)
     except Exception:  # noqa: BLE001 - a decision that can't be made must not let anything go on
         return False
 
 
 def _treatment(policy: EgressPolicy, decision: Decision) -> tuple[object, ...]:
     """What happens to what is let through: a connection can't be opened, redirected or given a credential half-way."""
-    route = decision.route
+    route, wanted = decision.route, decision.wanted
     if route is None:
         return (None,)
-    wanted = decision.wanted
     opened = wanted.protocol == "https" and intercepts(policy, host=wanted.host, port=wanted.port)
-    searched = policy.secrets if route.scan else None
-    return route.upstream, route.credential, opened, searched
+    return route.upstream, route.credential, opened, policy.secrets if route.scan else None

@@ -4,8 +4,9 @@ Everything else stays as it is: addresses in place of names, names that are none
 a TLS hello or a request must not say. What is let through this way goes to the public internet and never with a credential.
 """
 
-from bot_bottle.policy.egress import Decision, Wanted, matches
+from bot_bottle.policy.egress import Decision, Wanted, matches, protocol_on
 from bot_bottle.policy.model import EgressPolicy, Protocol, Route
+from bot_bottle.policy.ports import OBSERVED
 
 ONLY_ROUTES = frozenset(
     {
@@ -37,6 +38,12 @@ def let_through(policy: EgressPolicy, decision: Decision) -> Decision:
 
 def _protocol(text: str) -> Protocol:
     return "http" if text == "http" else "tcp" if text == "tcp" else "https"
+
+
+def spoken(policy: EgressPolicy, *, host: str, port: int) -> str | None:
+    """What is spoken on `port` of `host`: as the policy's routes say, or what is usual there where it is only observed."""
+    usual = OBSERVED.get(port) if policy.mode == "observe" else None
+    return protocol_on(policy, host=host, port=port) or usual
 
 
 def _leads_there(route: Route, wanted: Wanted) -> bool:
