@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from bot_bottle.door.model import listeners_for
 from bot_bottle.policy.model import EgressPolicy, Route, Upstream
+from tests.bundle.conftest import Certificate
 from tests.bundle.harness import Bundle, Holder, Server, read_all, read_head, read_response, served, until
 from tests.bundle.hellos import client_hello
 
@@ -145,15 +147,74 @@ def test_a_connection_whose_upstream_moves_ends(tls: Server, web: Server) -> Non
 
 
 def test_a_tunnel_that_has_to_be_opened_now_ends(tls: Server) -> None:
+    route, opened = tls.https("one.test"), tls.https("two.test")._replace(paths=("/x",))
+    with served(EgressPolicy(routes=(route, opened))) as (holder, bundle):
+        with tunnel(holder, "one.test") as sock:
+            put(bundle, EgressPolicy(routes=(route._replace(methods=("GET",)), opened)))
+            assert is_reset(sock)
+            assert bundle.event("egress.closed", host="one.test")["reason"] == "policy_changed"
+
+
+def test_what_a_bundle_has_no_means_for_changes_nothing_and_is_said(tls: Server) -> None:
     route = tls.https("one.test")
     with served(EgressPolicy(routes=(route,))) as (holder, bundle):
         with tunnel(holder, "one.test") as sock:
-            answer = order(bundle, EgressPolicy(routes=(route._replace(methods=("GET",)),)))
-            if "policy" in answer:
-                assert is_reset(sock)
-            else:  # this bundle has nothing to open it with, says so and leaves everything as it was
-                sock.sendall(b"on")
-                assert sock.recv(10) == b"on"
+            refused = order(bundle, EgressPolicy(routes=(route._replace(methods=("GET",)),)))
+            assert "started without" in refused["policy_refused"]
+            sock.sendall(b"on")
+            assert sock.recv(10) == b"on"
+
+
+@pytest.fixture
+def secure(certificate: Certificate) -> Iterator[Server]:
+    """The web server behind TLS, as `api.test`."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate.certificate, certificate.key)
+
+    def serve(sock: socket.socket) -> None:
+        with contextlib.suppress(ssl.SSLError), context.wrap_socket(sock, server_side=True) as wrapped:
+            answer(wrapped)
+
+    server = Server(serve)
+    yield server
+    server.close()
+
+
+def opened(holder: Holder, host: str) -> ssl.SSLSocket:
+    """A connection to `host` that the bundle opens."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    sock = holder.connect("192.0.2.1", 443)
+    return context.wrap_socket(sock, server_hostname=host, suppress_ragged_eofs=False)
+
+
+def test_requests_inside_tls_end_by_the_rule_that_let_them_through(
+    secure: Server, certificate: Certificate
+) -> None:
+    upstream = Upstream("127.0.0.1", secure.port, tls=True, server_name="api.test")
+    route = Route("api.test", 443, upstream=upstream, paths=("/slow", "/quick"))
+    with served(EgressPolicy(routes=(route,)), env={"SSL_CERT_FILE": certificate.certificate}) as (
+        holder,
+        bundle,
+    ):
+        with opened(holder, "api.test") as slow, opened(holder, "api.test") as idle:
+            idle.sendall(b"GET /quick HTTP/1.1\r\nHost: api.test\r\n\r\n")
+            assert read_response(idle)[1] == b"ok"
+            slow.sendall(b"GET /slow HTTP/1.1\r\nHost: api.test\r\n\r\n")
+            _, rest = read_head(slow)
+            while rest != b"first":
+                rest += slow.recv(100)
+            put(bundle, EgressPolicy(routes=(route._replace(paths=("/other",)),)))
+            with pytest.raises(ssl.SSLError):
+                slow.recv(1)
+            # The idle one is at a host that is still allowed: it stays, and its next request is judged by the new rules.
+            idle.sendall(b"GET /quick HTTP/1.1\r\nHost: api.test\r\n\r\n")
+            assert b" 403 " in read_response(idle)[0]
+            idle.sendall(b"GET /other HTTP/1.1\r\nHost: api.test\r\n\r\n")
+            assert read_response(idle)[1] == b"ok"
+        put(bundle, EgressPolicy())
+        with pytest.raises((ConnectionResetError, ssl.SSLError)):
+            opened(holder, "api.test")
 
 
 def test_a_connection_that_is_being_dialled_ends(web: Server) -> None:

@@ -112,7 +112,8 @@ def _edits(
         block += ["routes:" if routes else "routes: []"]
         block += [f"  - {line}" for line in routes] + [f"  {note}" for note in notes]
         flow.append(f"routes: [{', '.join(routes)}]")
-    return [*edits, _add_keys(file, egress, block, flow)] if flow else edits
+    # First, and so behind what is put at the same place after it: the end of the list may be that of the map.
+    return [_add_keys(file, egress, block, flow), *edits] if flow else edits
 
 
 def _into_list(file: _Text, stated: Node, routes: Sequence[str], notes: list[str]) -> list[_Edit]:

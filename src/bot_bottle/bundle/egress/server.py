@@ -134,6 +134,7 @@ class Egress:
         except Exception as error:  # noqa: BLE001 - one connection's trouble is no other's; it ends, and lets nothing out
             self._context.failed(listener.kind, "internal", None, detail=f"{type(error).__name__}: {error}")
         finally:
+            self._context.selector.drop(sock.fileno())
             sock.close()
 
     def _handle(self, listener: Listener, sock: socket.socket) -> Coroutine[None, None, None]:

@@ -94,8 +94,8 @@ async def carry(
     """Passes on what was read so far, then everything, and records the end."""
     began = asyncio.get_running_loop().time()
     first, wire.buffer = wire.buffer, b""
+    onward = Wire(SocketTransport(upstream, context.selector), idle=context.limits.idle_seconds)
     try:
-        onward = Wire(SocketTransport(upstream, context.selector), idle=context.limits.idle_seconds)
         await onward.write(first)
         onward.release()
         wire.release()
@@ -108,7 +108,7 @@ async def carry(
         wire.abort()
         return
     finally:
-        upstream.close()
+        onward.close()
     seconds = asyncio.get_running_loop().time() - began
     up = len(first) + carried.up
     context.closed(via, wanted, up=up, down=carried.down, seconds=seconds, reason=carried.reason)
