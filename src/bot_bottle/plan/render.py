@@ -3,6 +3,7 @@
 from typing import Any
 
 from bot_bottle.plan.model import Mount, RunPlan
+from bot_bottle.policy.model import Route
 
 
 def document(plan: RunPlan) -> dict[str, Any]:
@@ -54,7 +55,7 @@ def reach(plan: RunPlan) -> list[str]:
     """A line per route: what it opens, where it really goes, with which credential."""
     found = []
     for route in plan.egress.routes:
-        line = f"{route.protocol}://{route.host}:{route.port}"
+        line = f"{route.protocol}://{route.host}:{route.port}{rules(route)}"
         if route.upstream:
             line += (
                 f" → {'https' if route.upstream.tls else 'tcp'}://{route.upstream.host}:{route.upstream.port}"
@@ -63,6 +64,14 @@ def reach(plan: RunPlan) -> list[str]:
             line += f" with credential {route.credential}, put in outside the bottle"
         found.append(line)
     return found
+
+
+def rules(route: Route) -> str:
+    """What narrows a route, in words; empty where nothing does."""
+    parts = [f"only {', '.join(route.methods)}"] if route.methods else []
+    parts += [f"only {' or '.join(route.paths)}"] if route.paths else []
+    parts += [f"only with {name}: {pattern}" for name, pattern in route.headers]
+    return f" ({'; '.join(parts)})" if parts else ""
 
 
 def secrets(plan: RunPlan) -> list[str]:
