@@ -62,7 +62,7 @@ class Record:
         """Reports that `kind` happened; text in `data` is cleaned here."""
         data = {key: clean(value) if isinstance(value, str) else value for key, value in data.items()}
         self._count(kind, data)
-        refusal = kind.endswith(".refused")
+        refusal = kind.endswith((".refused", ".observed"))  # what is only watched would be a refusal
         same = (kind, *(data.get(name) for name in (_SAME_REFUSAL if refusal else _SAME)))
         if not (refusal and same in self._recent) and same not in self._folded and self._may_send():
             if refusal and len(self._recent) < DIFFERENT:
