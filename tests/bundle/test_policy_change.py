@@ -126,6 +126,27 @@ def test_an_idle_connection_that_it_forbids_ends_and_another_goes_on(web: Server
             sock.close()
 
 
+def test_when_it_is_confirmed_everything_that_it_forbids_has_ended(web: Server) -> None:
+    with served(EgressPolicy(routes=(web.http("one.test"),))) as (holder, bundle):
+        socks = []
+        for _ in range(200):
+            sock = holder.connect("127.0.0.1", 3128)
+            sock.sendall(GET.format("one.test", "one.test").encode())
+            assert read_response(sock)[1] == b"ok"
+            sock.setblocking(False)
+            socks.append(sock)
+        put(bundle, EgressPolicy())
+        ended = 0
+        for sock in reversed(socks):
+            with contextlib.suppress(ConnectionResetError, BlockingIOError):
+                sock.recv(1)
+                continue
+            with contextlib.suppress(BlockingIOError):
+                ended += sock.recv(1) == b""  # a reset is told once, and is the end from then on
+            sock.close()
+        assert ended == 200
+
+
 def test_a_response_under_way_is_broken_off_and_not_ended(web: Server) -> None:
     with served(EgressPolicy(routes=(web.http("one.test"),))) as (holder, bundle):
         with holder.connect("127.0.0.1", 3128) as sock:

@@ -137,6 +137,13 @@ def test_nothing_in_a_record_confuses_it(data: list[dict[str, Any]], kind: str) 
     needs([event(kind, **each) for each in data], POLICY)
 
 
+@pytest.mark.parametrize("path", ["/**", "/a*", "/v2/../x", "/%41", "x", "", "/\u2026", "/a;b", "/a//b"])
+def test_a_path_that_could_stand_for_others_is_left_out_and_it_is_said(path: str) -> None:
+    found = needs([observed("api.example.org", method="GET", path=path, reason="path_not_allowed")], POLICY)
+    assert found.routes == []
+    assert found.warnings
+
+
 @given(paths, paths)
 def test_a_learned_path_allows_itself_and_no_other(seen: str, other: str) -> None:
     def allows(routes: list[Route], path: str) -> bool:
