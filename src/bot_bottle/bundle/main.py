@@ -18,6 +18,7 @@ from bot_bottle.policy.egress import intercepted_names
 
 if TYPE_CHECKING:
     from bot_bottle.bundle.egress.context import Tls
+    from bot_bottle.bundle.egress.dial import OpenTls
     from bot_bottle.bundle.egress.selector import DirectSelector
 
 _KEPT_ENVIRONMENT = ("SSL_CERT_FILE", "SSL_CERT_DIR")
@@ -131,7 +132,7 @@ def _run(config: BundleConfig, door: socket.socket, keeper: socket.socket) -> No
     import asyncio
     from concurrent.futures import thread as threads
 
-    from bot_bottle.bundle import confine, linux
+    from bot_bottle.bundle import confine, linux, memory
     from bot_bottle.bundle.egress import server
     from bot_bottle.bundle.egress.selector import DirectSelector
     from bot_bottle.bundle.keeper import Keeper
@@ -144,6 +145,8 @@ def _run(config: BundleConfig, door: socket.socket, keeper: socket.socket) -> No
     selector = DirectSelector()
     loop = asyncio.SelectorEventLoop(selector)
     tls = _speak_tls(config, selector)
+    if config.needs_guard:
+        from bot_bottle.bundle.egress import guarding  # can't be loaded any more once confined
     confine.drop_root(config.uid, config.gid)
     linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)  # forgotten by the kernel when the user changed
     linux.prctl(linux.PR_SET_DUMPABLE, 0)
@@ -151,6 +154,7 @@ def _run(config: BundleConfig, door: socket.socket, keeper: socket.socket) -> No
         return
     _wait_for_door(door, keeper)
     listeners = receive_listeners(door, len(config.listeners), 0)
+    code = memory.code() if config.needs_tls else []
     confined = confine.confine(program)
 
     async def live() -> None:
@@ -158,6 +162,11 @@ def _run(config: BundleConfig, door: socket.socket, keeper: socket.socket) -> No
         record = Record(line, clock=loop.time, later=loop.call_later)
         executor = threads.ThreadPoolExecutor(_RESOLVER_THREADS)
         context = server.make_context(config, record, executor, tls, selector)
+        context.credentials.tell = line.tell
+        if config.needs_guard:
+            context.guard = guarding.Guarding(
+                lambda: context.policy, context.credentials, config.sensitive, record.event
+            )
         egress = server.Egress(context)
         egress.serve(config.listeners, listeners)
         orders = Orders(config, line, context, egress, door)
@@ -168,6 +177,7 @@ def _run(config: BundleConfig, door: socket.socket, keeper: socket.socket) -> No
         gc.collect()
         gc.freeze()
         gc.enable()
+        memory.give_back(code)
         line.tell({"ready": True, "policy": config.policy.fingerprint(), "confined": confined})
         await loop.create_future()
 
@@ -180,7 +190,7 @@ def _import_all() -> None:
     from concurrent.futures import thread  # noqa: F401
 
     from bot_bottle.bundle import keeper, orders, record  # noqa: F401
-    from bot_bottle.bundle.egress import server  # noqa: F401
+    from bot_bottle.bundle.egress import server, via  # noqa: F401
 
     _warm_up()
 
@@ -209,14 +219,28 @@ def _speak_tls(config: BundleConfig, selector: "DirectSelector") -> "Tls":
         return Tls(None, None)
     from bot_bottle.bundle.egress.origin import Origin
 
-    origin = Origin(selector, seconds=config.limits.dial_seconds)
+    origin = Origin(selector, seconds=config.limits.dial_seconds, authorities=config.authorities)
+    to_proxy = _tls_to_proxy(config, selector)
     names = intercepted_names(config.policy)
     if not names:
-        return Tls(origin, None)
+        return Tls(origin, None, to_proxy)
     from bot_bottle.bundle.egress.authority import Authority
     from bot_bottle.bundle.egress.intercept import Interceptor
 
-    return Tls(origin, Interceptor(Authority(names)))
+    return Tls(origin, Interceptor(Authority(names)), to_proxy)
+
+
+def _tls_to_proxy(config: BundleConfig, selector: "DirectSelector") -> "OpenTls | None":
+    """What speaks TLS to a proxy that asks for it."""
+    if config.proxy is None or not any(one is not None and one.tls for one in config.proxy[:3]):
+        return None
+    from bot_bottle.bundle.egress.via import TlsToProxy
+
+    limits = config.limits
+    made = TlsToProxy(
+        selector, authorities=config.authorities, seconds=limits.dial_seconds, idle=limits.idle_seconds
+    )
+    return made.open
 
 
 def _warm_up() -> None:

@@ -1,4 +1,4 @@
-"""What the keeper may order of a running bundle: another policy, figures, the end.
+"""What the keeper may order of a running bundle: another policy, renewed credentials, figures, the end.
 
 A new policy is read and checked whole before anything of the old one is touched. Then it is in force at once, what it forbids
 is ended, and only when all of that has ended it is acknowledged, by the fingerprint of what is enforced now.
@@ -54,7 +54,10 @@ class Orders:
             self._context.record.flush()
             self._line.flush(GOODBYE_SECONDS)
             os._exit(0)
-        if message.get("stats") is True:
+        if "credentials" in message:
+            self._context.credentials.replace(message["credentials"])
+            self._line.tell({"credentials": True})
+        elif message.get("stats") is True:
             self._line.tell({"stats": self._figures()})
         elif "policy" in message:
             self._order_policy(message)

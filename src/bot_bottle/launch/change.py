@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 from bot_bottle.bundle.model import cannot_become
 from bot_bottle.door.model import listeners_for
-from bot_bottle.errors import SandboxError
+from bot_bottle.errors import BotBottleError, SandboxError
 from bot_bottle.launch.wishes import After, Kept
 from bot_bottle.policy.difference import difference
+from bot_bottle.policy.egress import intercepts_any
 from bot_bottle.policy.model import EgressPolicy
 from bot_bottle.policy.sound import flaws
 
@@ -90,6 +91,8 @@ class Changes:
         """Why no bundle of this run can enforce it; empty when one can."""
         if new.engine != self._run.policy.engine:
             return "the engine can't change while a bottle runs; start it anew"
+        if self._run.plan.trust is None and intercepts_any(new):
+            return "it opens TLS, and the bottle started without what makes programs in it trust that; start it anew"
         config = self._run.sidecar.config
         named = {route.credential for route in new.routes if route.credential is not None}
         if unknown := sorted(named.difference(config.credentials if config else ())):
@@ -123,7 +126,7 @@ class Changes:
         """For what a running bundle can't be taught: another one takes its place, and every connection ends."""
         try:
             self._run.start_anew(change.policy)
-        except SandboxError as error:
+        except BotBottleError as error:
             self._undo(change, f"a bundle that enforces it did not start: {error.details or error.brief}")
             return
         self._confirmed(change, restarted=True)
@@ -150,7 +153,7 @@ class Changes:
         """Nobody knows what that bundle enforces: only one that was started with the old policy enforces the old policy."""
         try:
             self._run.start_anew(self._run.policy)
-        except SandboxError as error:
+        except BotBottleError as error:
             why += f"; a new one did not start ({error.brief}), so the bottle has no way out"
         else:
             why += "; it was started anew with the policy from before, and every connection ended"

@@ -10,7 +10,7 @@ from typing import Any
 
 from bot_bottle.launch.figures import Figures, document, from_document
 from bot_bottle.launch.session import Session
-from bot_bottle.launch.wishes import Kept, Told
+from bot_bottle.launch.wishes import After, Kept, Told
 
 _HEAD_LIMIT = 16 * 1024
 _PATIENCE = 5.0
@@ -91,10 +91,11 @@ def health(shown: dict[str, Any]) -> tuple[int, dict[str, Any]]:
 class Scrapes:
     """Answers what is asked on the socket for metrics, one request a connection."""
 
-    def __init__(self, session: Session, run: Kept, figures: Callable[[Told], None]) -> None:
+    def __init__(self, session: Session, run: Kept, figures: Callable[[Told], None], after: After) -> None:
         self._session = session
         self._run = run
         self._figures = figures
+        self._after = after
         self._open: dict[socket.socket, bytearray] = {}
 
     def accept(self, server: socket.socket) -> None:
@@ -108,8 +109,8 @@ class Scrapes:
             return
         sock.setblocking(False)
         self._open[sock] = bytearray()
-        self._session.listen(sock, lambda: self._hear(sock))
-        self._session.after(_PATIENCE, lambda: self._end(sock))
+        self._session.watch(sock, lambda: self._hear(sock))
+        self._after(_PATIENCE, lambda: self._end(sock))
 
     def _hear(self, sock: socket.socket) -> None:
         try:

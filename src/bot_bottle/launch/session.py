@@ -65,12 +65,12 @@ class Session:
         self.clients: dict[socket.socket, Client] = {}
         self.sources: set[int] = set()
         self.outlets: list[Outlet] = []
+        self.ticks: list[Callable[[], float | None]] = []
         self._held_up: dict[int, Outlet | None] = {}
         self.master: int | None = None
         self.stop_reason = ""
         self.wishes: dict[str, Callable[[Client, dict[str, Any]], None]] = {}
         """What else a client may want, and who answers it, by `reply`."""
-        self._timers: list[tuple[float, Callable[[], None]]] = []
         self._deadline: float | None = None
         self._steps = list(STOP_STEPS)
         self._watch(interrupts, self._interrupted)
@@ -80,22 +80,18 @@ class Session:
     def _watch(self, source: Any, act: Callable[[], None]) -> None:
         self.selector.register(source, selectors.EVENT_READ, act)
 
-    def watch_bundle(self, sock: socket.socket, act: Callable[[], None]) -> None:
-        """Calls `act` whenever the bundle says something, or has gone."""
-        self._watch(sock, act)
+    def watch(self, source: socket.socket | int, act: Callable[[], None]) -> None:
+        """Calls `act` whenever there is something to read from `source`, or it has ended."""
+        self._watch(source, act)
 
-    def forget(self, sock: socket.socket) -> None:
+    def also(self, tick: Callable[[], float | None]) -> None:
+        """Calls `tick` at least as soon as it wishes: it answers in how many seconds, or None."""
+        self.ticks.append(tick)
+
+    def forget(self, sock: socket.socket | int) -> None:
         """Watches `sock` no more. Idempotent."""
         if sock in self.selector.get_map():
             self.selector.unregister(sock)
-
-    def listen(self, server: socket.socket, act: Callable[[], None]) -> None:
-        """Calls `act` whenever somebody connects to, or says something on, another socket of the keeper's."""
-        self._watch(server, act)
-
-    def after(self, seconds: float, act: Callable[[], None]) -> None:
-        """Calls `act` once, when that time has passed."""
-        self._timers.append((time.monotonic() + seconds, act))
 
     def reply(self, client: Client, answer: dict[str, Any]) -> None:
         """Answers what a client wanted, if it is still there."""
@@ -116,7 +112,6 @@ class Session:
         """Until the agent has ended; its exit code."""
         while (code := self.bottle.agent.poll()) is None:
             self._turn(self._patience())
-            self._ring()
             if self._deadline is not None and time.monotonic() >= self._deadline:
                 self._next_stop_step()
         return code
@@ -144,17 +139,12 @@ class Session:
         self.selector.close()
 
     def _patience(self) -> float | None:
+        waits = [wait for tick in self.ticks if (wait := tick()) is not None]
+        if self._deadline is not None:
+            waits.append(max(0.0, self._deadline - time.monotonic()))
         if any(outlet.pending for outlet in self.outlets):
-            return 0.05
-        ends = [at for at, _ in self._timers] + ([] if self._deadline is None else [self._deadline])
-        return max(0.0, min(ends) - time.monotonic()) if ends else None
-
-    def _ring(self) -> None:
-        now = time.monotonic()
-        due = [act for at, act in self._timers if at <= now]
-        self._timers = [timer for timer in self._timers if timer[0] > now]
-        for act in due:
-            act()
+            waits.append(0.05)
+        return min(waits, default=None)
 
     def _turn(self, timeout: float | None) -> None:
         for outlet in self.outlets:

@@ -4,6 +4,7 @@ Who serves a wish is imported when the first one comes, so that starting does no
 """
 
 import socket
+import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -53,12 +54,13 @@ class Wishes:
         self._asked: list[Told] = []
         self._session: Session | None = None
         self._scrapes: Scrapes | None = None
+        self._timers: list[tuple[float, Callable[[], None]]] = []
 
     def serve(self, session: Session, metrics: socket.socket) -> None:
         """Answers on the session's control socket from now on, and on `metrics`."""
         self._session = session
         session.wishes = {"policy": self._policy, "change": self._change, "stats": self._stats}
-        session.listen(metrics, lambda: self._accept(metrics))
+        session.watch(metrics, lambda: self._accept(metrics))
 
     def hear(self, message: Mapping[str, Any]) -> None:
         """What the bundle says that is no event."""
@@ -77,8 +79,18 @@ class Wishes:
 
     def after(self, seconds: float, act: Callable[[], None]) -> None:
         """Calls `act` once, when that time has passed."""
-        assert self._session is not None
-        self._session.after(seconds, act)
+        self._timers.append((time.monotonic() + seconds, act))
+
+    def tick(self) -> float | None:
+        """Does what is due; how many seconds until there is more to do."""
+        if not self._timers:
+            return None
+        now = time.monotonic()
+        due = [act for at, act in self._timers if at <= now]
+        self._timers = [timer for timer in self._timers if timer[0] > now]
+        for act in due:
+            act()
+        return min((max(0.0, at - now) for at, _ in self._timers), default=None)
 
     def figures(self, told: Told) -> None:
         """Asks the bundle for its figures; `told` gets None when it does not answer, or not with figures."""
@@ -106,7 +118,9 @@ class Wishes:
             {
                 "policy": run.policy.document(),
                 "fingerprint": run.policy.fingerprint(),
-                "credentials": {item.name: list(item) for item in run.plan.credentials},
+                "credentials": {
+                    item.name: list(item._replace(placeholder="")) for item in run.plan.credentials
+                },
                 "way_out": run.has_way_out,
             },
         )
@@ -153,7 +167,7 @@ class Wishes:
             from bot_bottle.launch.metrics import Scrapes
 
             assert self._session is not None
-            self._scrapes = Scrapes(self._session, self._run, self.figures)
+            self._scrapes = Scrapes(self._session, self._run, self.figures, self.after)
         self._scrapes.accept(server)
 
 

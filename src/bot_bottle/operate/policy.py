@@ -106,7 +106,7 @@ def _other_credentials(bottle: Any, policy: EgressPolicy, now: InForce) -> list[
     """Credentials are read when a bottle starts; one that its file defines otherwise now can't be had without a start."""
     from bot_bottle.plan.resolve import credentials
 
-    defined = {item.name: list(item) for item in credentials(bottle)}
+    defined = {item.name: list(item) for item in credentials(bottle, {})}
     used = sorted({route.credential for route in policy.routes if route.credential is not None})
     return [
         f"credentials.{name}: it is read when a bottle starts, and was another then; start the bottle anew"
