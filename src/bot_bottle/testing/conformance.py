@@ -534,6 +534,27 @@ class Door:
             for sock in (*listeners, ours, theirs):
                 sock.close()
 
+    def test_further_listeners_are_opened_while_the_agent_runs(self, make_bottle: MakeBottle) -> None:
+        from bot_bottle.door.passing import receive_listeners
+
+        bottle = make_bottle(*SLEEP)
+        ours, theirs = socket.socketpair()
+        theirs.setblocking(False)  # as the keeper has it, which waits for nobody
+        bottle.open_door([Listener("http", "0.0.0.0", 80)], theirs)  # noqa: S104
+        first = receive_listeners(ours, 1, DEADLINE)
+        bottle.open_door([Listener("tls", "0.0.0.0", 8443), Listener("tcp", "0.0.0.0", 5432)], theirs)  # noqa: S104
+        further = receive_listeners(ours, 2, DEADLINE)
+        _failure(lambda: bottle.open_door([Listener("http", "0.0.0.0", 80)], theirs))  # noqa: S104 - it is open
+        try:
+            assert [listener.getsockname()[1] for listener in (*first, *further)] == [80, 8443, 5432]
+            script = "import socket; print(socket.create_connection(('192.0.2.7', 5432), 30).getpeername()[1])"
+            with piped(bottle, "/usr/bin/python3", "-c", script) as (_, _, answer):
+                until(lambda: _accepted(further[1]), "it connected").close()
+                assert os.read(answer, 100) == b"5432\n"
+        finally:
+            for sock in (*first, *further, ours, theirs):
+                sock.close()
+
     def test_a_door_that_can_t_be_opened_is_said(self, make_bottle: MakeBottle) -> None:
         bottle = make_bottle(*SLEEP, release=False)
         ours, theirs = socket.socketpair()
