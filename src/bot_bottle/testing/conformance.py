@@ -422,7 +422,7 @@ class Files:
     ) -> None:
         file, target = tmp_path / "list.pem", "/etc/trusted.pem"
         file.write_text("one\n")
-        file.chmod(0o644)
+        file.chmod(0o666)  # so that nothing but the mount forbids it
         bottle = make_bottle(*SLEEP, trust=Trust(str(tmp_path), (Mount(str(file), target),)))
         assert shell(bottle, f"cat {target}").stdout == b"one\n"
         file.write_text("two\n")
