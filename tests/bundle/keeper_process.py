@@ -9,8 +9,7 @@ import socket
 import sys
 
 from bot_bottle.bundle import confine, main
-from bot_bottle.bundle.model import BundleConfig, HeaderValue
-from bot_bottle.secret import Secret
+from bot_bottle.bundle.model import BundleConfig, Injection, UpstreamProxy
 
 
 def hooked(code: str) -> None:
@@ -30,13 +29,15 @@ def hooked(code: str) -> None:
 if __name__ == "__main__":
     door, keeper = (socket.socket(fileno=int(number)) for number in sys.argv[1:3])
     config, credentials = pickle.load(sys.stdin.buffer)
+    if config["proxy"]:
+        config["proxy"] = UpstreamProxy.from_document(config["proxy"])
     if sys.argv[3]:
         hooked(sys.argv[3])
     if os.geteuid() == 0:
         os.setgroups([4, 24])  # so that giving them up can be seen
     pid = os.fork()
     if not pid:
-        resolved = {name: HeaderValue(header, Secret(value)) for name, (header, value) in credentials.items()}
+        resolved = {name: Injection.from_document(item) for name, item in credentials.items()}
         main.serve(
             BundleConfig(keeper=os.getppid(), credentials=resolved, **config), door=door, keeper=keeper
         )

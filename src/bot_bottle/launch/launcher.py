@@ -8,25 +8,29 @@ import gc
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from types import MappingProxyType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from bot_bottle.backends.base import Backend, Bottle, Stdio
-from bot_bottle.bundle.model import BundleConfig, HeaderValue
+from bot_bottle.bundle.model import BundleConfig
 from bot_bottle.door.model import listeners_for
 from bot_bottle.errors import BotBottleError, SandboxError
 from bot_bottle.events import NewEvent
+from bot_bottle.host.secrets import Vault
 from bot_bottle.launch import control, copies, folders
+from bot_bottle.launch.credentials import Around, Credentials
 from bot_bottle.launch.output import Log, Outlet, Shown
+from bot_bottle.launch.outward import Outside
 from bot_bottle.launch.session import Session
 from bot_bottle.launch.sidecar import Sidecar
 from bot_bottle.launch.signals import Interrupts
 from bot_bottle.plan.model import RunPlan
-from bot_bottle.secret import Secret
 from bot_bottle.state.model import RunRecord
 from bot_bottle.state.store import Store
+
+if TYPE_CHECKING:
+    from bot_bottle.provision.trust import TrustStore
 
 RESTARTS = 3
 """How often a bundle that died is started again in one run; then the bottle stays without a way out."""
@@ -53,7 +57,8 @@ class Surroundings(NamedTuple):
     store: Store
     backend: Backend
     interrupts: Interrupts
-    secrets: Mapping[str, Secret] = MappingProxyType({})
+    vault: Vault = Vault()
+    outside: Outside = Outside()
     early: Sidecar | None = None
     """A bundle that was forked before there was a plan, to be used where it can."""
     foreground: bool = True
@@ -79,9 +84,14 @@ class _Run:
         self.restarts = 0
         self.last_events: list[NewEvent] = []
         self.listeners = listeners_for(plan.egress)
+        self.credentials = Credentials(plan.credentials, around.vault, outward=plan.outward)
         self.sidecar: Sidecar
         self.bottle: Bottle
         self.session: Session | None = None
+        self.trust_inside: TrustStore | None = None
+        self.heard_authority = ""
+        self.authority = ""
+        """The SHA-256 of the certificate of the bottle's own authority, once it is trusted inside."""
         self.copying: copies.Copying | None = None
 
     def keep(self) -> Outcome:
@@ -160,11 +170,10 @@ class _Run:
             uid=plan.bundle_uid,
             gid=plan.bundle_gid,
             bottle_file=plan.bottle_file,
-            credentials={
-                item.name: HeaderValue(item.header, self.around.secrets[item.name])
-                for item in plan.credentials
-                if item.name in self.around.secrets
-            },
+            authorities=self.around.outside.authorities,
+            proxy=self.around.outside.proxy,
+            credentials=self.credentials.injections(),
+            sensitive=self.around.vault.sensitive,
         )
 
     def _copy_workspace(self, undo: ExitStack) -> None:
@@ -181,6 +190,7 @@ class _Run:
 
     def _open(self, undo: ExitStack) -> Session:
         with self._phase("sandbox"):
+            self._prepare_trust()
             streams = _Streams(self.plan.tty)
             undo.callback(streams.close)
             self.bottle = self.around.backend.create(self.plan, streams.inside)
@@ -194,16 +204,53 @@ class _Run:
 
                 provision(self.bottle, self.plan)
         with self._phase("policy"):
-            self.sidecar.wait_ready(self.plan.egress.fingerprint())
+            self._wait_for_bundle()
         server = control.listen(self.plan.paths.run)
         undo.callback(server.close)
         return self._session(server, streams)
+
+    def _prepare_trust(self) -> None:
+        """The certificate stores that the bottle shows; what they hold of it comes when its bundle has made it."""
+        if self.plan.trust:
+            from bot_bottle.provision.trust import TrustStore
+
+            self.trust_inside = TrustStore(self.plan.trust, self.around.outside.authorities)
+            self.trust_inside.prepare()
+
+    def _wait_for_bundle(self) -> None:
+        """Until the bundle serves the planned policy, and the bottle trusts the authority that it has made for it.
+
+        Raises SandboxError when it does not, or has made none and would need one.
+        """
+        self.sidecar.wait_ready(self.plan.egress.fingerprint())
+        if self.plan.trust and self.plan.trust.intercepts and not self.sidecar.authority:
+            raise SandboxError("The bundle opens TLS and has made no certificate authority for it")
+        self._trust_authority()
+
+    def _trust_authority(self) -> bool:
+        """Makes the bottle trust its bundle's authority; whether that is another than before. Raises BotBottleError."""
+        authority = self.sidecar.authority
+        if not authority or authority == self.heard_authority or self.trust_inside is None:
+            return False
+        self.heard_authority = authority
+        self.authority = self.trust_inside.accept(authority)
+        return True
 
     def _session(self, server: socket.socket, streams: "_Streams") -> Session:
         session = self.session = Session(
             self.plan, self.bottle, log=self.log, server=server, interrupts=self.around.interrupts
         )
-        session.watch_bundle(self.sidecar.sock, self._hear_bundle)
+        session.watch(self.sidecar.sock, self._hear_bundle)
+        session.also(self.credentials.tick)
+        self.credentials.begin(
+            Around(
+                watch=session.watch,
+                forget=session.forget,
+                tell=lambda message: self.sidecar.tell(message),
+                record=self._record,
+                warn=self.outcome.warnings.append,
+            )
+        )
         session.master = streams.master
         for descriptor, own in streams.outside:
             session.add_output(descriptor, Outlet(own, self.around.shown) if self.around.foreground else None)
@@ -216,9 +263,15 @@ class _Run:
         with self._phase("release"):
             event = self._event(
                 "run.started",
-                {"policy": self.plan.egress.fingerprint(), "confined": self.sidecar.facts.get("confined")},
+                {
+                    "policy": self.plan.egress.fingerprint(),
+                    "confined": self.sidecar.facts.get("confined"),
+                    "authority": self.authority,
+                },
             )
             self.store.record([event], self.plan.id, state="running")
+            if self.copying:
+                copies.agent_begins(self.plan)
             self.bottle.release()
         self.around.ready(self.outcome)
         if self.copying:
@@ -229,9 +282,20 @@ class _Run:
 
     def _hear_bundle(self) -> None:
         messages = self.sidecar.read()
+        try:
+            if self._trust_authority():
+                self.store.append([self._event("door.authority", {"sha256": self.authority})])
+        except BotBottleError as error:  # what it opens is not trusted inside then; the rest goes on
+            self.outcome.warnings.append(f"{error.brief}: TLS that is opened fails inside the bottle")
         if messages is None:
             self._bundle_died()
-        elif events := self.sidecar.events(self.plan.id, messages):
+            return
+        for message in messages:
+            if message.get("credentials") is True:
+                self.credentials.confirmed()
+            elif "credential_refused" in message:
+                self.credentials.refused(message["credential_refused"])
+        if events := self.sidecar.events(self.plan.id, messages):
             self.store.append(events)
 
     def _bundle_died(self) -> None:
@@ -258,13 +322,14 @@ class _Run:
         try:
             self.sidecar = Sidecar(self._bundle_config())
             self.bottle.open_door(self.listeners, self.sidecar.door)
-            self.sidecar.wait_ready(self.plan.egress.fingerprint())
-        except SandboxError as error:
+            self._wait_for_bundle()
+        except BotBottleError as error:
             self.sidecar.stop()
             self.outcome.warnings.append(f"The bundle died and could not be started again: {error.brief}")
             return
-        session.watch_bundle(self.sidecar.sock, self._hear_bundle)
-        self.store.append([self._event("door.opened", {"again": self.restarts})])
+        session.watch(self.sidecar.sock, self._hear_bundle)
+        self.store.append([self._event("door.opened", {"again": self.restarts, "authority": self.authority})])
+        self.credentials.confirmed()  # it was started with them
 
     # The removals, in the opposite order
 
@@ -301,6 +366,9 @@ class _Run:
             exit_code=self.outcome.exit_code,
             outcome=self.outcome.reason,
         )
+
+    def _record(self, kind: str, data: dict[str, object]) -> None:
+        self.store.append([self._event(kind, data)])
 
     def _event(self, kind: str, data: dict[str, object]) -> NewEvent:
         return NewEvent(self.plan.id, time.time(), kind, data)

@@ -10,12 +10,13 @@ from bot_bottle.host import paths
 from bot_bottle.names import new_run_id
 from bot_bottle.operate.record import existing_store, find_run, open_store
 from bot_bottle.plan.model import RunPlan, WorkspaceMode
-from bot_bottle.secret import Secret
 
 if TYPE_CHECKING:
     import socket
 
+    from bot_bottle.host.secrets import Vault
     from bot_bottle.launch.launcher import Outcome
+    from bot_bottle.launch.outward import Outside
     from bot_bottle.launch.sidecar import Sidecar
     from bot_bottle.state.model import RunRecord
 
@@ -40,7 +41,8 @@ class Prepared(NamedTuple):
     """A checked plan, with the secrets that it refers to."""
 
     plan: RunPlan
-    secrets: dict[str, Secret]
+    vault: "Vault"
+    outside: "Outside"
 
 
 def plan(request: StartRequest) -> RunPlan:
@@ -51,6 +53,7 @@ def plan(request: StartRequest) -> RunPlan:
     from bot_bottle.plan.resolve import Choices, resolve
     from bot_bottle.providers.base import Request
     from bot_bottle.providers.place import locate
+    from bot_bottle.providers.placeholders import offered
     from bot_bottle.providers.registry import provider
     from bot_bottle.provision.git import identity
     from bot_bottle.provision.skills import read_skills
@@ -77,6 +80,8 @@ def plan(request: StartRequest) -> RunPlan:
             term=facts.term,
             time_zone=facts.time_zone,
             bottle_env=manifest["bottle"]["env"],
+            credentials=offered(manifest["bottle"]),
+            token=os.urandom(8).hex(),
         )
     )
     skills = read_skills(manifest["agent"]["skills"], setup.skills)
@@ -90,6 +95,7 @@ def plan(request: StartRequest) -> RunPlan:
             command=setup.command,
             files=(*setup.files, *skills, *identity(manifest["bottle"]["git"], foreign_owner=False)),
             mounts=setup.mounts,
+            placeholders=setup.placeholders,
             notes=(*setup.notes, *check.notes(manifest)),
         ),
     )
@@ -107,8 +113,10 @@ def prepare(request: StartRequest) -> Prepared:
     from bot_bottle.host import secrets
 
     made = plan(request)
-    used = {route.credential for route in made.egress.routes}
-    return Prepared(made, {item.name: secrets.read(item) for item in made.credentials if item.name in used})
+    from bot_bottle.launch import outward
+
+    vault = secrets.read_all(made.credentials, made.sensitive, outward=made.outward)
+    return Prepared(made, vault, outward.read(made.outward, vault.proxy_login))
 
 
 def free_id(agent: str, state_root: str) -> str:
@@ -162,7 +170,8 @@ def run_here(
                 store=store,
                 backend=backend(prepared.plan.backend),
                 interrupts=interrupts,
-                secrets=prepared.secrets,
+                vault=prepared.vault,
+                outside=prepared.outside,
                 early=early,
                 foreground=foreground,
                 phase=phase,

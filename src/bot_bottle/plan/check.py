@@ -3,6 +3,7 @@
 Fail closed: a rule that this version can't enforce is refused, never left out in silence.
 """
 
+import json
 from collections.abc import Iterator
 
 from bot_bottle.errors import PlanError
@@ -11,12 +12,10 @@ from bot_bottle.plan.facts import HostFacts
 from bot_bottle.plan.model import RunPlan
 from bot_bottle.policy.ports import unreachable
 
-READABLE_SOURCES = ("env:", "file:")
-
 
 def mismatches(manifest: ManifestDocument, plan: RunPlan, facts: HostFacts) -> tuple[str, ...]:
     """One sentence for each thing that this version or this host can't keep."""
-    return (*_bottle(manifest["bottle"]), *_ports(plan), *_host(plan, facts))
+    return (*_bottle(manifest["bottle"]), *_ports(plan), *_seen_inside(plan), *_host(plan, facts))
 
 
 def refuse(problems: tuple[str, ...], where: str) -> None:
@@ -46,18 +45,12 @@ def _bottle(bottle: BottleDocument) -> Iterator[str]:
         yield f"egress.engine: {egress['engine']} is not in this version; builtin is"
     if egress["mode"] != "enforce":
         yield f"egress.mode: {egress['mode']} is not in this version; enforce is"
-    if egress["secrets"]:
-        yield "egress.secrets: outgoing traffic is not searched for secrets in this version"
-    for key in ("ca", "proxy"):
-        if egress["upstream"][key]:
-            yield f"egress.upstream.{key}: upstreams are dialled directly, by the system's certificates, in this version"
     for route in egress["routes"]:
         name = f"egress.routes: {route['host']}:{route['port']}"
         if route["credential"] and route["protocol"] != "https" and not _tls_outside(route):
             yield f"{name}: a credential needs protocol https or an https:// upstream: it never goes out in the clear"
-    for name, credential in bottle["credentials"].items():
-        if not credential["source"].startswith(READABLE_SOURCES):
-            yield f"credentials.{name}: only env and file are read in this version"
+    if bottle["sensitive"] and not egress["secrets"]:
+        yield "sensitive: nothing is searched for it without `egress.secrets:`; add that, or take it away"
     if bottle["git"]["remotes"]:
         yield "git.remotes: there is no git gate in this version"
 
@@ -66,12 +59,29 @@ def _tls_outside(route: RouteDocument) -> bool:
     return bool(route["upstream"] and route["upstream"]["tls"])
 
 
+def _seen_inside(plan: RunPlan) -> Iterator[str]:
+    """Secrets that are read where the agent could read them, too."""
+    named = [(f"credentials.{item.name}", item.source) for item in plan.credentials]
+    named += [(f"sensitive.{item.name}", item.source) for item in plan.sensitive]
+    for name, source in named:
+        kind, _, place = source.partition(":")
+        file = place if kind == "file" else str(json.loads(place)["file"]) if kind == "oauth" else ""
+        if file.startswith(plan.workspace.source.rstrip("/") + "/"):
+            yield f"{name}: {file} lies in the workspace, which the agent sees"
+
+
 def _ports(plan: RunPlan) -> Iterator[str]:
     for port, taken in unreachable(plan.egress).items():
         yield f"egress.routes: protocol tcp on port {port} can't be served inside: {taken}"
 
 
 def _host(plan: RunPlan, facts: HostFacts) -> Iterator[str]:
+    login = plan.outward.login
+    if login and (login.scheme == "query" or login.source.startswith("oauth:")):
+        yield f"egress.upstream.credential: {login.name} is no login at a proxy; `basic: USER` or `bearer: true` are"
+    if plan.egress.routes and not (plan.outward.https and plan.outward.http):
+        for name in facts.proxies.wrong:
+            yield f"{name} names no HTTP proxy (http://HOST:PORT or https://HOST:PORT): unset it, or set egress.upstream.proxy"
     for name in plan.limits.stated:
         if name not in facts.cgroup_limits:
             yield f"resources.{name}: no cgroup that could keep it is delegated to this user on this host"

@@ -1,8 +1,9 @@
 """The plan for people and for programs. Secrets stand in it by reference, so nothing has to be hidden."""
 
+import json
 from typing import Any
 
-from bot_bottle.plan.model import Mount, RunPlan
+from bot_bottle.plan.model import Credential, Mount, RunPlan
 from bot_bottle.policy.model import Route
 
 
@@ -33,6 +34,7 @@ def text(plan: RunPlan) -> str:
         ("Command", [" ".join(plan.command.argv)]),
         ("Workspace", [f"/workspace is {shown}"]),
         ("May reach", reach(plan) or ["nothing: no route is allowed"]),
+        ("Way out", way(plan)),
         ("Secrets", secrets(plan) or ["none"]),
         ("Sees of the host", ["/usr and parts of /etc, read-only", *(shown_mount(mount) for mount in plan.mounts)]),
         ("Limits", limits(plan)),
@@ -66,6 +68,27 @@ def reach(plan: RunPlan) -> list[str]:
     return found
 
 
+def way(plan: RunPlan) -> list[str]:
+    """A line for each thing about the way to the servers outside that is not the usual one."""
+    outward = plan.outward
+    if not plan.egress.routes:
+        return []
+    found = []
+    for protocol, proxy in (("https", outward.https), ("http", outward.http), ("tcp", outward.tcp)):
+        if proxy:
+            login = f", login by credential {proxy.credential}" if proxy.credential else ""
+            found.append(f"{protocol} through {proxy.url} (from {proxy.source}{login})")
+    if found and outward.direct:
+        found.append("directly: " + ", ".join(outward.direct))
+    if outward.ca:
+        found.append(f"certificates by the authorities in {outward.ca} are trusted, too")
+    if plan.trust and plan.trust.intercepts:
+        found.append(
+            "TLS is opened where the policy needs it; programs inside trust the bottle's own authority"
+        )
+    return found
+
+
 def rules(route: Route) -> str:
     """What narrows a route, in words; empty where nothing does."""
     parts = [f"only {', '.join(route.methods)}"] if route.methods else []
@@ -75,8 +98,34 @@ def rules(route: Route) -> str:
 
 
 def secrets(plan: RunPlan) -> list[str]:
-    """A line per credential: where it is read and where it goes."""
-    return [f"{item.name} from {item.source}, sent as {item.header}" for item in plan.credentials]
+    """A line per secret: where it is read and where it goes."""
+    lines = []
+    for item in plan.credentials:
+        line = f"{item.name} from {where(item.source)}, sent as {sent_as(item)}"
+        lines.append(line + (f"; inside, {item.variable} holds a placeholder" if item.variable else ""))
+    return lines + [
+        f"{item.name} from {where(item.source)}, must not leave by any way" for item in plan.sensitive
+    ]
+
+
+def sent_as(credential: Credential) -> str:
+    """How it goes out, in words."""
+    if credential.scheme == "basic":
+        return f"the password of {credential.user}" if credential.user else "USER:PASSWORD"
+    if credential.scheme == "query":
+        return f"the URL's parameter {credential.key}"
+    return f"{credential.key} ({credential.prefix.strip()})" if credential.prefix else credential.key
+
+
+def where(source: str) -> str:
+    """A source in words: `env:NAME` and its like as they are, a login with where it is renewed."""
+    kind, _, place = source.partition(":")
+    if kind == "command":
+        return "the output of " + " ".join(json.loads(place))
+    if kind == "oauth":
+        login = json.loads(place)
+        return f"the login in {login['file']} (renewed outside, at {login['token_url']})"
+    return source
 
 
 def limits(plan: RunPlan) -> list[str]:

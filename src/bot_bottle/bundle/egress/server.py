@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Executor
 
 from bot_bottle.bundle.egress.context import Context, Tls
+from bot_bottle.bundle.egress.credentials import Credentials
 from bot_bottle.bundle.egress.dial import Dialer, make_lively
 from bot_bottle.bundle.egress.http import HttpConnection
 from bot_bottle.bundle.egress.names import Names
@@ -34,12 +35,12 @@ def make_context(
     loop = asyncio.get_running_loop()
     return Context(
         policy=config.policy,
-        credentials=config.credentials,
+        credentials=Credentials(config.credentials),
         limits=config.limits,
         bottle_file=config.bottle_file,
         record=record,
         names=Names(config.policy, limit=config.limits.names),
-        dialer=Dialer(config.limits, executor),
+        dialer=Dialer(config.limits, executor, proxy=config.proxy, open_tls=tls.to_proxy),
         pump=Pump(loop, selector, idle=config.limits.idle_seconds),
         selector=selector,
         tls=tls,
