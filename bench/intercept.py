@@ -70,6 +70,7 @@ def measure(*, rounds: int = 10, seconds: float = 0.5, connections: int = 100) -
                 raise RuntimeError(said["failed"])
             if "ready" in said:
                 break
+        time.sleep(0.5)  # it tidies up once it has said that it is ready
         idle = _pss(pid)
         direct = ssl.create_default_context(cafile=certificate)
         _ask(inside, "rate", 0.2)
