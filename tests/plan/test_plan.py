@@ -65,13 +65,20 @@ def test_the_plan_says_what_may_be_reached_and_prints_no_secret(monkeypatch):
     assert "sk-secret" not in shown
 
 
+def test_an_observing_bottle_says_that_it_is_open():
+    observing = manifest(bottle={"egress": egress(mode="observe")})
+    assert problems(observing) == ()
+    assert any("THIS BOTTLE IS OPEN" in note for note in check.notes(observing))
+    assert check.notes(manifest()) == ()
+    assert plan(observing).egress.mode == "observe"
+
+
 @pytest.mark.parametrize(
     ("bottle", "name"),
     [
         ({"backend": "docker"}, "backend"),
         ({"image": "./Dockerfile"}, "image"),
         ({"egress": egress(engine="pipelock")}, "engine"),
-        ({"egress": egress(mode="observe")}, "mode"),
         ({"egress": egress(route("a.example.org", protocol="tcp", port=53))}, "port 53"),
         ({"egress": egress(route("a.example.org", protocol="tcp", port=3128))}, "port 3128"),
         (
