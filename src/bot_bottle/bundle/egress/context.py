@@ -82,7 +82,9 @@ class Context:
 
     def _named(self, host: str, decision: Decision) -> Decision:
         """`decision`, unless the guard has something against the name as it was written, where the agent can make it up."""
-        if decision.route is None or not (decision.route.host.startswith("*.") or decision.reason != "allowed"):
+        if decision.route is None or not (
+            decision.route.host.startswith("*.") or decision.reason != "allowed"
+        ):
             return decision
         reason = self.look_at_name(host)
         return Decision(False, None, reason, decision.wanted) if reason else decision
