@@ -126,6 +126,7 @@ class Bundle:
         credentials: dict[str, Injection] | None = None,
         env: dict[str, str] | None = None,
         hook: str = "",
+        sensitive: tuple[str, ...] = (),
     ) -> None:
         self.line, theirs = socket.socketpair()
         self.door, door = socket.socketpair()
@@ -137,6 +138,7 @@ class Bundle:
             "gid": 65534,
             "bottle_file": "/home/me/.bot-bottle/bottles/test.md",
             "limits": limits or BundleLimits(),
+            "sensitive": sensitive,
         }
         passed = [door.fileno(), theirs.fileno()]
         self.keeper = subprocess.Popen(

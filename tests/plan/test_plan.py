@@ -72,7 +72,6 @@ def test_the_plan_says_what_may_be_reached_and_prints_no_secret(monkeypatch):
         ({"image": "./Dockerfile"}, "image"),
         ({"egress": egress(engine="pipelock")}, "engine"),
         ({"egress": egress(mode="observe")}, "mode"),
-        ({"egress": egress(secrets={"on_match": "block", "oversize": "block", "limit": 2**20})}, "secrets"),
         ({"egress": egress(upstream={"ca": "/etc/ca.pem", "proxy": None})}, "upstream.ca"),
         (
             {"egress": egress(upstream={"ca": None, "proxy": "http://proxy.example.org:3128"})},

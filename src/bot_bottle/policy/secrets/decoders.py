@@ -45,7 +45,8 @@ def squeeze_hex(view: bytes) -> bytes:
 
 
 def unpercent(view: bytes) -> bytes:
-    """`view` with `%41` as `A`, and so on until nothing is left to undo, three times at most."""
+    """`view` with `%41` as `A`; and behind it what that is with the same done again, while there is more to undo."""
+    stages: list[bytes] = []
     for _ in range(_TIMES):
         first, *parts = view.split(b"%")
         made = [first]
@@ -55,7 +56,8 @@ def unpercent(view: bytes) -> bytes:
         before, view = view, b"".join(made)
         if len(view) == len(before):
             break
-    return view
+        stages.append(view)
+    return _APART.join(stages)
 
 
 def unescape(view: bytes) -> bytes:

@@ -1,7 +1,7 @@
 """Finds secrets in bytes: two cheap passes that say "nothing" of nearly everything, and the exact search behind them.
 
-The passes are automata over the raw bytes. `words` knows the beginnings of all tokens and the known values, `texts` what encoded
-text looks like, each with anything skippable in between. What they don't see, the exact search would not find either (a test
+The passes are automata over the raw bytes. `words` knows the beginnings of all tokens, the known values (`names` is those alone)
+and the signs of escapes, `texts` what encoded text looks like, each with anything skippable in between. What they don't see, the exact search would not find either (a test
 holds that). The exact search takes out what stands between characters, looks for tokens and values, undoes one encoding at a
 time and starts again with what came out.
 """
@@ -59,7 +59,9 @@ class Scanner:
         self._tokens = Tokens(self._formats)
         self._strict = Tokens([item for item in self._formats if item.strict])
         self._shapes = _Shapes()
-        self._words = shapes.compile_pattern("|".join([*self._anchors(), *_other_signs()]))
+        names = "|".join([*self._anchors(), *_rare_signs()])
+        self._names = shapes.compile_pattern(names)
+        self._words = shapes.compile_pattern("|".join([names, *_escape_signs()]))
         self._texts = shapes.compile_pattern(
             f"{shapes.base64_text(gap=BETWEEN)}|{shapes.hex_text(gap=BETWEEN_HEX)}"
         )
@@ -89,21 +91,24 @@ class Scanner:
                 raise TooTangled
             words = thorough or self._words.search(view.data) is not None
             texts = thorough or self._texts.search(view.data) is not None
+            names = thorough or (words and self._names.search(view.data) is not None)
             if not (words or texts):
+                continue
+            opened = len(view.trail) < DEPTH
+            if words and opened:
+                waiting.extend(self._opened(view, left))
+            if not (names or texts):
                 continue
             plain = decoders.without_escapes(view.data)
             squeezed = decoders.squeeze(plain)
-            for match in self._matches(view, plain, squeezed) if words else ():
+            for match in self._matches(view, plain, squeezed) if names else ():
                 if (match.detector, match.text) not in seen:
                     seen.add((match.detector, match.text))
                     yield match
                     if len(seen) >= _MOST_MATCHES:
                         return
-            if len(view.trail) < DEPTH:
-                if words:
-                    waiting.extend(self._opened(view, squeezed, left))
-                if texts:
-                    waiting.extend(self._decoded(view, plain, squeezed))
+            if opened:
+                waiting.extend(self._decoded(view, plain, squeezed, rare=names, texts=texts))
 
     def _matches(self, view: _View, plain: bytes, squeezed: bytes) -> Iterator[Match]:
         for name, text in self._tokens.within(squeezed):
@@ -117,8 +122,8 @@ class Scanner:
                 if how is not None:
                     yield _match(view, needles.known.name, needles.known.value, how=how, known=needles.known)
 
-    def _opened(self, view: _View, squeezed: bytes, left: int) -> Iterator[_View]:
-        """`view` with one wrapping undone, for each that it may have, of those that `words` has a sign of."""
+    def _opened(self, view: _View, left: int) -> Iterator[_View]:
+        """`view` with one wrapping undone, for each that it may have, of those that need no reading of what is around it."""
         for name, marks, found, undo in (
             ("percent", (b"%",), self._shapes.percent, decoders.unpercent),
             ("escaped", (b"\\u", b"\\x"), self._shapes.escape, decoders.unescape),
@@ -129,17 +134,21 @@ class Scanner:
         made = unpack.embedded(view.data, limit=left)
         if made is not None:
             yield _View(made, (*view.trail, "gzip"))
-        for made in decoders.from_base64(self._shapes.packed, squeezed):
-            yield _View(made, (*view.trail, "base64"))
-        for made in decoders.from_base32(self._shapes.base32, squeezed):
-            yield _View(made, (*view.trail, "base32"))
 
-    def _decoded(self, view: _View, plain: bytes, squeezed: bytes) -> Iterator[_View]:
-        """The same for what `texts` has a sign of."""
-        for made in decoders.from_base64(self._shapes.base64, squeezed):
-            yield _View(made, (*view.trail, "base64"))
-        for made in decoders.from_hex(self._shapes.hex, decoders.squeeze_hex(plain)):
-            yield _View(made, (*view.trail, "hex"))
+    def _decoded(
+        self, view: _View, plain: bytes, squeezed: bytes, *, rare: bool, texts: bool
+    ) -> Iterator[_View]:
+        """The same for what is seen without what stands between characters: base32 and packed data are `rare`."""
+        views: list[tuple[str, Iterator[bytes]]] = []
+        if rare:
+            views.append(("base64", decoders.from_base64(self._shapes.packed, squeezed)))
+            views.append(("base32", decoders.from_base32(self._shapes.base32, squeezed)))
+        if texts:
+            views.append(("base64", decoders.from_base64(self._shapes.base64, squeezed)))
+            views.append(("hex", decoders.from_hex(self._shapes.hex, decoders.squeeze_hex(plain))))
+        for name, made in views:
+            for data in made:
+                yield _View(data, (*view.trail, name))
 
     def _anchors(self) -> Iterator[str]:
         for item in self._formats:
@@ -176,13 +185,16 @@ class _Shapes:
 _BASE32 = (shapes.BASE32, shapes.BASE32.lower())
 
 
-def _other_signs() -> Iterator[str]:
+def _rare_signs() -> Iterator[str]:
     yield shapes.base32_text(_BASE32[0], gap=BETWEEN)
     yield shapes.base32_text(_BASE32[1])  # with gaps, every other sentence would be one
+    yield spread("H4sI", BETWEEN)
+
+
+def _escape_signs() -> Iterator[str]:
     yield "%[2-7][0-9A-Fa-f]"
     yield r"\\u00[2-7][0-9A-Fa-f]|\\x[2-7][0-9A-Fa-f]"
     yield spread(map(_byte, unpack.GZIP), "")
-    yield spread("H4sI", BETWEEN)
 
 
 def _how(needles: Needles, view: bytes, joined: bytes, squeezed: bytes) -> str | None:
