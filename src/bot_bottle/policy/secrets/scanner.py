@@ -1,9 +1,9 @@
 """Finds secrets in bytes: two cheap passes that say "nothing" of nearly everything, and the exact search behind them.
 
-The passes are automata over the raw bytes. `words` knows the beginnings of all tokens, the known values (`names` is those alone)
-and the signs of escapes, `texts` what encoded text looks like, each with anything skippable in between. What they don't see, the exact search would not find either (a test
-holds that). The exact search takes out what stands between characters, looks for tokens and values, undoes one encoding at a
-time and starts again with what came out.
+The passes are automata over the raw bytes. `words` knows the beginnings of all tokens, the known values (`names` is those
+alone) and the signs of escapes, `texts` what encoded text looks like, each with anything skippable in between. What they
+don't see, the exact search would not find either (a test holds that). It takes out what stands between characters, looks
+for tokens and values, undoes one encoding at a time and starts again with what came out.
 """
 
 from collections.abc import Iterator, Sequence
