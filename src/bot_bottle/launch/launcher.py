@@ -8,26 +8,35 @@ import gc
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from bot_bottle.backends.base import Backend, Bottle, Stdio
+from bot_bottle.backends.base import Backend, Bottle
 from bot_bottle.bundle.model import BundleConfig
-from bot_bottle.door.model import listeners_for
+from bot_bottle.door.model import Listener, listeners_for
 from bot_bottle.errors import BotBottleError, SandboxError
 from bot_bottle.events import NewEvent
 from bot_bottle.host.secrets import Vault
 from bot_bottle.launch import control, copies, folders
 from bot_bottle.launch.credentials import Around, Credentials
 from bot_bottle.launch.output import Log, Outlet, Shown
+from bot_bottle.launch.outward import Outside
+from bot_bottle.launch.recorded import describe, record_of
 from bot_bottle.launch.session import Session
 from bot_bottle.launch.sidecar import Sidecar
 from bot_bottle.launch.signals import Interrupts
+from bot_bottle.launch.streams import Streams
+from bot_bottle.launch.wishes import Wishes
 from bot_bottle.plan.model import RunPlan
-from bot_bottle.state.model import RunRecord
+from bot_bottle.policy.model import EgressPolicy
 from bot_bottle.state.store import Store
 
+if TYPE_CHECKING:
+    from bot_bottle.provision.trust import TrustStore
+
+NAMES_APART = 8192
+"""Addresses for names between where one bundle of a run begins and the next; more than `BundleLimits.names`."""
 RESTARTS = 3
 """How often a bundle that died is started again in one run; then the bottle stays without a way out."""
 
@@ -54,6 +63,7 @@ class Surroundings(NamedTuple):
     backend: Backend
     interrupts: Interrupts
     vault: Vault = Vault()
+    outside: Outside = Outside()
     early: Sidecar | None = None
     """A bundle that was forked before there was a plan, to be used where it can."""
     foreground: bool = True
@@ -76,14 +86,22 @@ class _Run:
         self.around = around
         self.store = around.store
         self.outcome = Outcome(plan.id)
+        self.policy = plan.egress
+        """What the bundle enforces; a change of it is `change.Changes`' to make."""
         self.restarts = 0
+        self.bundles = 0
+        self.has_way_out = True
         self.last_events: list[NewEvent] = []
-        self.listeners = listeners_for(plan.egress)
-        self.credentials = Credentials(plan.credentials, around.vault)
+        self.credentials = Credentials(plan.credentials, around.vault, outward=plan.outward)
         self.sidecar: Sidecar
         self.bottle: Bottle
         self.session: Session | None = None
+        self.trust_inside: TrustStore | None = None
+        self.heard_authority = ""
+        self.authority = ""
+        """The SHA-256 of the certificate of the bottle's own authority, once it is trusted inside."""
         self.copying: copies.Copying | None = None
+        self.wishes = Wishes(self)
 
     def keep(self) -> Outcome:
         try:
@@ -144,25 +162,29 @@ class _Run:
             undo.callback(self._stop_bundle)
 
     def _first_bundle(self) -> Sidecar:
-        """The one that is waiting for a plan, unless this plan needs what that one did not import."""
+        """The one that is waiting for a plan, if there is one."""
         config, early = self._bundle_config(), self.around.early
-        if early is None or config.needs_tls:
+        if early is None:
             return Sidecar(config)
         early.give(config)
         return early
 
     def _bundle_config(self) -> BundleConfig:
         plan = self.plan
+        self.bundles += 1
         return BundleConfig(
             run=plan.id,
             keeper=os.getpid(),
-            policy=plan.egress,
-            listeners=self.listeners,
+            policy=self.policy,
+            listeners=listeners_for(self.policy),
             uid=plan.bundle_uid,
             gid=plan.bundle_gid,
             bottle_file=plan.bottle_file,
+            authorities=self.around.outside.authorities,
+            proxy=self.around.outside.proxy,
             credentials=self.credentials.injections(),
             sensitive=self.around.vault.sensitive,
+            first_name=(self.bundles - 1) * NAMES_APART,
         )
 
     def _copy_workspace(self, undo: ExitStack) -> None:
@@ -179,36 +201,68 @@ class _Run:
 
     def _open(self, undo: ExitStack) -> Session:
         with self._phase("sandbox"):
-            streams = _Streams(self.plan.tty)
+            self._prepare_trust()
+            streams = Streams(self.plan.tty)
             undo.callback(streams.close)
             self.bottle = self.around.backend.create(self.plan, streams.inside)
             undo.callback(self.bottle.destroy)
             streams.close_inside()
         with self._phase("door"):
-            self.bottle.open_door(self.listeners, self.sidecar.door)
+            self.bottle.open_door(listeners_for(self.policy), self.sidecar.door)
         with self._phase("provision"):
             if self.plan.files:
                 from bot_bottle.provision.pipeline import provision
 
                 provision(self.bottle, self.plan)
         with self._phase("policy"):
-            self.sidecar.wait_ready(self.plan.egress.fingerprint())
+            self._wait_for_bundle()
         server = control.listen(self.plan.paths.run)
         undo.callback(server.close)
-        return self._session(server, streams)
+        figures = control.listen(self.plan.paths.run, folders.METRICS)
+        undo.callback(figures.close)
+        return self._session(server, figures, streams)
 
-    def _session(self, server: socket.socket, streams: "_Streams") -> Session:
+    def _prepare_trust(self) -> None:
+        """The certificate stores that the bottle shows; what they hold of it comes when its bundle has made it."""
+        if self.plan.trust:
+            from bot_bottle.provision.trust import TrustStore
+
+            self.trust_inside = TrustStore(self.plan.trust, self.around.outside.authorities)
+            self.trust_inside.prepare()
+
+    def _wait_for_bundle(self) -> None:
+        """Until the bundle serves the policy, and the bottle trusts the authority that it has made for it.
+
+        Raises SandboxError when it does not, or has made none and would need one.
+        """
+        self.sidecar.wait_ready(self.policy.fingerprint())
+        if self.policy.routes and not self.sidecar.authority and _intercepts(self.policy):
+            raise SandboxError("The bundle opens TLS and has made no certificate authority for it")
+        self._trust_authority()
+
+    def _trust_authority(self) -> bool:
+        """Makes the bottle trust its bundle's authority; whether that is another than before. Raises BotBottleError."""
+        authority = self.sidecar.authority
+        if not authority or authority == self.heard_authority or self.trust_inside is None:
+            return False
+        self.heard_authority = authority
+        self.authority = self.trust_inside.accept(authority)
+        return True
+
+    def _session(self, server: socket.socket, figures: socket.socket, streams: Streams) -> Session:
         session = self.session = Session(
             self.plan, self.bottle, log=self.log, server=server, interrupts=self.around.interrupts
         )
         session.watch(self.sidecar.sock, self._hear_bundle)
         session.also(self.credentials.tick)
+        session.also(self.wishes.tick)
+        self.wishes.serve(session, figures)
         self.credentials.begin(
             Around(
                 watch=session.watch,
                 forget=session.forget,
                 tell=lambda message: self.sidecar.tell(message),
-                record=self._record,
+                record=self.record,
                 warn=self.outcome.warnings.append,
             )
         )
@@ -224,9 +278,15 @@ class _Run:
         with self._phase("release"):
             event = self._event(
                 "run.started",
-                {"policy": self.plan.egress.fingerprint(), "confined": self.sidecar.facts.get("confined")},
+                {
+                    "policy": self.policy.fingerprint(),
+                    "confined": self.sidecar.facts.get("confined"),
+                    "authority": self.authority,
+                },
             )
             self.store.record([event], self.plan.id, state="running")
+            if self.copying:
+                copies.agent_begins(self.plan)
             self.bottle.release()
         self.around.ready(self.outcome)
         if self.copying:
@@ -236,7 +296,13 @@ class _Run:
     # While it runs
 
     def _hear_bundle(self) -> None:
-        messages = self.sidecar.read()
+        sidecar = self.sidecar
+        messages = sidecar.read()
+        try:
+            if self._trust_authority():
+                self.record("door.authority", {"sha256": self.authority})
+        except BotBottleError as error:  # what it opens is not trusted inside then; the rest goes on
+            self.outcome.warnings.append(f"{error.brief}: TLS that is opened fails inside the bottle")
         if messages is None:
             self._bundle_died()
             return
@@ -245,41 +311,72 @@ class _Run:
                 self.credentials.confirmed()
             elif "credential_refused" in message:
                 self.credentials.refused(message["credential_refused"])
-        if events := self.sidecar.events(self.plan.id, messages):
+        if events := sidecar.events(self.plan.id, messages):
             self.store.append(events)
+        for message in messages:
+            if sidecar is self.sidecar:  # what one that was replaced meanwhile still said is no answer
+                self.wishes.hear(message)
 
     def _bundle_died(self) -> None:
         """A dead bundle is a closed door. It is opened again a few times, with the same policy; every time is recorded."""
-        session = self.session
-        if session is None:
+        if self.session is None:
             return
-        session.forget(self.sidecar.sock)
-        self.sidecar.stop()
+        self._end_bundle()
         self.restarts += 1
-        self.store.append(
-            [
-                self._event(
-                    "door.closed",
-                    {"why": "the bundle died", "code": self.sidecar.code, "times": self.restarts},
-                )
-            ]
-        )
+        died = {"why": "the bundle died", "code": self.sidecar.code, "times": self.restarts}
+        self.record("door.closed", died)
         if self.restarts > RESTARTS:
             self.outcome.warnings.append(
                 "The bundle died again and again; the bottle has had no way out since."
             )
-            return
+        else:
+            try:
+                self._begin_bundle()
+                self.record("door.opened", {"again": self.restarts, "authority": self.authority})
+            except BotBottleError as error:
+                self.outcome.warnings.append(f"The bundle died and could not be started again: {error.brief}")
+        self.wishes.bundle_died()
+
+    def start_anew(self, policy: EgressPolicy) -> None:
+        """Ends the bundle, with every connection, and starts one with `policy`. Raises BotBottleError; then none serves."""
+        self._end_bundle()
+        before, self.policy = self.policy, policy
+        try:
+            self._begin_bundle()
+        finally:
+            self.policy = before  # what it serves is in force once that is recorded
+        self.record("door.opened", {"policy": policy.fingerprint(), "authority": self.authority})
+
+    def open_further(self, listeners: list[Listener]) -> None:
+        """Opens and passes to the bundle what a policy needs beyond what is open. Raises SandboxError; then none was."""
+        self.bottle.open_door(listeners, self.sidecar.door)
+
+    def _end_bundle(self) -> None:
+        self.has_way_out = False
+        if self.session:
+            self.session.forget(self.sidecar.sock)
+        self.store.append(self.sidecar.events(self.plan.id, self.sidecar.stop()))
+
+    def _begin_bundle(self) -> None:
+        """Raises BotBottleError; then none serves."""
         try:
             self.sidecar = Sidecar(self._bundle_config())
-            self.bottle.open_door(self.listeners, self.sidecar.door)
-            self.sidecar.wait_ready(self.plan.egress.fingerprint())
-        except SandboxError as error:
+            self.bottle.open_door(listeners_for(self.policy), self.sidecar.door)
+            self._wait_for_bundle()
+        except OSError as error:
             self.sidecar.stop()
-            self.outcome.warnings.append(f"The bundle died and could not be started again: {error.brief}")
-            return
-        session.watch(self.sidecar.sock, self._hear_bundle)
-        self.store.append([self._event("door.opened", {"again": self.restarts})])
+            raise SandboxError("Another bundle could not be started", details=str(error)) from error
+        except BaseException:
+            self.sidecar.stop()
+            raise
+        if self.session:
+            self.session.watch(self.sidecar.sock, self._hear_bundle)
+        self.has_way_out = True
         self.credentials.confirmed()  # it was started with them
+
+    def record(self, kind: str, data: Mapping[str, object]) -> None:
+        """Puts an event of this run into the record."""
+        self.store.append([self._event(kind, dict(data))])
 
     # The removals, in the opposite order
 
@@ -317,73 +414,11 @@ class _Run:
             outcome=self.outcome.reason,
         )
 
-    def _record(self, kind: str, data: dict[str, object]) -> None:
-        self.store.append([self._event(kind, data)])
-
     def _event(self, kind: str, data: dict[str, object]) -> NewEvent:
         return NewEvent(self.plan.id, time.time(), kind, data)
 
 
-class _Streams:
-    """The agent's standard streams: a pseudo-terminal, or pipes with nothing to read."""
+def _intercepts(policy: EgressPolicy) -> bool:
+    from bot_bottle.policy.egress import intercepts_any
 
-    def __init__(self, tty: bool) -> None:
-        self.master: int | None = None
-        self.outside: list[tuple[int, int]] = []
-        if tty:
-            self.master, slave = os.openpty()
-            self._inside = [slave]
-            self.inside = Stdio(slave, slave, slave, tty=True)
-            self.outside = [(self.master, 1)]
-        else:
-            nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-            out, out_inside = os.pipe()
-            err, err_inside = os.pipe()
-            self._inside = [nothing, out_inside, err_inside]
-            self.inside = Stdio(nothing, out_inside, err_inside)
-            self.outside = [(out, 1), (err, 2)]
-
-    def close_inside(self) -> None:
-        """After the sandbox has them: so that the end of the output is seen."""
-        for descriptor in self._inside:
-            os.close(descriptor)
-        self._inside = []
-
-    def close(self) -> None:
-        self.close_inside()
-        for descriptor, _ in self.outside:
-            os.close(descriptor)
-        self.outside = []
-
-
-def describe(plan: RunPlan) -> dict[str, object]:
-    """The plan in a line of the record: what would have to be known to say what this run could do."""
-    return {
-        "agent": plan.agent,
-        "bottle": plan.bottle,
-        "backend": plan.backend,
-        "provider": plan.provider,
-        "workspace": plan.workspace.source,
-        "workspace_mode": plan.workspace.mode,
-        "policy": plan.egress.fingerprint(),
-        "routes": [f"{route.protocol}://{route.host}:{route.port}" for route in plan.egress.routes],
-    }
-
-
-def record_of(plan: RunPlan, backend: Backend) -> RunRecord:
-    """The run's row before anything of it exists."""
-    import json
-
-    return RunRecord(
-        id=plan.id,
-        agent=plan.agent,
-        bottle=plan.bottle,
-        backend=plan.backend,
-        state="starting",
-        workspace=plan.workspace.source,
-        workspace_mode=plan.workspace.mode,
-        run_path=plan.paths.run,
-        state_path=plan.paths.state,
-        started_at=time.time(),
-        traces=json.dumps(dict(backend.traces(plan))),
-    )
+    return intercepts_any(policy)

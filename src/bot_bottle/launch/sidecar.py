@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from bot_bottle.events import NewEvent
 
 _KILL = 9  # signal.SIGKILL; that module makes enumerations of all of them first
+ORDER_WITHIN = 1.0
+"""Seconds for an order to be taken, which waits for nothing unless the bundle reads no more."""
+MOST_AUTHORITIES = 1000
+"""How often a bundle may change them: a reload may, and time does once a month."""
 READY_WITHIN = 15.0
 """Seconds; the bundle is ready within a tenth of one on an idle machine."""
 
@@ -31,12 +35,19 @@ class Sidecar:
     def __init__(self, config: "BundleConfig | None" = None) -> None:
         """Forks it. Without a config it imports meanwhile, and waits for `give`."""
         parent = os.getpid()
+        self.config = config
         self.facts: Mapping[str, Any] = {}
         self.code: int | None = None
+        self.authority = ""
+        """The bottle's own certificate authorities in PEM, as the bundle said last; empty until it has made one."""
+        self._authorities_heard = 0
         self._buffer = b""
         self._told_to_stop = False
         door, door_inside = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock, keeper_inside = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        door.setblocking(
+            False
+        )  # passing further listeners to a bundle that takes none must not hold up its keeper
         self.door = door
         self.pid = os.fork()
         if self.pid == 0:
@@ -47,10 +58,21 @@ class Sidecar:
         keeper_inside.close()
 
     def give(self, config: "BundleConfig") -> None:
-        """Gives a bundle that was forked without one its config; not for one that needs TLS."""
+        """Gives a bundle that was forked without one its config."""
         import json
 
+        self.config = config
         self.sock.sendall(json.dumps(config.document()).encode() + b"\n")
+
+    def order(self, message: "Mapping[str, Any]") -> None:
+        """Sends a running bundle one line. Raises OSError when it does not take it whole, soon: then it hears no other."""
+        import json
+
+        self.sock.settimeout(ORDER_WITHIN)
+        try:
+            self.sock.sendall(json.dumps(message).encode() + b"\n")
+        finally:
+            self.sock.setblocking(False)
 
     def discard(self) -> None:
         """Ends at once a bundle that nobody needs any more. Idempotent."""
@@ -96,7 +118,15 @@ class Sidecar:
         *lines, self._buffer = (self._buffer + data).split(b"\n")
         if len(self._buffer) > 1 << 20:
             return None
-        return [message for line in lines if isinstance(message := _parse(line), dict)]
+        messages = [message for line in lines if isinstance(message := _parse(line), dict)]
+        for message in messages:
+            if (
+                isinstance(given := message.get("authority"), str)
+                and self._authorities_heard < MOST_AUTHORITIES
+            ):
+                self.authority = given
+                self._authorities_heard += 1
+        return messages
 
     def events(self, run: str, messages: "list[dict[str, Any]]") -> "list[NewEvent]":
         """The events among `messages`, with the run's name from here: a bundle cannot name another."""
@@ -115,15 +145,10 @@ class Sidecar:
 
     def tell(self, message: "Mapping[str, Any]") -> None:
         """Says something to the bundle that it reads at once. When it does not, it is as good as dead, and found to be so."""
-        import json
-
         try:
-            self.sock.settimeout(2)
-            self.sock.sendall(json.dumps(message).encode() + b"\n")
+            self.order(message)
         except OSError:
             return
-        finally:
-            self.sock.setblocking(False)
 
     def reap(self) -> int | None:
         """Collects the ended process's exit code."""

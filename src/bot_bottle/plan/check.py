@@ -7,15 +7,26 @@ import json
 from collections.abc import Iterator
 
 from bot_bottle.errors import PlanError
-from bot_bottle.manifest.document import BottleDocument, ManifestDocument, RouteDocument
+from bot_bottle.manifest.document import BottleDocument, EgressDocument, ManifestDocument, RouteDocument
 from bot_bottle.plan.facts import HostFacts
 from bot_bottle.plan.model import RunPlan
+from bot_bottle.policy.model import EgressPolicy
 from bot_bottle.policy.ports import unreachable
+
+OPEN = (
+    "egress.mode: observe: THIS BOTTLE IS OPEN. It can reach every public host and send it anything; what its routes do not "
+    "allow is recorded, not refused. Give it nothing that must not leave, and go back to enforce with bot-bottle learn --write"
+)
 
 
 def mismatches(manifest: ManifestDocument, plan: RunPlan, facts: HostFacts) -> tuple[str, ...]:
     """One sentence for each thing that this version or this host can't keep."""
-    return (*_bottle(manifest["bottle"]), *_ports(plan), *_seen_inside(plan), *_host(plan, facts))
+    return (*of_bottle(manifest["bottle"], plan.egress), *_seen_inside(plan), *_host(plan, facts))
+
+
+def of_bottle(bottle: BottleDocument, egress: EgressPolicy) -> tuple[str, ...]:
+    """One sentence for each thing in a bottle's file, and the policy that was made of it, that can't be kept on any host."""
+    return (*_bottle(bottle), *_ports(egress))
 
 
 def refuse(problems: tuple[str, ...], where: str) -> None:
@@ -29,10 +40,18 @@ def refuse(problems: tuple[str, ...], where: str) -> None:
 
 
 def notes(manifest: ManifestDocument) -> tuple[str, ...]:
-    """What is asked for, not there yet, and weakens nothing by being absent."""
+    """What a person has to know before it runs: what is asked for and not there yet, and what opens more than routes."""
+    found = notes_on_egress(manifest["bottle"]["egress"])
     if manifest["bottle"]["supervise"]:
-        return ("supervise: the agent can't ask yet in this version; what policy refuses stays refused",)
-    return ()
+        found += (
+            "supervise: the agent can't ask yet in this version; what policy refuses stays refused",
+        )
+    return found
+
+
+def notes_on_egress(egress: EgressDocument) -> tuple[str, ...]:
+    """What a person has to know of what may be reached."""
+    return (OPEN,) if egress["mode"] == "observe" else ()
 
 
 def _bottle(bottle: BottleDocument) -> Iterator[str]:
@@ -43,20 +62,12 @@ def _bottle(bottle: BottleDocument) -> Iterator[str]:
     egress = bottle["egress"]
     if egress["engine"] != "builtin":
         yield f"egress.engine: {egress['engine']} is not in this version; builtin is"
-    if egress["mode"] != "enforce":
-        yield f"egress.mode: {egress['mode']} is not in this version; enforce is"
-    for key in ("ca", "proxy"):
-        if egress["upstream"][key]:
-            yield f"egress.upstream.{key}: upstreams are dialled directly, by the system's certificates, in this version"
     for route in egress["routes"]:
         name = f"egress.routes: {route['host']}:{route['port']}"
-        if route["protocol"] == "https" and _tls_outside(route):
-            yield f"{name}: an https:// upstream goes with protocol http; the agent's own TLS is not opened"
-        for rule in ("methods", "paths", "headers"):
-            if route["protocol"] == "https" and route[rule]:
-                yield f"{name}: {rule} can't be enforced inside TLS in this version; with protocol http they can"
-        if route["credential"] and not (route["protocol"] == "http" and _tls_outside(route)):
-            yield f"{name}: a credential needs protocol http and an https:// upstream in this version"
+        if route["credential"] and route["protocol"] != "https" and not _tls_outside(route):
+            yield f"{name}: a credential needs protocol https or an https:// upstream: it never goes out in the clear"
+    if bottle["sensitive"] and not egress["secrets"]:
+        yield "sensitive: nothing is searched for it without `egress.secrets:`; add that, or take it away"
     if bottle["git"]["remotes"]:
         yield "git.remotes: there is no git gate in this version"
 
@@ -76,12 +87,18 @@ def _seen_inside(plan: RunPlan) -> Iterator[str]:
             yield f"{name}: {file} lies in the workspace, which the agent sees"
 
 
-def _ports(plan: RunPlan) -> Iterator[str]:
-    for port, taken in unreachable(plan.egress).items():
+def _ports(egress: EgressPolicy) -> Iterator[str]:
+    for port, taken in unreachable(egress).items():
         yield f"egress.routes: protocol tcp on port {port} can't be served inside: {taken}"
 
 
 def _host(plan: RunPlan, facts: HostFacts) -> Iterator[str]:
+    login = plan.outward.login
+    if login and (login.scheme == "query" or login.source.startswith("oauth:")):
+        yield f"egress.upstream.credential: {login.name} is no login at a proxy; `basic: USER` or `bearer: true` are"
+    if plan.egress.routes and not (plan.outward.https and plan.outward.http):
+        for name in facts.proxies.wrong:
+            yield f"{name} names no HTTP proxy (http://HOST:PORT or https://HOST:PORT): unset it, or set egress.upstream.proxy"
     for name in plan.limits.stated:
         if name not in facts.cgroup_limits:
             yield f"resources.{name}: no cgroup that could keep it is delegated to this user on this host"

@@ -20,8 +20,9 @@ from bot_bottle.bundle.egress.heads import (
 )
 from bot_bottle.bundle.egress.hooks import Filter, Head
 from bot_bottle.bundle.egress.inject import inject
+from bot_bottle.bundle.egress.via import refusal
 from bot_bottle.bundle.egress.wire import Ended, TooLarge, Wire
-from bot_bottle.bundle.model import BundleLimits, Injection
+from bot_bottle.bundle.model import BundleLimits, Injection, Proxy
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _MOST_INTERIM = 16
@@ -43,7 +44,8 @@ class Outgoing(NamedTuple):
     """A request as it goes on, `request` as it came.
 
     `head` has the fields that go on, without Host; `host` is that field's text; `body` is the framing (None: no body), `whole`
-    the body where it is here already and needs not be read from the agent. The filters are for the response.
+    the body where it is here already and needs not be read from the agent. With a `proxy` it goes there, in absolute form. The
+    filters are for the response.
     """
 
     request: Request
@@ -52,6 +54,7 @@ class Outgoing(NamedTuple):
     body: Body | None
     whole: bytes | None
     credential: Injection | None
+    proxy: Proxy | None
     head_filter: Filter | None
     body_filter: Filter | None
 
@@ -67,17 +70,9 @@ class Outcome(NamedTuple):
 async def exchange(agent: Wire, upstream: Wire, outgoing: Outgoing, limits: BundleLimits) -> Outcome:
     """Carries one request and its response.
 
-    Raises UpstreamFailed while there is something to answer with; any other exception (BadMessage, Ended, SinkFailed,
-    TimeoutError, OSError) means that the agent's connection can't be saved.
+    Raises UpstreamFailed, or DialFailed for a proxy that refuses, while there is something to answer with; any other exception
+    (BadMessage, Ended, SinkFailed, TimeoutError, OSError) means that the agent's connection can't be saved.
     """
-    agent.partner, upstream.partner = upstream, agent
-    try:
-        return await _exchange(agent, upstream, outgoing, limits)
-    finally:
-        agent.partner = upstream.partner = None
-
-
-async def _exchange(agent: Wire, upstream: Wire, outgoing: Outgoing, limits: BundleLimits) -> Outcome:
     body, whole = outgoing.body, outgoing.whole
     head = _request_head(outgoing)
     at_once = whole is not None and len(whole) <= _AT_ONCE
@@ -125,6 +120,8 @@ async def _upload(agent: Wire, upstream: Wire, outgoing: Outgoing, body: Body) -
 
 async def _respond(agent: Wire, upstream: Wire, outgoing: Outgoing, limits: BundleLimits) -> Outcome:
     response = await _final_response(upstream, limits)
+    if outgoing.proxy is not None and response.status == 407:
+        raise refusal(407)  # between the proxy and the bundle: the agent has no login, and none to give
     request = outgoing.request
     try:
         body = response_body(response, request.method)
@@ -138,8 +135,7 @@ async def _respond(agent: Wire, upstream: Wire, outgoing: Outgoing, limits: Bund
     head = _response_head(response, request.method, body, chunked=chunked, lives=agent_lives)
     if outgoing.head_filter is not None:
         head = outgoing.head_filter.feed(head) + outgoing.head_filter.end()
-    await agent.write(head)
-    await carry(upstream, agent, body, chunked=chunked, through=outgoing.body_filter)
+    await carry(upstream, agent, body, chunked=chunked, head=head, through=outgoing.body_filter)
     upstream_lives = not body.until_close and wants_more(response.minor, response.headers)
     return Outcome(agent_lives, upstream_lives, response.status)
 
@@ -149,9 +145,7 @@ async def _final_response(upstream: Wire, limits: BundleLimits) -> Response:
     before = upstream.received
     try:
         for _ in range(_MOST_INTERIM):
-            head = await upstream.head(
-                limit=limits.head_bytes, first=limits.idle_seconds, whole=limits.idle_seconds
-            )
+            head = await upstream.head(limit=limits.head_bytes, first=None, whole=limits.idle_seconds)
             response = read_response(head, most=limits.headers)
             if response.status == 101:
                 raise BadMessage("a switch of protocols that nobody asked for")
@@ -182,6 +176,10 @@ def _request_head(outgoing: Outgoing) -> bytes:
     if outgoing.credential is not None:
         target, headers = inject(target, headers, outgoing.credential)
     headers = [(b"host", outgoing.host), *headers]
+    if outgoing.proxy is not None:
+        target = b"http://" + outgoing.host + (b"" if target == b"*" else target)
+        if outgoing.proxy.authorization is not None:
+            headers.append((b"proxy-authorization", outgoing.proxy.authorization.reveal().encode()))
     return write_head(b"%b %b HTTP/1.1" % (outgoing.request.method, target), headers, outgoing.body)
 
 

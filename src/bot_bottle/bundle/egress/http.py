@@ -68,8 +68,9 @@ class HttpConnection:
     async def run(self) -> None:
         try:
             while await self._one_request():
-                await asyncio.sleep(0)  # whoever pipelines without end lets the others run, too
-        except (Ended, OSError, TimeoutError):
+                if self._wire.buffer:  # whoever pipelines without end lets the others run, too
+                    await asyncio.sleep(0)
+        except (SinkFailed, Ended, OSError, TimeoutError):
             # The response broke off, or the agent went away: a reset says that what came is not the whole.
             self._wire.abort()
         finally:
@@ -135,6 +136,7 @@ class HttpConnection:
             self._retire()
         if not outcome.agent_lives:
             await self._wire.finish()
+        context.rests(wanted)
         return outcome.agent_lives
 
     def _outgoing(
@@ -159,6 +161,9 @@ class HttpConnection:
             body=body if whole is None else Body(length=len(whole)),
             whole=whole,
             credential=credential,
+            proxy=context.dialer.proxy_for(route, wanted.host, wanted.port)
+            if route.protocol == "http"
+            else None,
             head_filter=context.reflection(route),
             body_filter=context.reflection(route),
         )
@@ -170,6 +175,9 @@ class HttpConnection:
             upstream = self._upstream if kept and self._upstream else await self._open(wanted, route)
             try:
                 return await exchange(self._wire, upstream.wire, outgoing, self._context.limits)
+            except DialFailed as error:
+                self._retire()
+                raise self._not_dialled(wanted, error) from error
             except UpstreamFailed as error:
                 self._retire()
                 if kept and error.untouched and outgoing.body is None:
@@ -189,6 +197,7 @@ class HttpConnection:
             raise self._not_dialled(wanted, error) from error
         wire = Wire(transport, idle=context.limits.idle_seconds)
         self._upstream = _Upstream(wire, wanted, route, began)
+        context.live.carries(lambda: (wire.sent, wire.received))
         return self._upstream
 
     def _not_dialled(self, wanted: Wanted, error: DialFailed, *, via: str = "") -> Refusal:
@@ -206,6 +215,7 @@ class HttpConnection:
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             upstream.wire.close()
+            self._context.live.carries_nothing()
             self._context.closed(
                 self._entry.via,
                 upstream.wanted,

@@ -7,11 +7,19 @@ for tokens and values, undoes one encoding at a time and starts again with what 
 """
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 from bot_bottle.policy.secrets import decoders, shapes, unpack
 from bot_bottle.policy.secrets.known import Known, Needles, letters, needles_for
-from bot_bottle.policy.secrets.shapes import BETWEEN, BETWEEN_ALNUM, BETWEEN_HEX, BETWEEN_WORDS, spread
+from bot_bottle.policy.secrets.shapes import (
+    BETWEEN,
+    BETWEEN_ALNUM,
+    BETWEEN_HEX,
+    BETWEEN_WORDS,
+    Pattern,
+    spread,
+)
 from bot_bottle.policy.secrets.tokens import FORMATS, Crowded, Tokens, atoms
 
 DEPTH = 3
@@ -56,15 +64,20 @@ class Scanner:
     def __init__(self, known: Sequence[Known] = (), *, formats: bool = True) -> None:
         self._needles = [needles for item in known if (needles := needles_for(item)) is not None]
         self._formats = FORMATS if formats else ()
-        self._tokens = Tokens(self._formats)
-        self._strict = Tokens([item for item in self._formats if item.strict])
-        self._shapes = _Shapes()
-        names = "|".join([*self._anchors(), *_rare_signs()])
-        self._names = shapes.compile_pattern(names)
-        self._words = shapes.compile_pattern("|".join([names, *_escape_signs()]))
-        self._texts = shapes.compile_pattern(
-            f"{shapes.base64_text(gap=BETWEEN)}|{shapes.hex_text(gap=BETWEEN_HEX)}"
-        )
+        self._words = shapes.compile_pattern("|".join([*self._name_signs(), *_escape_signs()]))
+        self._texts = SHAPES.sign
+
+    @cached_property
+    def _names(self) -> Pattern:
+        return shapes.compile_pattern("|".join(self._name_signs()))
+
+    @cached_property
+    def _tokens(self) -> Tokens:
+        return Tokens(self._formats)
+
+    @cached_property
+    def _strict(self) -> Tokens:
+        return Tokens([item for item in self._formats if item.strict])
 
     @property
     def looks_for_anything(self) -> bool:
@@ -125,8 +138,8 @@ class Scanner:
     def _opened(self, view: _View, left: int) -> Iterator[_View]:
         """`view` with one wrapping undone, for each that it may have, of those that need no reading of what is around it."""
         for name, marks, found, undo in (
-            ("percent", (b"%",), self._shapes.percent, decoders.unpercent),
-            ("escaped", (b"\\u", b"\\x"), self._shapes.escape, decoders.unescape),
+            ("percent", (b"%",), SHAPES.percent, decoders.unpercent),
+            ("escaped", (b"\\u", b"\\x"), SHAPES.escape, decoders.unescape),
         ):
             where = decoders.near(marks, found, view.data, _CONTEXT)
             if where:
@@ -141,16 +154,17 @@ class Scanner:
         """The same for what is seen without what stands between characters: base32 and packed data are `rare`."""
         views: list[tuple[str, Iterator[bytes]]] = []
         if rare:
-            views.append(("base64", decoders.from_base64(self._shapes.packed, squeezed)))
-            views.append(("base32", decoders.from_base32(self._shapes.base32, squeezed)))
+            views.append(("base64", decoders.from_base64(SHAPES.packed, squeezed)))
+            views.append(("base32", decoders.from_base32(SHAPES.base32, squeezed)))
         if texts:
-            views.append(("base64", decoders.from_base64(self._shapes.base64, squeezed)))
-            views.append(("hex", decoders.from_hex(self._shapes.hex, decoders.squeeze_hex(plain))))
+            views.append(("base64", decoders.from_base64(SHAPES.base64, squeezed)))
+            views.append(("hex", decoders.from_hex(SHAPES.hex, decoders.squeeze_hex(plain))))
         for name, made in views:
             for data in made:
                 yield _View(data, (*view.trail, name))
 
-    def _anchors(self) -> Iterator[str]:
+    def _name_signs(self) -> Iterator[str]:
+        """What tokens and values begin with, and encodings that are too rare to have a pass of their own."""
         for item in self._formats:
             gap = BETWEEN_WORDS if item.strict else BETWEEN
             for anchor in item.anchors:
@@ -166,29 +180,50 @@ class Scanner:
                 yield spread(map(_byte, word), "")
             for word in needles.coded_hex:
                 yield spread(map(_either_case, word[:_ANCHOR]), "")
+        yield shapes.base32_text(_BASE32[0], gap=BETWEEN)
+        yield shapes.base32_text(_BASE32[1])  # with gaps, every other sentence would be one
+        yield spread("H4sI", BETWEEN)
 
 
 class _Shapes:
-    """What encoded text looks like in a view from which everything between characters was taken out."""
+    """What encoded text looks like: its sign in raw bytes, and all of it in a view without what stands between characters.
 
-    def __init__(self) -> None:
-        self.percent = shapes.compile_pattern("%[0-9A-Fa-f]{2}")
-        self.escape = shapes.compile_pattern(r"\\u[0-9A-Fa-f]{4}|\\x[0-9A-Fa-f]{2}")
-        self.packed = shapes.compile_pattern("H4sI[A-Za-z0-9+/_-]{20,}")
-        self.base64 = shapes.compile_pattern(shapes.base64_stretch())
-        self.hex = shapes.compile_pattern(shapes.hex_text(repeat=","))
-        self.base32 = shapes.compile_pattern(
+    Patterns are made when they are first needed: most bottles never need most of them.
+    """
+
+    @cached_property
+    def sign(self) -> Pattern:
+        return shapes.compile_pattern(f"{shapes.base64_text(gap=BETWEEN)}|{shapes.hex_text(gap=BETWEEN_HEX)}")
+
+    @cached_property
+    def percent(self) -> Pattern:
+        return shapes.compile_pattern("%[0-9A-Fa-f]{2}")
+
+    @cached_property
+    def escape(self) -> Pattern:
+        return shapes.compile_pattern(r"\\u[0-9A-Fa-f]{4}|\\x[0-9A-Fa-f]{2}")
+
+    @cached_property
+    def packed(self) -> Pattern:
+        return shapes.compile_pattern("H4sI[A-Za-z0-9+/_-]{20,}")
+
+    @cached_property
+    def base64(self) -> Pattern:
+        return shapes.compile_pattern(shapes.base64_stretch())
+
+    @cached_property
+    def hex(self) -> Pattern:
+        return shapes.compile_pattern(shapes.hex_text(repeat=","))
+
+    @cached_property
+    def base32(self) -> Pattern:
+        return shapes.compile_pattern(
             "|".join(shapes.base32_text(alphabet, repeat=",") for alphabet in _BASE32)
         )
 
 
+SHAPES = _Shapes()
 _BASE32 = (shapes.BASE32, shapes.BASE32.lower())
-
-
-def _rare_signs() -> Iterator[str]:
-    yield shapes.base32_text(_BASE32[0], gap=BETWEEN)
-    yield shapes.base32_text(_BASE32[1])  # with gaps, every other sentence would be one
-    yield spread("H4sI", BETWEEN)
 
 
 def _escape_signs() -> Iterator[str]:
