@@ -66,6 +66,7 @@ class SecretGuard:
         self._bare = Scanner(placeholders, formats=False)
         secrets = _secrets(credentials, retired, sensitive) if policy.secrets else ()
         self._full = Scanner([*placeholders, *secrets]) if policy.secrets else self._bare
+        self._full.prepare()
         self._hosts: dict[str, str] = {}
         self._reflected = {
             name: spellings(item.secret.reveal().encode()) for name, item in credentials.items()

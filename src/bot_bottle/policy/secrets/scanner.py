@@ -64,8 +64,14 @@ class Scanner:
     def __init__(self, known: Sequence[Known] = (), *, formats: bool = True) -> None:
         self._needles = [needles for item in known if (needles := needles_for(item)) is not None]
         self._formats = FORMATS if formats else ()
-        self._words = shapes.compile_pattern("|".join([*self._name_signs(), *_escape_signs()]))
-        self._texts = SHAPES.sign
+
+    def prepare(self) -> None:
+        """Makes what every scan needs, so that the first one need not wait for it."""
+        self.scan(b"")
+
+    @cached_property
+    def _words(self) -> Pattern:
+        return shapes.compile_pattern("|".join([*self._name_signs(), *_escape_signs()]))
 
     @cached_property
     def _names(self) -> Pattern:
@@ -103,7 +109,7 @@ class Scanner:
             if left < 0:
                 raise TooTangled
             words = thorough or self._words.search(view.data) is not None
-            texts = thorough or self._texts.search(view.data) is not None
+            texts = thorough or SHAPES.sign.search(view.data) is not None
             names = thorough or (words and self._names.search(view.data) is not None)
             if not (words or texts):
                 continue
