@@ -126,6 +126,7 @@ class Bundle:
         credentials: dict[str, Injection] | None = None,
         env: dict[str, str] | None = None,
         hook: str = "",
+        sensitive: tuple[str, ...] = (),
         proxy: UpstreamProxy | None = None,
         authorities: str = "",
     ) -> None:
@@ -139,6 +140,7 @@ class Bundle:
             "gid": 65534,
             "bottle_file": "/home/me/.bot-bottle/bottles/test.md",
             "limits": limits or BundleLimits(),
+            "sensitive": sensitive,
             "proxy": proxy.document() if proxy else None,
             "authorities": authorities,
         }
