@@ -133,6 +133,7 @@ def _run(config: BundleConfig, door: socket.socket, keeper: socket.socket) -> No
 
     from bot_bottle.bundle import confine, linux
     from bot_bottle.bundle.egress import server
+    from bot_bottle.bundle.egress.engine import EngineDialer
     from bot_bottle.bundle.egress.selector import DirectSelector
     from bot_bottle.bundle.keeper import Keeper
     from bot_bottle.bundle.record import Record
@@ -162,10 +163,14 @@ def _run(config: BundleConfig, door: socket.socket, keeper: socket.socket) -> No
                 record.flush()
                 line.flush(_GOODBYE_SECONDS)
                 os._exit(0)
+            if isinstance(message.get("engine"), bool) and isinstance(context.dialer, EngineDialer):
+                context.dialer.up = message["engine"]
+                return
             line.tell({"error": "not understood"})
 
         executor = threads.ThreadPoolExecutor(_RESOLVER_THREADS)
-        egress = server.Egress(server.make_context(config, record, executor, originate, selector))
+        context = server.make_context(config, record, executor, originate, selector)
+        egress = server.Egress(context)
         egress.serve(config.listeners, listeners)
         gc.collect()
         gc.freeze()

@@ -54,6 +54,8 @@ class BundleConfig(NamedTuple):
     """What a refusal names as the file in which the person would allow it."""
     credentials: Mapping[str, HeaderValue] = MappingProxyType({})
     limits: BundleLimits = BundleLimits()
+    engine_port: int = 0
+    """Where on loopback the engine listens through which upstreams are dialled; 0 when there is none."""
 
     @property
     def needs_tls(self) -> bool:

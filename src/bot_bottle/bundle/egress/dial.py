@@ -9,8 +9,10 @@ import socket
 from collections.abc import Callable
 from concurrent.futures import Executor
 
+from bot_bottle.bundle.egress.heads import Request
 from bot_bottle.bundle.model import BundleLimits
 from bot_bottle.policy.addresses import address_is_public
+from bot_bottle.policy.egress import Wanted
 from bot_bottle.policy.model import Route
 
 Resolve = Callable[[str, int], list[str]]
@@ -53,6 +55,10 @@ class Dialer:
         if upstream is None:
             self._check(addresses)
         return await self._connect(addresses, target_port)
+
+    def forward(self, request: Request, path: bytes, route: Route, wanted: Wanted) -> tuple[Request, bytes]:  # noqa: ARG002
+        """A plain HTTP request, and its target, as whoever `dial` leads to takes them."""
+        return request, path
 
     async def _addresses(self, host: str, port: int) -> list[str]:
         if _family(host) is not None:

@@ -120,7 +120,8 @@ class HttpConnection:
         while True:
             kept = self._upstream is not None and self._upstream.serves(decision.wanted, route)
             upstream = self._upstream if kept and self._upstream else await self._open(decision.wanted, route)
-            outgoing = Outgoing(request, path, _host_field(decision.wanted, route), body, credential)
+            sent, target = context.dialer.forward(request, path, route, decision.wanted)
+            outgoing = Outgoing(sent, target, _host_field(decision.wanted, route), body, credential)
             try:
                 return await exchange(self._wire, upstream.wire, outgoing, context.limits)
             except UpstreamFailed as error:

@@ -7,6 +7,7 @@ from concurrent.futures import Executor
 
 from bot_bottle.bundle.egress.context import Context, Originate
 from bot_bottle.bundle.egress.dial import Dialer, make_lively
+from bot_bottle.bundle.egress.engine import EngineDialer
 from bot_bottle.bundle.egress.http import HttpConnection
 from bot_bottle.bundle.egress.names import Names
 from bot_bottle.bundle.egress.pump import Pump
@@ -38,10 +39,17 @@ def make_context(
         bottle_file=config.bottle_file,
         record=record,
         names=Names(config.policy, limit=config.limits.names),
-        dialer=Dialer(config.limits, executor),
+        dialer=make_dialer(config, executor),
         pump=Pump(loop, selector, idle=config.limits.idle_seconds),
         originate=originate,
     )
+
+
+def make_dialer(config: BundleConfig, executor: Executor) -> Dialer:
+    """Straight to the upstreams, or through the engine that the policy asks for."""
+    if not config.engine_port:
+        return Dialer(config.limits, executor)
+    return EngineDialer(config.limits, executor, port=config.engine_port)
 
 
 class Egress:
