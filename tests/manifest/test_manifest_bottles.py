@@ -29,7 +29,13 @@ def test_a_bottle_that_says_nothing_allows_nothing(home) -> None:
         "image": None,
         "workspace": None,
         "resources": {"cpus": None, "memory": None, "pids": None},
-        "egress": {"engine": "builtin", "routes": [], "on_match": None},
+        "egress": {
+            "engine": "builtin",
+            "mode": "enforce",
+            "routes": [],
+            "secrets": None,
+            "upstream": {"ca": None, "proxy": None},
+        },
         "credentials": {},
         "git": {"user_name": None, "user_email": None, "remotes": []},
         "env": {},
@@ -219,7 +225,7 @@ def test_the_design_example_is_right(home, monkeypatch) -> None:
         "db.example.org",
         "docs.python.org",
     ]
-    assert made["egress"]["on_match"] == "hold"
+    assert made["egress"]["secrets"] == {"on_match": "hold", "oversize": "block", "limit": 2**20}
     assert made["git"]["remotes"][0]["key"] == "/home/me/.ssh/bot"
     assert made["supervise"] is True
 

@@ -11,7 +11,7 @@ from bot_bottle.plan import check, render
 from bot_bottle.plan.facts import HostFacts
 from bot_bottle.plan.model import Command
 from bot_bottle.plan.resolve import FIRST_UNUSED_UID, UNUSED_UIDS, Choices, resolve
-from support.manifests import manifest, route
+from support.manifests import egress, manifest, route
 
 FACTS = HostFacts(
     uid=1000, gid=1000, workspace="/home/me/repo", state_root="/home/me/.local/state/bot-bottle",
@@ -52,10 +52,9 @@ def test_the_plan_says_what_may_be_reached_and_prints_no_secret(monkeypatch):
     upstream = {"host": "api.example.org", "port": 443, "tls": True}
     document = manifest(
         bottle={
-            "egress": {
-                "engine": "builtin", "on_match": None,
-                "routes": [route("api.example.org", port=80, protocol="http", upstream=upstream, credential="model")],
-            },
+            "egress": egress(
+                route("api.example.org", port=80, protocol="http", upstream=upstream, credential="model")
+            ),
             "credentials": {"model": {"source": "env:KEY", "header": "x-api-key", "prefix": ""}},
         }
     )  # fmt: skip
@@ -71,48 +70,19 @@ def test_the_plan_says_what_may_be_reached_and_prints_no_secret(monkeypatch):
     [
         ({"backend": "docker"}, "backend"),
         ({"image": "./Dockerfile"}, "image"),
-        ({"egress": {"engine": "pipelock", "routes": [], "on_match": None}}, "engine"),
-        ({"egress": {"engine": "builtin", "routes": [], "on_match": "block"}}, "secrets"),
+        ({"egress": egress(engine="pipelock")}, "engine"),
+        ({"egress": egress(mode="observe")}, "mode"),
+        ({"egress": egress(secrets={"on_match": "block", "oversize": "block", "limit": 2**20})}, "secrets"),
+        ({"egress": egress(upstream={"ca": "/etc/ca.pem", "proxy": None})}, "upstream.ca"),
         (
-            {
-                "egress": {
-                    "engine": "builtin",
-                    "routes": [route("a.example.org", paths=["/x/**"])],
-                    "on_match": None,
-                }
-            },
-            "paths",
+            {"egress": egress(upstream={"ca": None, "proxy": "http://proxy.example.org:3128"})},
+            "upstream.proxy",
         ),
-        (
-            {
-                "egress": {
-                    "engine": "builtin",
-                    "routes": [route("a.example.org", methods=["GET"])],
-                    "on_match": None,
-                }
-            },
-            "methods",
-        ),
-        (
-            {
-                "egress": {
-                    "engine": "builtin",
-                    "routes": [route("a.example.org", protocol="tcp")],
-                    "on_match": None,
-                }
-            },
-            "tcp",
-        ),
-        (
-            {
-                "egress": {
-                    "engine": "builtin",
-                    "routes": [route("a.example.org", credential="c")],
-                    "on_match": None,
-                }
-            },
-            "credential",
-        ),
+        ({"egress": egress(route("a.example.org", paths=["/x/**"]))}, "paths"),
+        ({"egress": egress(route("a.example.org", methods=["GET"]))}, "methods"),
+        ({"egress": egress(route("a.example.org", headers={"x-team": "a"}))}, "headers"),
+        ({"egress": egress(route("a.example.org", protocol="tcp"))}, "tcp"),
+        ({"egress": egress(route("a.example.org", credential="c"))}, "credential"),
         ({"credentials": {"c": {"source": "keyring:a/b", "header": "x", "prefix": ""}}}, "credentials.c"),
         ({"git": {"user_name": None, "user_email": None, "remotes": [{}]}}, "git.remotes"),
         ({"resources": {"cpus": None, "memory": 1, "pids": None}}, "resources.memory"),
@@ -124,10 +94,11 @@ def test_a_rule_that_cannot_be_kept_is_refused_by_name(bottle, name):
     assert name in found[0]
 
 
-@pytest.mark.parametrize("rule", [{"protocol": "tcp"}, {"methods": ["GET"]}, {"paths": ["/x/**"]}])
+@pytest.mark.parametrize(
+    "rule", [{"protocol": "tcp"}, {"methods": ["GET"]}, {"paths": ["/x/**"]}, {"headers": {"a": "b"}}]
+)
 def test_a_route_with_a_rule_that_cannot_be_kept_opens_nothing(rule):
-    routes = [route("a.example.org", **rule), route("b.example.org")]
-    made = plan(manifest(bottle={"egress": {"engine": "builtin", "routes": routes, "on_match": None}}))
+    made = plan(manifest(bottle={"egress": egress(route("a.example.org", **rule), route("b.example.org"))}))
     assert [item.host for item in made.egress.routes] == ["b.example.org"]
 
 

@@ -2,13 +2,23 @@
 
 from typing import Any
 
-from bot_bottle.manifest.document import ManifestDocument, RouteDocument
+from bot_bottle.manifest.document import EgressDocument, ManifestDocument, RouteDocument
 
 
 def route(host: str, **keys: Any) -> RouteDocument:
     """A route with every default."""
     base: RouteDocument = {
-        "host": host, "port": 443, "protocol": "https", "methods": [], "paths": [], "credential": None, "upstream": None,
+        "host": host, "port": 443, "protocol": "https", "methods": [], "paths": [], "headers": {}, "scan": True,
+        "credential": None, "upstream": None,
+    }  # fmt: skip
+    return {**base, **keys}  # type: ignore[typeddict-item]
+
+
+def egress(*routes: RouteDocument, **keys: Any) -> EgressDocument:
+    """What may be reached, with every default."""
+    base: EgressDocument = {
+        "engine": "builtin", "mode": "enforce", "routes": list(routes), "secrets": None,
+        "upstream": {"ca": None, "proxy": None},
     }  # fmt: skip
     return {**base, **keys}  # type: ignore[typeddict-item]
 
@@ -28,7 +38,7 @@ def manifest(
             "name": "default", "file": "/home/me/.bot-bottle/bottles/default.md", "backend": "namespace",
             "image": None,
             "workspace": None, "resources": {"cpus": None, "memory": None, "pids": None},
-            "egress": {"engine": "builtin", "routes": [], "on_match": None}, "credentials": {},
+            "egress": egress(), "credentials": {},
             "git": {"user_name": None, "user_email": None, "remotes": []}, "env": {}, "supervise": False,
             **(bottle or {}),
         },

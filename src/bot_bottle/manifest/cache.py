@@ -17,7 +17,7 @@ from bot_bottle.manifest.document import ManifestDocument
 from bot_bottle.manifest.skills import find_skill
 from bot_bottle.manifest.source import Reading, StrPath, UnreadableError, read_file
 
-SCHEMA = 1
+SCHEMA = 2
 """Raised with every change of what the same files mean."""
 
 _SIZE_LIMIT = 8 * 2**20

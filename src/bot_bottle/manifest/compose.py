@@ -13,15 +13,17 @@ from bot_bottle.manifest.document import (
     BottleDocument,
     CredentialDocument,
     EgressDocument,
+    EgressUpstreamDocument,
     GitDocument,
     GitRemoteDocument,
     ResourcesDocument,
     RouteDocument,
+    SecretsDocument,
     UpstreamDocument,
 )
 from bot_bottle.manifest.frontmatter import FrontMatter
 from bot_bottle.manifest.hosts import canonical_host, parse_upstream
-from bot_bottle.manifest.model import Bottle, Credential, Git, Resources, Route
+from bot_bottle.manifest.model import Bottle, Credential, Egress, Git, Resources, Route
 from bot_bottle.manifest.source import Reading
 
 
@@ -44,15 +46,16 @@ class _Placed(NamedTuple):
 def compose(name: str, parts: Sequence[Part], reading: Reading) -> BottleDocument:
     """The bottle that `parts` make together, the last being its own file; contradictions are reported."""
     bottles = [part.bottle for part in parts]
-    engine = _last([bottle.egress for bottle in bottles if bottle.egress is not None], "engine", "builtin")
-    secrets = _last([bottle.egress for bottle in bottles if bottle.egress is not None], "secrets", None)
+    stated = [bottle.egress for bottle in bottles if bottle.egress is not None]
     credentials = {key: _credential(one) for bottle in bottles for key, one in bottle.credentials.items()}
     placed = _routes(parts, reading)
     _check(placed, credentials, reading)
     egress: EgressDocument = {
-        "engine": engine,
+        "engine": _last(stated, "engine", "builtin"),
+        "mode": _last(stated, "mode", "enforce"),
         "routes": [one.route for one in placed],
-        "on_match": None if secrets is None else secrets.on_match,
+        "secrets": _secrets(stated),
+        "upstream": _egress_upstream(stated),
     }
     return {
         "name": name,
@@ -83,6 +86,26 @@ def _image(parts: Sequence[Part]) -> str | None:
             is_path = path.startswith(("./", "../", "/"))
             return os.path.normpath(os.path.join(os.path.dirname(part.file), path)) if is_path else image
     return None
+
+
+def _secrets(stated: Sequence[Egress]) -> SecretsDocument | None:
+    secrets = [egress.secrets for egress in stated if egress.secrets is not None]
+    if not secrets:
+        return None
+    return {
+        "on_match": _last(secrets, "on_match", secrets[0].on_match),
+        "oversize": _last(secrets, "oversize", secrets[0].oversize),
+        "limit": _last(secrets, "limit", secrets[0].limit),
+    }
+
+
+def _egress_upstream(stated: Sequence[Egress]) -> EgressUpstreamDocument:
+    upstreams = [egress.upstream for egress in stated if egress.upstream is not None]
+    ca = _last(upstreams, "ca", None)
+    return {
+        "ca": None if ca is None else os.path.expanduser(ca),
+        "proxy": _last(upstreams, "proxy", None),
+    }
 
 
 def _resources(stated: Sequence[Resources]) -> ResourcesDocument:
@@ -139,6 +162,8 @@ def route_document(route: Route) -> RouteDocument:
         "protocol": route.protocol,
         "methods": sorted(set(route.methods)),
         "paths": sorted(set(route.paths)),
+        "headers": dict(sorted(route.headers.items())),
+        "scan": route.scan,
         "credential": route.credential,
         "upstream": upstream,
     }
@@ -151,15 +176,25 @@ def _routes(parts: Sequence[Part], reading: Reading) -> list[_Placed]:
         for index, stated in enumerate(part.bottle.egress.routes if part.bottle.egress else ()):
             route = route_document(stated)
             placed = _Placed(route, part.file, part.front.line(("egress", "routes", index)))
-            key = (route["host"], route["port"], route["protocol"], *route["methods"], *route["paths"])
+            key = _scope(route)
             before = kept.get(key)
             if before is not None and before.file == part.file and before.route != route:
-                what = (
-                    f"`{route['host']}` is on line {before.line} already, with another upstream or credential"
-                )
+                what = f"`{route['host']}` is on line {before.line} already, with another upstream, credential or scan"
                 reading.wrong(part.file, placed.line, f"egress.routes[{index}]: {what}; keep one")
             kept[key] = placed
     return list(kept.values())
+
+
+def _scope(route: RouteDocument) -> tuple[Any, ...]:
+    """What a route allows."""
+    return (
+        route["host"],
+        route["port"],
+        route["protocol"],
+        tuple(route["methods"]),
+        tuple(route["paths"]),
+        tuple(route["headers"].items()),
+    )
 
 
 def _check(routes: Sequence[_Placed], credentials: dict[str, CredentialDocument], reading: Reading) -> None:

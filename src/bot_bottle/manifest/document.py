@@ -20,7 +20,10 @@ class RouteDocument(TypedDict):
     methods: list[str]
     """Empty: every method. A file can't state an empty list."""
     paths: list[str]
-    """Empty: every path. A file can't state an empty list."""
+    """Empty: every path. A file can't state an empty list. Canonical patterns (`policy/paths.py`)."""
+    headers: dict[str, str]
+    """Names in lower case; all must match."""
+    scan: bool
     credential: str | None
     upstream: UpstreamDocument | None
 
@@ -32,11 +35,25 @@ class CredentialDocument(TypedDict):
     prefix: str
 
 
+class SecretsDocument(TypedDict):
+    on_match: Literal["hold", "redact", "block"]
+    oversize: Literal["block", "pass"]
+    limit: int
+
+
+class EgressUpstreamDocument(TypedDict):
+    ca: str | None
+    """An absolute path."""
+    proxy: str | None
+
+
 class EgressDocument(TypedDict):
     engine: Literal["builtin", "pipelock"]
+    mode: Literal["enforce", "observe"]
     routes: list[RouteDocument]
-    on_match: Literal["hold", "redact", "block"] | None
+    secrets: SecretsDocument | None
     """None unless the file has `secrets:`"""
+    upstream: EgressUpstreamDocument
 
 
 class ResourcesDocument(TypedDict):

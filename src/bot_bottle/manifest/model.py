@@ -15,9 +15,11 @@ from bot_bottle.manifest.values import (
     Cores,
     Count,
     Header,
+    HeaderPattern,
     Host,
     KeyringItem,
     Line,
+    MatchedHeader,
     Memory,
     Method,
     ModelName,
@@ -26,7 +28,9 @@ from bot_bottle.manifest.values import (
     Path,
     Port,
     Prefix,
+    ProxyUrl,
     RemoteUrl,
+    Size,
     UpstreamText,
     UrlPath,
     UserText,
@@ -54,7 +58,7 @@ class Route(Strict):
             "if": {"properties": {"protocol": {"const": "tcp"}}, "required": ["protocol"]},
             "then": {
                 "required": ["port"],
-                "properties": {"methods": False, "paths": False, "credential": False},
+                "properties": {"methods": False, "paths": False, "headers": False, "credential": False},
             },
         }
     )
@@ -68,6 +72,10 @@ class Route(Strict):
         [], description="Only these HTTP methods; default: all."
     )
     paths: Annotated[list[UrlPath], MinLen(1)] = Field([], description="Only these paths; `**` is any rest.")
+    headers: Annotated[dict[MatchedHeader, HeaderPattern], MinLen(1)] = Field(
+        {}, description="Only with these headers; in a value `*` is anything."
+    )
+    scan: bool = Field(True, description="Whether it is searched for secrets, if `secrets:` says so.")
     upstream: UpstreamText | None = Field(
         None, description="Where connections really go, instead of to the name."
     )
@@ -84,7 +92,7 @@ class Route(Strict):
             raise wrong("is missing: a route with `protocol: tcp` needs its `port:`")
         return 80 if info.data.get("protocol") == "http" else 443
 
-    @field_validator("methods", "paths")
+    @field_validator("methods", "paths", "headers")
     @classmethod
     def _only_http(cls, value: T, info: ValidationInfo) -> T:
         if info.data.get("protocol") == "tcp":
@@ -109,18 +117,31 @@ class Route(Strict):
         return value
 
 
-class OnMatch(Strict):
-    """What happens to a request in which a secret was found."""
+class Secrets(Strict):
+    """What happens to a request in which a secret was found, or that is too large to be looked at."""
 
-    on_match: Literal["hold", "redact", "block"] = Field(description="hold: ask the operator.")
+    on_match: Literal["hold", "redact", "block"] = Field("block", description="hold: ask the operator.")
+    oversize: Literal["block", "pass"] = Field("block", description="For bodies above `limit`.")
+    limit: Size = Field(2**20, description="How much of one body is looked at, such as 1MiB.")
+
+
+class EgressUpstream(Strict):
+    """How the servers outside are reached from this machine."""
+
+    ca: Path | None = Field(None, description="Certificates (PEM) trusted beside the system's.")
+    proxy: ProxyUrl | None = Field(None, description="The HTTP proxy that all connections go through.")
 
 
 class Egress(Strict):
     """What the bottle may reach. Without routes: nothing."""
 
     engine: Literal["builtin", "pipelock"] = "builtin"
+    mode: Literal["enforce", "observe"] = Field(
+        "enforce", description="observe: what no route allows passes, and is recorded."
+    )
     routes: list[Route] = Field([], description="An empty list allows nothing.")
-    secrets: OnMatch | None = None
+    secrets: Secrets | None = None
+    upstream: EgressUpstream | None = None
 
 
 class Origin(Strict):

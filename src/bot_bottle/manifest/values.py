@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 
 from bot_bottle.manifest.hosts import canonical_host, parse_upstream
 from bot_bottle.names import RULE, is_name
+from bot_bottle.policy.paths import canonical_path_pattern
 
 NAME_PATTERN = "^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,199}")
@@ -29,6 +30,7 @@ _UNITS = {
     "TB": 10**12,
 }
 _MEMORY = re.compile(rf"([0-9]{{1,9}}(?:\.[0-9]{{1,6}})?) ?({'|'.join(_UNITS)})")
+_SMALLEST_SIZE, _LARGEST_SIZE = 2**10, 2**26
 _NOT_INJECTED = frozenset(
     (
         "host",
@@ -87,15 +89,34 @@ def _path(text: str) -> str:
         raise wrong(f"`{text[:60]}` is no path; it starts with `/` and has no query, such as `/v1/**`")
     if any(part in (".", "..") for part in text.split("/")):
         raise wrong(f"`{text[:60]}` has `.` or `..` in it; write the path that is meant")
-    return text
+    if any("**" in part and part != "**" for part in text.split("/")):
+        raise wrong(f"`{text[:60]}` has `**` beside other text; it stands for whole parts, such as `/v1/**`")
+    path = canonical_path_pattern(text)
+    if path is None:
+        raise wrong(f"`{text[:60]}` is a path that servers read differently; no path rule can allow it")
+    return path
+
+
+def _bytes(value: Any, what: str) -> Any:
+    """A number of bytes; what is no text is left as it is."""
+    if not isinstance(value, str):
+        return value
+    match = _MEMORY.fullmatch(value)
+    if match is None:
+        raise wrong(f"`{value[:30]}` is no {what}")
+    return int(float(match[1]) * _UNITS[match[2]])
+
+
+def _size(value: Any) -> Any:
+    value = _bytes(value, "size; write it such as 1MiB or 512KiB")
+    number = isinstance(value, int) and not isinstance(value, bool)
+    if number and not _SMALLEST_SIZE <= value <= _LARGEST_SIZE:
+        raise wrong(f"is {value} bytes, which is not within 1KiB and 64MiB; write it such as 1MiB")
+    return value
 
 
 def _memory(value: Any) -> Any:
-    if isinstance(value, str):
-        match = _MEMORY.fullmatch(value)
-        if match is None:
-            raise wrong(f"`{value[:30]}` is no amount of memory; write it such as 4GiB or 512MiB")
-        value = int(float(match[1]) * _UNITS[match[2]])
+    value = _bytes(value, "amount of memory; write it such as 4GiB or 512MiB")
     if isinstance(value, int) and not isinstance(value, bool) and not 2**24 <= value <= 2**50:
         raise wrong(f"is {value} bytes, which is not within 16MiB and 1024TiB; write it such as 4GiB")
     return value
@@ -124,6 +145,40 @@ def _header(text: str) -> str:
     if name in _NOT_INJECTED or name.startswith(("proxy-", "sec-")):
         raise wrong(f"`{name}` belongs to the connection itself and can't carry a credential")
     return name
+
+
+def _matched_header(text: str) -> str:
+    name = text.lower()
+    if not _TOKEN.fullmatch(text):
+        raise wrong(f"`{text[:60]}` is no name of an HTTP header")
+    if name in _NOT_INJECTED or name.startswith("proxy-"):
+        raise wrong(
+            f"`{name}` belongs to the connection itself; what the server sees of it is not the agent's"
+        )
+    return name
+
+
+def _header_pattern(text: str) -> str:
+    if not text.isascii() or not text.isprintable() or text != text.strip():
+        raise wrong("must be plain ASCII text without blanks around it; `*` stands for anything")
+    return text
+
+
+def _proxy_url(text: str) -> str:
+    hint = "must be an URL such as http://proxy.example.org:3128"
+    try:
+        url = urlsplit(text)
+        host, port = url.hostname or "", url.port
+    except ValueError:
+        raise wrong(hint) from None
+    if "@" in url.netloc:
+        raise wrong("has a user or password in it, which does not belong into this file")
+    plain = text.isascii() and text.isprintable() and " " not in text
+    if not plain or url.scheme not in ("http", "https") or url.path not in ("", "/") or port == 0:
+        raise wrong(hint)
+    if url.query or url.fragment or not host:
+        raise wrong(hint)
+    return text
 
 
 def _prefix(text: str) -> str:
@@ -218,7 +273,22 @@ Names = Annotated[
         }
     ),
 ]
+Size = Annotated[
+    int,
+    BeforeValidator(_size),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": _SMALLEST_SIZE, "maximum": _LARGEST_SIZE},
+                {"type": "string", "pattern": f"^{_MEMORY.pattern}$"},
+            ]
+        }
+    ),
+]
 Header = Annotated[Text, AfterValidator(_header)]
+MatchedHeader = Annotated[Text, AfterValidator(_matched_header)]
+HeaderPattern = Annotated[Text, AfterValidator(_header_pattern)]
+ProxyUrl = Annotated[Text, AfterValidator(_proxy_url)]
 Prefix = Annotated[str, MaxLen(100), AfterValidator(_prefix)]
 KeyringItem = Annotated[Text, AfterValidator(_keyring)]
 BaseUrl = Annotated[Text, AfterValidator(_base_url)]

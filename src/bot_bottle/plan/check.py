@@ -43,15 +43,20 @@ def _bottle(bottle: BottleDocument) -> Iterator[str]:
     egress = bottle["egress"]
     if egress["engine"] != "builtin":
         yield f"egress.engine: {egress['engine']} is not in this version; builtin is"
-    if egress["on_match"]:
+    if egress["mode"] != "enforce":
+        yield f"egress.mode: {egress['mode']} is not in this version; enforce is"
+    if egress["secrets"]:
         yield "egress.secrets: outgoing traffic is not searched for secrets in this version"
+    for key in ("ca", "proxy"):
+        if egress["upstream"][key]:
+            yield f"egress.upstream.{key}: upstreams are dialled directly, by the system's certificates, in this version"
     for route in egress["routes"]:
         name = f"egress.routes: {route['host']}:{route['port']}"
         if route["protocol"] == "tcp":
             yield f"{name}: protocol tcp is not in this version; https and http are"
         if route["protocol"] == "https" and _tls_outside(route):
             yield f"{name}: an https:// upstream goes with protocol http; the agent's own TLS is not opened"
-        for rule in ("methods", "paths"):
+        for rule in ("methods", "paths", "headers"):
             if route[rule]:
                 yield f"{name}: {rule} can't be enforced in this version, only hosts and ports"
         if route["credential"] and not (route["protocol"] == "http" and _tls_outside(route)):

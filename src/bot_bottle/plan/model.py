@@ -86,6 +86,16 @@ class Credential(NamedTuple):
     prefix: str = ""
 
 
+class Outward(NamedTuple):
+    """How the servers outside are reached from this host: certificates trusted beside the system's, and a proxy.
+
+    `ca` is an absolute path; empty means none.
+    """
+
+    ca: str = ""
+    proxy: str = ""
+
+
 class RunPlan(NamedTuple):
     """Everything about one run. `uid` and `gid` are those of the agent on the host; never 0.
 
@@ -110,6 +120,7 @@ class RunPlan(NamedTuple):
     files: tuple[File, ...] = ()
     limits: Limits = Limits()
     egress: EgressPolicy = EgressPolicy()
+    outward: Outward = Outward()
     credentials: tuple[Credential, ...] = ()
     notes: tuple[str, ...] = ()
     """What the person should know: something asked for that this version or host can't do, and that weakens nothing."""

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 from zlib import crc32
 
-from bot_bottle.manifest.document import BottleDocument, ManifestDocument, RouteDocument
+from bot_bottle.manifest.document import BottleDocument, EgressDocument, ManifestDocument, RouteDocument
 from bot_bottle.plan.facts import HostFacts
 from bot_bottle.plan.model import (
     BASE_FOLDER,
@@ -13,12 +13,13 @@ from bot_bottle.plan.model import (
     File,
     Limits,
     Mount,
+    Outward,
     Paths,
     RunPlan,
     Workspace,
     WorkspaceMode,
 )
-from bot_bottle.policy.model import EgressPolicy, Protocol, Route, Upstream
+from bot_bottle.policy.model import EgressPolicy, HeaderMatch, Route, SecretsPolicy, Upstream
 
 FIRST_UNUSED_UID = 1_879_048_192
 UNUSED_UIDS = 130_000_000
@@ -68,9 +69,8 @@ def resolve(manifest: ManifestDocument, facts: HostFacts, choices: Choices) -> R
         mounts=choices.mounts,
         files=choices.files,
         limits=limits(bottle),
-        egress=EgressPolicy(
-            routes=tuple(route(item) for item in bottle["egress"]["routes"] if can_be_kept(item))
-        ),
+        egress=egress(bottle["egress"]),
+        outward=outward(bottle["egress"]),
         credentials=tuple(
             Credential(name=name, source=item["source"], header=item["header"], prefix=item["prefix"])
             for name, item in sorted(bottle["credentials"].items())
@@ -102,15 +102,31 @@ def limits(bottle: BottleDocument) -> Limits:
     )
 
 
+def egress(document: EgressDocument) -> EgressPolicy:
+    """What may be reached."""
+    secrets = document["secrets"]
+    return EgressPolicy(
+        routes=tuple(route(item) for item in document["routes"] if can_be_kept(item)),
+        secrets=SecretsPolicy(**secrets) if secrets else None,
+        mode=document["mode"],
+        engine=document["engine"],
+    )
+
+
+def outward(document: EgressDocument) -> Outward:
+    """How it is reached."""
+    return Outward(ca=document["upstream"]["ca"] or "", proxy=document["upstream"]["proxy"] or "")
+
+
 def can_be_kept(item: RouteDocument) -> bool:
-    """Whether a `Route` can say all of it. One with rules that it can't say would open more than was asked for: it opens
-    nothing, whatever `plan/check.py` says of it."""
-    return item["protocol"] in ("https", "http") and not item["methods"] and not item["paths"]
+    """Whether the bundle can enforce all of it. One with rules that it can't enforce would open more than was asked for:
+    it opens nothing, whatever `plan/check.py` says of it."""
+    has_rules = item["methods"] or item["paths"] or item["headers"]
+    return item["protocol"] in ("https", "http") and not has_rules
 
 
 def route(item: RouteDocument) -> Route:
     """One route of the policy."""
-    protocol: Protocol = "http" if item["protocol"] == "http" else "https"
     given = item["upstream"]
     upstream = None
     if given:
@@ -120,7 +136,11 @@ def route(item: RouteDocument) -> Route:
     return Route(
         host=item["host"],
         port=item["port"],
-        protocol=protocol,
+        protocol=item["protocol"],
         upstream=upstream,
         credential=item["credential"],
+        methods=tuple(item["methods"]),
+        paths=tuple(item["paths"]),
+        headers=tuple(HeaderMatch(name, pattern) for name, pattern in item["headers"].items()),
+        scan=item["scan"],
     )

@@ -1,13 +1,35 @@
-"""May this bottle open a connection to this host, on this port, in this protocol? Pure and total: every input gets an answer.
+"""May this bottle reach this: a host on a port in a protocol, and there this request? Pure and total: every input gets an answer.
 
-A host is compared in one spelling only (`canonical_host`), so that there is no second spelling to slip through. Whatever
-can't be brought into it (an address in any notation, a bad label, a stray character) is refused. Default: no.
+A host is compared in one spelling only (`canonical_host`), and so is a path (`paths.py`): there is no second spelling to slip
+through. Whatever can't be brought into it (an address in any notation, a bad label, a path that servers read differently) is
+refused. Default: no.
+
+Routes only ever add: what one allows, no other takes away. Of several that allow the same the most exact one counts, which
+says where it goes and with which credential.
 """
 
 import re
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from bot_bottle.policy.model import EgressPolicy, Route
+from bot_bottle.policy import lines
+from bot_bottle.policy.model import EgressPolicy, HeaderMatch, Route
+from bot_bottle.policy.paths import canonical_path, glob_matches, literal_length, path_matches
+
+__all__ = (
+    "REASONS",
+    "Decision",
+    "Wanted",
+    "canonical_host",
+    "canonical_path",
+    "canonical_pattern",
+    "decide",
+    "decide_request",
+    "intercepts",
+    "intercepts_any",
+    "matches",
+    "names_allowed",
+)
 
 MAX_HOST = 253
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
@@ -15,23 +37,48 @@ _HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _DEVIATIONS = frozenset("\u00df\u1e9e\u03c2\u200c\u200d")
 """Letters that IDNA 2003 and 2008 map to different names: whoever means such a host writes its `xn--` form."""
+_METHOD_OVERRIDES = frozenset((b"x-http-method-override", b"x-http-method", b"x-method-override"))
+_PATH_OVERRIDES = frozenset(
+    b"x-original-url x-rewrite-url x-original-uri x-forwarded-uri x-http-path-override x-http-destinationurl"
+    b" x-waws-unencoded-url".split()
+)
+"""Headers by which some servers take another method or path than the request line's."""
+
+Headers = Sequence[tuple[bytes, bytes]]
+"""Names in lower case; those that go on to the upstream."""
 
 
 class Wanted(NamedTuple):
-    """What was asked for, in the terms of a route; `host` is canonical, or as given when it has no canonical form."""
+    """What was asked for, in the terms of a route.
+
+    `host` and `path` (without its query) are canonical, or as given when they have no canonical form. `method` and `path`
+    are empty as long as only the connection is judged.
+    """
 
     host: str
     port: int
     protocol: str
+    method: str = ""
+    path: str = ""
+
+    def asked(self) -> dict[str, str | int]:
+        """What is known of it, for events and bodies."""
+        return {
+            name: value for name, value in self._asdict().items() if value or name not in ("method", "path")
+        }
 
 
 class Decision(NamedTuple):
-    """`reason` is `allowed` or a code that `REASONS` explains; `route` is what allows it."""
+    """`reason` is `allowed` or a code that `REASONS` explains; `route` is what allows it.
+
+    `needed` is the least line under `egress: routes:` that would allow it; None when it is allowed, or no line could.
+    """
 
     allowed: bool
     route: Route | None
     reason: str
     wanted: Wanted
+    needed: str | None = None
 
 
 REASONS = {
@@ -40,7 +87,20 @@ REASONS = {
     "host_not_allowed": "this host is not in the bottle's egress policy",
     "port_not_allowed": "this host is allowed, but not on this port",
     "protocol_not_allowed": "this host and port are allowed, but not in this protocol",
+    "method_not_allowed": "this host is allowed, but not with this method",
+    "path_not_allowed": "this host is allowed, but not this path on it",
+    "bad_path": "servers could read this path in more than one way, so no path rule can allow it",
+    "header_not_allowed": "this host is allowed, but only for requests with other headers",
+    "override_not_allowed": "a header asks the server to take another method or path than the policy judged",
 }
+_FURTHEST = (
+    "method_not_allowed",
+    "bad_path",
+    "path_not_allowed",
+    "override_not_allowed",
+    "header_not_allowed",
+)
+"""Of several routes that refuse a request, the one that came furthest says why."""
 
 
 def canonical_host(text: str) -> str | None:
@@ -93,25 +153,127 @@ def names_allowed(policy: EgressPolicy, host: str) -> bool:
 
 
 def decide(policy: EgressPolicy, *, host: str, port: int, protocol: str) -> Decision:
-    """Whether `policy` allows it; of several routes the most exact one counts."""
+    """Whether there is any route for a connection. On one with rules each request has to be judged as well."""
+    found = _fitting(policy, host, port, protocol)
+    if isinstance(found, Decision):
+        return found
+    wanted, routes = found
+    return Decision(True, max(routes, key=_exactness), "allowed", wanted)
+
+
+def decide_request(
+    policy: EgressPolicy,
+    *,
+    host: str,
+    port: int,
+    protocol: str,
+    method: bytes,
+    target: bytes,
+    headers: Headers,
+) -> Decision:
+    """Whether this request may go there. `target` is in origin form, `headers` are those that the upstream will see."""
+    found = _fitting(policy, host, port, protocol)
+    path = canonical_path(target)
+    raw = target.partition(b"?")[0].decode("latin-1")
+    verb, shown = method.decode("latin-1"), raw if path is None else path
+    if isinstance(found, Decision):
+        return found._replace(wanted=found.wanted._replace(method=verb, path=shown))
+    wanted = found[0]._replace(method=verb, path=shown)
+    refusals = {route: _objection(route, wanted.method, path, headers) for route in found[1]}
+    allowing = [route for route, objection in refusals.items() if not objection]
+    if allowing:
+        return Decision(
+            True, max(allowing, key=lambda route: _request_exactness(route, path)), "allowed", wanted
+        )
+    reason = max(refusals.values(), key=_FURTHEST.index)
+    needed = None if reason in ("bad_path", "override_not_allowed") else lines.for_request(wanted, path)
+    return Decision(False, None, reason, wanted, needed)
+
+
+def intercepts(policy: EgressPolicy, *, host: str, port: int) -> bool:
+    """Whether TLS to `host` on `port` has to be opened, so that single requests are judged, filled in or searched."""
+    name = canonical_host(host)
+    if name is None:
+        return True  # refused anyway; but whoever asks must not take it for something to pass through
+    return any(
+        route.port == port and matches(route.host, name) and _needs_opening(policy, route)
+        for route in policy.routes
+    )
+
+
+def intercepts_any(policy: EgressPolicy) -> bool:
+    """Whether TLS to anything has to be opened: whether the bottle needs a certificate authority."""
+    return any(_needs_opening(policy, route) for route in policy.routes)
+
+
+def _needs_opening(policy: EgressPolicy, route: Route) -> bool:
+    searched = policy.secrets is not None and route.scan
+    to_tls = route.upstream is not None and route.upstream.tls
+    needs = route.has_rules or route.credential is not None or to_tls or searched
+    return route.protocol == "https" and needs
+
+
+def _fitting(
+    policy: EgressPolicy, host: str, port: int, protocol: str
+) -> Decision | tuple[Wanted, list[Route]]:
+    """What is asked for and the routes for it, at least one; else the refusal."""
     name = canonical_host(host)
     if name is None:
         return Decision(False, None, _no_name_reason(host), Wanted(host, port, protocol))
     wanted = Wanted(name, port, protocol)
     named = [route for route in policy.routes if matches(route.host, name)]
-    if not named:
-        return Decision(False, None, "host_not_allowed", wanted)
     on_port = [route for route in named if route.port == port]
-    if not on_port:
-        return Decision(False, None, "port_not_allowed", wanted)
     fitting = [route for route in on_port if route.protocol == protocol]
-    if not fitting:
-        return Decision(False, None, "protocol_not_allowed", wanted)
-    return Decision(True, max(fitting, key=_exactness), "allowed", wanted)
+    if fitting:
+        return wanted, fitting
+    reason = "protocol_not_allowed" if on_port else "port_not_allowed" if named else "host_not_allowed"
+    return Decision(False, None, reason, wanted, lines.for_connection(wanted))
+
+
+def _objection(route: Route, method: str, path: str | None, headers: Headers) -> str:
+    """Why `route` does not allow this request; empty when it does."""
+    if route.methods and method not in route.methods:
+        return "method_not_allowed"
+    if route.paths and path is None:
+        return "bad_path"
+    if route.paths and not any(path_matches(pattern, path or "") for pattern in route.paths):
+        return "path_not_allowed"
+    if route.has_rules and _is_overridden(route, headers):
+        return "override_not_allowed"
+    return "" if all(_has(headers, header) for header in route.headers) else "header_not_allowed"
+
+
+def _is_overridden(route: Route, headers: Headers) -> bool:
+    for name, value in headers:
+        name = _folded(name)
+        if route.methods and name in _METHOD_OVERRIDES and value.decode("latin-1") not in route.methods:
+            return True
+        if route.paths and name in _PATH_OVERRIDES:
+            return True
+    return False
+
+
+def _has(headers: Headers, wanted: HeaderMatch) -> bool:
+    """Whether the header is there, and each time with a value that matches: servers differ on which of several counts."""
+    name, pieces = _folded(wanted.name.encode("latin-1", "replace")), tuple(wanted.pattern.split("*"))
+    found = [value.decode("latin-1") for given, value in headers if _folded(given) == name]
+    return bool(found) and all(glob_matches(pieces, value) for value in found)
+
+
+def _folded(name: bytes) -> bytes:
+    """A header's name as servers that make variables of it read it."""
+    return name.lower().replace(b"_", b"-")
 
 
 def _exactness(route: Route) -> tuple[bool, int]:
     return (not route.host.startswith("*."), len(route.host))
+
+
+def _request_exactness(route: Route, path: str | None) -> tuple[tuple[bool, int], int, int, bool]:
+    """An exact host before a pattern; then the path that is spelled out furthest, more headers, methods."""
+    fitting: Iterable[str] = (pattern for pattern in route.paths if path and path_matches(pattern, path))
+    spelled = max((literal_length(pattern) for pattern in fitting), default=-1)
+    return (_exactness(route), spelled, len(route.headers), bool(route.methods))
 
 
 def _no_name_reason(host: str) -> str:

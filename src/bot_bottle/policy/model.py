@@ -6,7 +6,12 @@ from typing import Any, Literal, NamedTuple
 
 from bot_bottle.digest import sha256_hex
 
-Protocol = Literal["https", "http"]
+Protocol = Literal["https", "http", "tcp"]
+Mode = Literal["enforce", "observe"]
+Engine = Literal["builtin", "pipelock"]
+OnMatch = Literal["hold", "redact", "block"]
+Oversize = Literal["block", "pass"]
+MIB = 2**20
 
 
 class Upstream(NamedTuple):
@@ -22,39 +27,95 @@ class Upstream(NamedTuple):
     server_name: str = ""
 
 
+class HeaderMatch(NamedTuple):
+    """A header that a request must have: `name` in lower case; in `pattern` a `*` stands for any run of characters."""
+
+    name: str
+    pattern: str
+
+
 class Route(NamedTuple):
-    """One thing that is allowed: a host (exact, or `*.example.org` for every name below it, not itself) on one port."""
+    """One thing that is allowed: a host (exact, or `*.example.org` for every name below it, not itself) on one port.
+
+    `methods`, `paths` and `headers` narrow it to requests that have one of the methods, one of the paths and all of the
+    headers; empty means all. `scan` is whether what it carries may be opened and searched for secrets.
+    """
 
     host: str
     port: int
     protocol: Protocol = "https"
     upstream: Upstream | None = None
     credential: str | None = None
+    methods: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
+    headers: tuple[HeaderMatch, ...] = ()
+    scan: bool = True
+
+    @property
+    def has_rules(self) -> bool:
+        """Whether single requests have to be judged, and not only connections."""
+        return bool(self.methods or self.paths or self.headers)
 
     def document(self) -> dict[str, Any]:
         """The route as JSON-able data."""
-        return {**self._asdict(), "upstream": self.upstream._asdict() if self.upstream else None}
+        return {
+            **self._asdict(),
+            "upstream": self.upstream._asdict() if self.upstream else None,
+            "methods": list(self.methods),
+            "paths": list(self.paths),
+            "headers": [list(header) for header in self.headers],
+        }
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> "Route":
         """What `document` gave. Raises KeyError or TypeError when it is something else."""
         upstream = document["upstream"]
-        return cls(**{**document, "upstream": Upstream(**upstream) if upstream else None})
+        made = {
+            "upstream": Upstream(**upstream) if upstream else None,
+            "methods": tuple(document["methods"]),
+            "paths": tuple(document["paths"]),
+            "headers": tuple(HeaderMatch(*header) for header in document["headers"]),
+        }
+        return cls(**{**document, **made})
+
+
+class SecretsPolicy(NamedTuple):
+    """What happens when something that goes out has a secret in it, or is too large to be looked at.
+
+    `limit` is how many bytes of one body are looked at whole; of a larger one `oversize` decides.
+    """
+
+    on_match: OnMatch = "block"
+    oversize: Oversize = "block"
+    limit: int = MIB
 
 
 class EgressPolicy(NamedTuple):
-    """Everything that is allowed; an empty one allows nothing."""
+    """Everything that is allowed; an empty one allows nothing. Without `secrets` nothing is searched."""
 
     routes: tuple[Route, ...] = ()
+    secrets: SecretsPolicy | None = None
+    mode: Mode = "enforce"
+    engine: Engine = "builtin"
 
     def document(self) -> dict[str, Any]:
         """The policy as JSON-able data."""
-        return {"routes": [route.document() for route in self.routes]}
+        return {
+            "routes": [route.document() for route in self.routes],
+            "secrets": self.secrets._asdict() if self.secrets else None,
+            "mode": self.mode,
+            "engine": self.engine,
+        }
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> "EgressPolicy":
         """What `document` gave. Raises KeyError or TypeError when it is something else."""
-        return cls(routes=tuple(Route.from_document(route) for route in document["routes"]))
+        secrets = document["secrets"]
+        made = {
+            "routes": tuple(Route.from_document(route) for route in document["routes"]),
+            "secrets": SecretsPolicy(**secrets) if secrets else None,
+        }
+        return cls(**{**document, **made})
 
     def fingerprint(self) -> str:
         """The SHA-256 of the policy's canonical JSON: what is acknowledged by whoever enforces it."""

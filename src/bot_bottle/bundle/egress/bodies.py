@@ -4,6 +4,7 @@ import asyncio
 import re
 
 from bot_bottle.bundle.egress.heads import BadMessage, Body
+from bot_bottle.bundle.egress.hooks import Filter
 from bot_bottle.bundle.egress.wire import CHUNK, Ended, Wire
 
 _SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}")
@@ -16,34 +17,64 @@ class SinkFailed(Exception):
     """The side that was written to failed, not the one that was read from."""
 
 
-async def carry(source: Wire, target: Wire, framing: Body, *, chunked: bool) -> None:
-    """Carries the body that `framing` describes; written in chunks or as it is.
+async def carry(
+    source: Wire, target: Wire, framing: Body, *, chunked: bool, through: Filter | None = None
+) -> None:
+    """Carries the body that `framing` describes, led through `through`; written in chunks or as it is.
 
     Each piece goes on as it comes, and no more is read before it has gone. Raises BadMessage when the framing breaks, Ended
     when the source ends too early, TimeoutError and OSError when it fails, SinkFailed when the target does.
     """
+    sink = _Sink(target, chunked=chunked, through=through)
     if framing.chunked:
-        await _from_chunks(source, target, chunked=chunked)
+        await _from_chunks(source, sink)
     elif framing.until_close:
         while data := await source.some():
-            await _put(target, data, chunked=chunked)
+            await sink.put(data)
     else:
-        await _exactly(framing.length, source, target, chunked=chunked)
-    if chunked:
-        await _write(target, b"0\r\n\r\n")
+        await _exactly(framing.length, source, sink)
+    await sink.end()
 
 
-async def _exactly(length: int, source: Wire, target: Wire, *, chunked: bool) -> None:
+class _Sink:
+    """Where a body goes."""
+
+    def __init__(self, target: Wire, *, chunked: bool, through: Filter | None) -> None:
+        self._target = target
+        self._chunked = chunked
+        self._through = through
+
+    async def put(self, data: bytes) -> None:
+        await self._write(data if self._through is None else self._through.feed(data), b"")
+        await asyncio.sleep(0)  # two sides that are always ready would let nobody else run
+
+    async def end(self) -> None:
+        last = b"" if self._through is None else self._through.end()
+        await self._write(last, b"0\r\n\r\n" if self._chunked else b"")
+
+    async def _write(self, data: bytes, behind: bytes) -> None:
+        if data and self._chunked:
+            data = b"%x\r\n%b\r\n%b" % (len(data), data, behind)
+        elif behind:
+            data += behind
+        if data:
+            try:
+                await self._target.write(data)
+            except (OSError, TimeoutError) as error:
+                raise SinkFailed from error
+
+
+async def _exactly(length: int, source: Wire, sink: _Sink) -> None:
     left = length
     while left:
         data = await source.some(min(left, CHUNK))
         if not data:
             raise Ended(clean=False)
-        await _put(target, data, chunked=chunked)
+        await sink.put(data)
         left -= len(data)
 
 
-async def _from_chunks(source: Wire, target: Wire, *, chunked: bool) -> None:
+async def _from_chunks(source: Wire, sink: _Sink) -> None:
     while True:
         size = await source.line(limit=_LINE)
         if _SIZE.fullmatch(size) is None:  # a chunk extension, too: readers disagree on where those end
@@ -51,7 +82,7 @@ async def _from_chunks(source: Wire, target: Wire, *, chunked: bool) -> None:
         length = int(size, 16)
         if not length:
             break
-        await _exactly(length, source, target, chunked=chunked)
+        await _exactly(length, source, sink)
         if await source.line(limit=2):
             raise BadMessage("a chunk that is longer than it says")
     for _ in range(_TRAILERS):
@@ -61,15 +92,3 @@ async def _from_chunks(source: Wire, target: Wire, *, chunked: bool) -> None:
         if _TRAILER.fullmatch(line) is None:
             raise BadMessage("a malformed trailer")
     raise BadMessage("too many trailers")
-
-
-async def _put(target: Wire, data: bytes, *, chunked: bool) -> None:
-    await _write(target, b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
-    await asyncio.sleep(0)  # two sides that are always ready would let nobody else run
-
-
-async def _write(target: Wire, data: bytes) -> None:
-    try:
-        await target.write(data)
-    except (OSError, TimeoutError) as error:
-        raise SinkFailed from error

@@ -4,10 +4,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from socket import socket
 
+from bot_bottle.bundle.egress.denial import Refusal, explain
 from bot_bottle.bundle.egress.dial import Dialer, DialFailed
+from bot_bottle.bundle.egress.heads import BadMessage, Body, Headers
+from bot_bottle.bundle.egress.hooks import Filter, Guard, Head
 from bot_bottle.bundle.egress.names import Names
 from bot_bottle.bundle.egress.pump import Pump
-from bot_bottle.bundle.egress.wire import SocketTransport, Transport
+from bot_bottle.bundle.egress.wire import Ended, SocketTransport, Transport, Wire
 from bot_bottle.bundle.model import BundleLimits, HeaderValue
 from bot_bottle.bundle.record import Record
 from bot_bottle.policy.egress import Decision, Wanted, decide
@@ -30,6 +33,7 @@ class Context:
     dialer: Dialer
     pump: Pump
     originate: Originate | None = None
+    guard: Guard | None = None
 
     def judge(self, *, host: str, port: int, protocol: str) -> Decision:
         """What the policy says. Whatever goes wrong in deciding is a no."""
@@ -37,6 +41,47 @@ class Context:
             return decide(self.policy, host=host, port=port, protocol=protocol)
         except Exception:  # noqa: BLE001 - a decision that can't be made must not let anything through
             return Decision(False, None, "undecided", Wanted(host, port, protocol))
+
+    def judge_request(
+        self,
+        *,
+        host: str,
+        port: int,
+        protocol: str,
+        method: str,  # noqa: ARG002
+        target: bytes,  # noqa: ARG002
+        headers: Headers,  # noqa: ARG002
+    ) -> Decision:
+        """What the policy says of one request. Whatever goes wrong in deciding is a no."""
+        return self.judge(host=host, port=port, protocol=protocol)
+
+    def look_at_head(self, wanted: Wanted, route: Route, method: str, head: Head) -> Head:
+        """`head` as the guard lets it go on. Raises Refusal, also when the guard itself fails."""
+        if self.guard is None:
+            return head
+        try:
+            return self.guard.head(wanted, route, method, head.target, head.headers)
+        except Refusal:
+            raise
+        except Exception as error:
+            raise _undecided(wanted) from error
+
+    async def look_at_body(
+        self, agent: Wire, framing: Body, headers: Headers, wanted: Wanted, route: Route
+    ) -> bytes | None:
+        """The body as the guard lets it go on, None to stream it. Raises as `look_at_head`, and as reading it does."""
+        if self.guard is None:
+            return None
+        try:
+            return await self.guard.body(agent, framing, headers, wanted, route)
+        except (Refusal, BadMessage, Ended, OSError, TimeoutError):
+            raise
+        except Exception as error:
+            raise _undecided(wanted) from error
+
+    def reflection(self, route: Route) -> Filter | None:
+        """A filter for the head or the body of a response on `route`."""
+        return None if self.guard is None else self.guard.reflection(route)
 
     async def secure(self, route: Route, sock: socket) -> Transport:
         """`sock` as the transport that `route` asks for: bare, or TLS of our own. Raises DialFailed."""
@@ -49,16 +94,25 @@ class Context:
         return await self.originate(sock, upstream.server_name or upstream.host)
 
     def allowed(self, via: str, wanted: Wanted, **more: str) -> None:
-        self.record.event("egress.allowed", {"via": via, **wanted._asdict(), "reason": "allowed", **more})
+        self.record.event("egress.allowed", {"via": via, **wanted.asked(), "reason": "allowed", **more})
 
     def refused(self, via: str, reason: str, wanted: Wanted | None, **more: str) -> None:
-        asked = wanted._asdict() if wanted else {}
+        asked = wanted.asked() if wanted else {}
         self.record.event("egress.refused", {"via": via, **asked, "reason": reason, **more})
 
     def failed(self, via: str, reason: str, wanted: Wanted | None, **more: str) -> None:
-        asked = wanted._asdict() if wanted else {}
+        asked = wanted.asked() if wanted else {}
         self.record.event("egress.failed", {"via": via, **asked, "reason": reason, **more})
 
     def closed(self, via: str, wanted: Wanted, *, up: int, down: int, seconds: float, reason: str) -> None:
         counts = {"up": up, "down": down, "seconds": round(seconds, 3), "reason": reason}
-        self.record.event("egress.closed", {"via": via, **wanted._asdict(), **counts})
+        self.record.event("egress.closed", {"via": via, **wanted.asked(), **counts})
+
+
+def speaks_tls(route: Route) -> bool:
+    """Whether what goes to the upstream of `route` goes in TLS that was verified: only then a credential goes with it."""
+    return route.protocol == "https" or (route.upstream is not None and route.upstream.tls)
+
+
+def _undecided(wanted: Wanted) -> Refusal:
+    return Refusal(403, "undecided", explain("undecided"), wanted=wanted)

@@ -20,26 +20,37 @@ _PHRASES = {
 }
 _ERRORS = {403: "refused", 421: "refused", 502: "failed", 504: "failed"}
 _PROXY_ERRORS = {403: b"http_request_denied", 502: b"destination_unavailable", 504: b"connection_timeout"}
-_ASKABLE = frozenset({"host_not_allowed", "port_not_allowed", "protocol_not_allowed"})
 
 
 class Refusal(Exception):
-    """This request goes no further. `wanted` is there when the policy was asked; `what` adds to it (method, path)."""
+    """This request goes no further. `wanted` is there when the policy was asked; `what` adds to it.
+
+    `needed` is the line in the bottle's file that would allow it, if one would.
+    """
 
     def __init__(
-        self, status: int, reason: str, message: str, *, wanted: Wanted | None = None, **what: str
+        self,
+        status: int,
+        reason: str,
+        message: str,
+        *,
+        wanted: Wanted | None = None,
+        needed: str | None = None,
+        **what: str,
     ) -> None:
         super().__init__(reason)
         self.status = status
         self.reason = reason
         self.message = message
         self.wanted = wanted
+        self.needed = needed
         self.what = what
 
 
 def not_allowed(decision: Decision, **what: str) -> Refusal:
     """The refusal that says what the policy decided."""
-    return Refusal(403, decision.reason, explain(decision.reason), wanted=decision.wanted, **what)
+    message = explain(decision.reason)
+    return Refusal(403, decision.reason, message, wanted=decision.wanted, needed=decision.needed, **what)
 
 
 def explain(reason: str) -> str:
@@ -67,29 +78,18 @@ def respond(refusal: Refusal, *, bottle_file: str, close: bool, with_body: bool 
 
 def _body(refusal: Refusal, bottle_file: str) -> dict[str, Any]:
     wanted = refusal.wanted
-    what: dict[str, Any] = {key: clean(value) for key, value in refusal.what.items()}
-    if wanted is not None:
-        what = {"host": clean(wanted.host), "port": wanted.port, "protocol": wanted.protocol, **what}
+    what: dict[str, Any] = {**(wanted.asked() if wanted else {}), **refusal.what}
+    what = {key: clean(value) if isinstance(value, str) else value for key, value in what.items()}
     body: dict[str, Any] = {
         "error": _ERRORS.get(refusal.status, "malformed"),
         "what": what,
         "reason": refusal.reason,
         "message": refusal.message,
     }
-    if wanted is not None and refusal.reason in _ASKABLE:
+    if wanted is not None and refusal.needed is not None:
         body["ask"] = {"tool": "pipelock-block", "with": {"host": wanted.host}}
         body["operator"] = (
             f"A person allows this in {bottle_file or 'the file of the bottle'}, under `egress:`, "
-            f"`routes:`, with the line: {_route_line(wanted)}"
+            f"`routes:`, with the line: {refusal.needed}"
         )
     return body
-
-
-def _route_line(wanted: Wanted) -> str:
-    usual = {"https": 443, "http": 80}[wanted.protocol]
-    parts = [f"host: {wanted.host}"]
-    if wanted.port != usual:
-        parts.append(f"port: {wanted.port}")
-    if wanted.protocol != "https":
-        parts.append(f"protocol: {wanted.protocol}")
-    return f"- {{{', '.join(parts)}}}"

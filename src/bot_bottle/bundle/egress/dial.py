@@ -9,7 +9,7 @@ import socket
 from collections.abc import Callable
 from concurrent.futures import Executor
 
-from bot_bottle.bundle.egress.heads import Request
+from bot_bottle.bundle.egress.hooks import Head
 from bot_bottle.bundle.model import BundleLimits
 from bot_bottle.policy.addresses import address_is_public
 from bot_bottle.policy.egress import Wanted
@@ -56,9 +56,9 @@ class Dialer:
             self._check(addresses)
         return await self._connect(addresses, target_port)
 
-    def forward(self, request: Request, path: bytes, route: Route, wanted: Wanted) -> tuple[Request, bytes]:  # noqa: ARG002
-        """A plain HTTP request, and its target, as whoever `dial` leads to takes them."""
-        return request, path
+    def forward(self, head: Head, route: Route, wanted: Wanted) -> Head:  # noqa: ARG002
+        """A request's head as whoever `dial` leads to takes it."""
+        return head
 
     async def _addresses(self, host: str, port: int) -> list[str]:
         if _family(host) is not None:

@@ -8,7 +8,7 @@ import socket
 from concurrent.futures import Executor
 
 from bot_bottle.bundle.egress.dial import Dialer, DialFailed, Resolve, resolve
-from bot_bottle.bundle.egress.heads import Request
+from bot_bottle.bundle.egress.hooks import Head
 from bot_bottle.bundle.egress.via import connect_through
 from bot_bottle.bundle.model import BundleLimits
 from bot_bottle.policy.egress import Wanted
@@ -35,6 +35,8 @@ class EngineDialer(Dialer):
         """As `Dialer.dial`; for a plain HTTP route without an upstream it leads to the engine itself (`forward`)."""
         if route.upstream is not None:
             return await super().dial(route, host, port)
+        if route.protocol == "tcp":
+            raise DialFailed("engine_cannot", "the egress engine carries HTTP and TLS only", refused=True)
         self._check(await self._addresses(host, port))
         sock = await self._reach()
         if route.protocol == "http":
@@ -57,14 +59,14 @@ class EngineDialer(Dialer):
         except (OSError, TimeoutError) as error:
             raise DialFailed("engine_down", "the egress engine does not answer") from error
 
-    def forward(self, request: Request, path: bytes, route: Route, wanted: Wanted) -> tuple[Request, bytes]:
+    def forward(self, head: Head, route: Route, wanted: Wanted) -> Head:
         """A plain request as the engine takes it: its whole URL, and nothing that speaks to the engine itself."""
-        if route.upstream is not None:
-            return request, path
-        headers = [item for item in request.headers if not item[0].lower().startswith(_OWN_HEADERS)]
+        if route.upstream is not None or route.protocol != "http":
+            return head
+        headers = [item for item in head.headers if not item[0].startswith(_OWN_HEADERS)]
         authority = wanted.host if wanted.port == 80 else f"{wanted.host}:{wanted.port}"
-        url = b"http://" + authority.encode("ascii") + (b"" if path == b"*" else path)
-        return request._replace(headers=headers), url
+        path = b"" if head.target == b"*" else head.target
+        return head._replace(headers=headers, target=b"http://" + authority.encode("ascii") + path)
 
 
 def _explained(failed: DialFailed) -> DialFailed:

@@ -17,11 +17,13 @@ from bot_bottle.bundle.egress.heads import (
     values,
     write_head,
 )
+from bot_bottle.bundle.egress.hooks import Filter, Head
+from bot_bottle.bundle.egress.inject import inject
 from bot_bottle.bundle.egress.wire import Ended, TooLarge, Wire
 from bot_bottle.bundle.model import BundleLimits, HeaderValue
 
 _NEVER_FORWARDED = frozenset({b"host", b"expect"})
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _MOST_INTERIM = 16
 
 
@@ -36,13 +38,20 @@ class UpstreamFailed(Exception):
 
 
 class Outgoing(NamedTuple):
-    """A request as it goes on: `host` is the Host field's text, `body` None for none."""
+    """A request as it goes on, `request` as it came.
+
+    `host` is the Host field's text, `body` the framing (None: no body), `whole` the body where it is here already and needs
+    not be read from the agent. The filters are for the response.
+    """
 
     request: Request
-    path: bytes
+    head: Head
     host: bytes
     body: Body | None
+    whole: bytes | None
     credential: HeaderValue | None
+    head_filter: Filter | None
+    body_filter: Filter | None
 
 
 class Outcome(NamedTuple):
@@ -65,8 +74,6 @@ async def exchange(agent: Wire, upstream: Wire, outgoing: Outgoing, limits: Bund
     body = outgoing.body
     if body is None or not (body.chunked or body.length):
         return await _respond(agent, upstream, outgoing, limits)
-    if listed(outgoing.request.headers, b"expect"):
-        await agent.write(_CONTINUE)
     return await _both_ways(agent, upstream, outgoing, body, limits)
 
 
@@ -74,7 +81,7 @@ async def _both_ways(
     agent: Wire, upstream: Wire, outgoing: Outgoing, body: Body, limits: BundleLimits
 ) -> Outcome:
     """The body goes up while the response may already come down; whichever ends first, the other goes on to its end."""
-    upload = asyncio.create_task(carry(agent, upstream, body, chunked=body.chunked))
+    upload = asyncio.create_task(_upload(agent, upstream, outgoing, body))
     download = asyncio.create_task(_respond(agent, upstream, outgoing, limits))
     try:
         await asyncio.wait({upload, download}, return_when=asyncio.FIRST_COMPLETED)
@@ -92,6 +99,16 @@ async def _both_ways(
         await asyncio.gather(upload, download, return_exceptions=True)
 
 
+async def _upload(agent: Wire, upstream: Wire, outgoing: Outgoing, body: Body) -> None:
+    if outgoing.whole is None:
+        await carry(agent, upstream, body, chunked=body.chunked)
+        return
+    try:
+        await upstream.write(outgoing.whole)
+    except (OSError, TimeoutError) as error:
+        raise SinkFailed from error
+
+
 async def _respond(agent: Wire, upstream: Wire, outgoing: Outgoing, limits: BundleLimits) -> Outcome:
     response = await _final_response(upstream, limits)
     request = outgoing.request
@@ -102,8 +119,11 @@ async def _respond(agent: Wire, upstream: Wire, outgoing: Outgoing, limits: Bund
     chunked = (body.chunked or body.until_close) and request.minor == 1
     to_agent = not (body.until_close or body.chunked) or chunked
     agent_lives = to_agent and wants_more(request.minor, request.headers)
-    await agent.write(_response_head(response, request.method, body, chunked=chunked, lives=agent_lives))
-    await carry(upstream, agent, body, chunked=chunked)
+    head = _response_head(response, request.method, body, chunked=chunked, lives=agent_lives)
+    if outgoing.head_filter is not None:
+        head = outgoing.head_filter.feed(head) + outgoing.head_filter.end()
+    await agent.write(head)
+    await carry(upstream, agent, body, chunked=chunked, through=outgoing.body_filter)
     upstream_lives = not body.until_close and wants_more(response.minor, response.headers)
     return Outcome(agent_lives, upstream_lives)
 
@@ -136,13 +156,12 @@ def wants_more(minor: int, headers: Headers) -> bool:
 
 
 def _request_head(outgoing: Outgoing) -> bytes:
-    request, credential = outgoing.request, outgoing.credential
-    replaced = frozenset({credential.header.lower().encode()}) if credential else frozenset()
-    headers: Headers = [(b"host", outgoing.host)]
-    headers += end_to_end(request.headers, without=_NEVER_FORWARDED | replaced)
-    if credential is not None:
-        headers.append((credential.header.encode(), credential.value.reveal().encode()))
-    return write_head(b"%b %b HTTP/1.1" % (request.method, outgoing.path), headers, outgoing.body)
+    target = outgoing.head.target
+    headers = end_to_end(outgoing.head.headers, without=_NEVER_FORWARDED)
+    if outgoing.credential is not None:
+        target, headers = inject(target, headers, outgoing.credential)
+    headers = [(b"host", outgoing.host), *headers]
+    return write_head(b"%b %b HTTP/1.1" % (outgoing.request.method, target), headers, outgoing.body)
 
 
 def _response_head(response: Response, method: bytes, body: Body, *, chunked: bool, lives: bool) -> bytes:

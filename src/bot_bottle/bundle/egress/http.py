@@ -7,15 +7,23 @@ import asyncio
 import socket
 
 from bot_bottle.bundle.egress.bodies import SinkFailed
-from bot_bottle.bundle.egress.context import Context
+from bot_bottle.bundle.egress.context import Context, speaks_tls
 from bot_bottle.bundle.egress.denial import Refusal, not_allowed, respond
 from bot_bottle.bundle.egress.dial import DialFailed
-from bot_bottle.bundle.egress.exchange import Outcome, Outgoing, UpstreamFailed, exchange, wants_more
+from bot_bottle.bundle.egress.exchange import (
+    CONTINUE,
+    Outcome,
+    Outgoing,
+    UpstreamFailed,
+    exchange,
+    wants_more,
+)
 from bot_bottle.bundle.egress.heads import BadMessage, Body, Request, listed, read_request, request_body
+from bot_bottle.bundle.egress.hooks import Head
 from bot_bottle.bundle.egress.target import Authority, Entry, find_target, read_authority
 from bot_bottle.bundle.egress.tunnel import tunnel_tls
 from bot_bottle.bundle.egress.wire import Ended, SocketTransport, TooLarge, Wire
-from bot_bottle.policy.egress import Decision, Wanted
+from bot_bottle.policy.egress import Wanted
 from bot_bottle.policy.model import Route
 
 _ESTABLISHED = b"HTTP/1.1 200 Connection Established\r\n\r\n"
@@ -94,43 +102,73 @@ class HttpConnection:
         target = find_target(request, self._entry)
         body = _body(request)
         method, path = request.method.decode(), target.path.partition(b"?")[0].decode("ascii")
-        decision = self._context.judge(host=target.host, port=target.port, protocol="http")
-        if not decision.allowed or decision.route is None:
+        context = self._context
+        decision = context.judge_request(
+            host=target.host,
+            port=target.port,
+            protocol=self._entry.protocol,
+            method=method,
+            target=target.path,
+            headers=request.headers,
+        )
+        wanted, route = decision.wanted, decision.route
+        if not decision.allowed or route is None:
             raise not_allowed(decision, method=method, path=path)
-        self._context.allowed(self._entry.via, decision.wanted, method=method, path=path)
-        outcome = await self._carry(request, target.path, body, decision, decision.route)
+        head = context.look_at_head(wanted, route, method, Head(target.path, request.headers))
+        whole = None
+        if body is not None and (body.chunked or body.length):
+            if listed(request.headers, b"expect"):
+                await self._wire.write(CONTINUE)
+            whole = await context.look_at_body(self._wire, body, request.headers, wanted, route)
+        context.allowed(self._entry.via, wanted, method=method, path=path)
+        outgoing = self._outgoing(request, head, body, whole, wanted, route)
+        outcome = await self._carry(outgoing, wanted, route)
         if not outcome.upstream_lives:
             self._retire()
         if not outcome.agent_lives:
             await self._wire.finish()
         return outcome.agent_lives
 
-    async def _carry(
-        self, request: Request, path: bytes, body: Body | None, decision: Decision, route: Route
-    ) -> Outcome:
-        """Over the open upstream connection or a new one; a kept one that turns out closed is tried anew, once."""
+    def _outgoing(
+        self,
+        request: Request,
+        head: Head,
+        body: Body | None,
+        whole: bytes | None,
+        wanted: Wanted,
+        route: Route,
+    ) -> Outgoing:
         context = self._context
         credential = None
-        if route.credential is not None and route.upstream is not None and route.upstream.tls:
+        if route.credential is not None and speaks_tls(route):
             credential = context.credentials.get(route.credential)
             if credential is None:
-                raise self._failure(
-                    decision.wanted, "no_credential", "The route's credential is not there.", 502
-                )
+                raise self._failure(wanted, "no_credential", "The route's credential is not there.", 502)
+        return Outgoing(
+            request=request,
+            head=context.dialer.forward(head, route, wanted),
+            host=_host_field(wanted, route),
+            body=body if whole is None else Body(length=len(whole)),
+            whole=whole,
+            credential=credential,
+            head_filter=context.reflection(route),
+            body_filter=context.reflection(route),
+        )
+
+    async def _carry(self, outgoing: Outgoing, wanted: Wanted, route: Route) -> Outcome:
+        """Over the open upstream connection or a new one; a kept one that turns out closed is tried anew, once."""
         while True:
-            kept = self._upstream is not None and self._upstream.serves(decision.wanted, route)
-            upstream = self._upstream if kept and self._upstream else await self._open(decision.wanted, route)
-            sent, target = context.dialer.forward(request, path, route, decision.wanted)
-            outgoing = Outgoing(sent, target, _host_field(decision.wanted, route), body, credential)
+            kept = self._upstream is not None and self._upstream.serves(wanted, route)
+            upstream = self._upstream if kept and self._upstream else await self._open(wanted, route)
             try:
-                return await exchange(self._wire, upstream.wire, outgoing, context.limits)
+                return await exchange(self._wire, upstream.wire, outgoing, self._context.limits)
             except UpstreamFailed as error:
                 self._retire()
-                if kept and error.untouched and body is None:
+                if kept and error.untouched and outgoing.body is None:
                     continue
                 status = 504 if error.timeout else 502
                 message = "The upstream gave no usable response."
-                raise self._failure(decision.wanted, error.reason, message, status) from error
+                raise self._failure(wanted, error.reason, message, status) from error
 
     async def _open(self, wanted: Wanted, route: Route) -> _Upstream:
         self._retire()
@@ -254,6 +292,8 @@ def _malformed(error: BadMessage) -> Refusal:
 def _host_field(wanted: Wanted, route: Route) -> bytes:
     """What the upstream is told: over TLS the name that was verified, so that no other name can be meant."""
     host, port, usual = wanted.host, wanted.port, 80
-    if route.upstream is not None and route.upstream.tls:
+    if route.protocol == "https":
+        usual = 443
+    elif route.upstream is not None and route.upstream.tls:
         host, port, usual = route.upstream.server_name or route.upstream.host, route.upstream.port, 443
     return (host if port == usual else f"{host}:{port}").encode("ascii")

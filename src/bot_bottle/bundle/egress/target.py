@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from bot_bottle.bundle.egress.denial import Refusal
 from bot_bottle.bundle.egress.heads import Request, listed, values
@@ -30,13 +30,14 @@ class Target(NamedTuple):
 class Entry(NamedTuple):
     """How the connection came in, for events, and what that says about its target.
 
-    `fixed`: the only authority that it is for (inside CONNECT). `port` and `fits`: a transparent connection to that port,
-    and whether the address that the agent dialled may be that host's. None of them: the proxy itself.
+    `fixed`: the only authority that it is for (inside CONNECT or TLS). `port` and `fits`: a transparent connection to that
+    port, and whether the address that the agent dialled may be that host's. None of them: the proxy itself.
     """
 
     via: str
     fixed: Authority | None = None
     port: int = 80
+    protocol: Literal["http", "https"] = "http"
     fits: Callable[[str], bool] | None = None
 
     @property

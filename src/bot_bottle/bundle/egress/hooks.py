@@ -1,0 +1,45 @@
+"""Where others have a say in a request that the policy allows: the shapes of what they are asked and answer.
+
+The order is fixed: judged, looked at by the guard (head, then body), sent on with the credential put in, answered through the
+guard's filters. The guard sees what the agent sent, never the injected credential.
+"""
+
+from typing import NamedTuple, Protocol
+
+from bot_bottle.bundle.egress.heads import Body, Headers
+from bot_bottle.bundle.egress.wire import Wire
+from bot_bottle.policy.egress import Wanted
+from bot_bottle.policy.model import Route
+
+
+class Head(NamedTuple):
+    """A request's target (origin form) and fields as they go on."""
+
+    target: bytes
+    headers: Headers
+
+
+class Filter(Protocol):
+    """Changes a stream of bytes without changing its length; `feed` may hold some back, `end` gives those."""
+
+    def feed(self, data: bytes, /) -> bytes: ...
+    def end(self) -> bytes: ...
+
+
+class Guard(Protocol):
+    """Looks for what must not leave, and hides in responses what must not come back. Raises Refusal; anything else that it
+    raises refuses, too."""
+
+    def head(self, wanted: Wanted, route: Route, method: str, target: bytes, headers: Headers) -> Head:
+        """The head as it may go on."""
+        ...
+
+    async def body(
+        self, agent: Wire, framing: Body, headers: Headers, wanted: Wanted, route: Route
+    ) -> bytes | None:
+        """The whole body, read from `agent`, as it may go on; None when it is to be streamed, and then nothing was read."""
+        ...
+
+    def reflection(self, route: Route) -> Filter | None:
+        """What the response to a request on `route` is led through; one for its head, another one for its body."""
+        ...
