@@ -120,6 +120,7 @@ class Bundle:
         credentials: dict[str, tuple[str, str]] | None = None,
         env: dict[str, str] | None = None,
         hook: str = "",
+        engine_port: int = 0,
     ) -> None:
         self.line, theirs = socket.socketpair()
         self.door, door = socket.socketpair()
@@ -131,6 +132,7 @@ class Bundle:
             "gid": 65534,
             "bottle_file": "/home/me/.bot-bottle/bottles/test.md",
             "limits": limits or BundleLimits(),
+            "engine_port": engine_port,
         }
         passed = [door.fileno(), theirs.fileno()]
         self.keeper = subprocess.Popen(

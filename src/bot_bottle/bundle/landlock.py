@@ -90,9 +90,7 @@ def restrict(
             _allow(ruleset, path, _EXECUTE)
         if port is not None and handled.net:
             rule = _NetPort(allowed=_NET_BIND, port=port)
-            linux.syscall(
-                "landlock_add_rule", _ADD_RULE, ruleset, _RULE_NET_PORT, ctypes.pointer(rule), 0
-            )
+            linux.syscall("landlock_add_rule", _ADD_RULE, ruleset, _RULE_NET_PORT, ctypes.pointer(rule), 0)
         linux.syscall("landlock_restrict_self", _RESTRICT, ruleset, 0)
     finally:
         os.close(ruleset)

@@ -28,8 +28,12 @@ from bot_bottle.secret import Secret
 from bot_bottle.state.model import RunRecord
 from bot_bottle.state.store import Store
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from bot_bottle.launch.engine import Engine
+
 RESTARTS = 3
-"""How often a bundle that died is started again in one run; then the bottle stays without a way out."""
+"""How often a bundle (or an engine behind it) that died is started again in one run; then the bottle stays without a way out."""
 
 
 class Outcome:
@@ -79,6 +83,7 @@ class _Run:
         self.restarts = 0
         self.last_events: list[NewEvent] = []
         self.listeners = listeners_for(plan.egress)
+        self.engine: Engine | None = None
         self.sidecar: Sidecar
         self.bottle: Bottle
         self.session: Session | None = None
@@ -99,6 +104,7 @@ class _Run:
 
     def _live(self, undo: ExitStack) -> None:
         self._begin(undo)
+        self._start_engine(undo)
         self._start_bundle(undo)
         self._copy_workspace(undo)
         session = self._open(undo)
@@ -108,6 +114,8 @@ class _Run:
         with self._phase("end"):
             self.bottle.destroy()
             session.forget(self.sidecar.sock)
+            if self.engine:
+                session.forget(self.engine)
             self.sidecar.say_stop()  # it says its last words while everything else is put away
             session.drain()
 
@@ -137,6 +145,16 @@ class _Run:
             )
             undo.callback(self._record_end)
 
+    def _start_engine(self, undo: ExitStack) -> None:
+        if self.plan.egress.engine == "builtin":
+            return
+        from bot_bottle.launch.engine import Engine
+
+        with self._phase("engine"):
+            self.engine = Engine(self.plan)
+            undo.callback(self._stop_engine)
+            self.engine.start()
+
     def _start_bundle(self, undo: ExitStack) -> None:
         with self._phase("bundle"):
             self.sidecar = self._first_bundle()
@@ -160,6 +178,7 @@ class _Run:
             uid=plan.bundle_uid,
             gid=plan.bundle_gid,
             bottle_file=plan.bottle_file,
+            engine_port=self.engine.port if self.engine else 0,
             credentials={
                 item.name: HeaderValue(item.header, self.around.secrets[item.name])
                 for item in plan.credentials
@@ -196,6 +215,8 @@ class _Run:
                 provision(self.bottle, self.plan)
         with self._phase("policy"):
             self.sidecar.wait_ready(self.plan.egress.fingerprint())
+            if self.engine:
+                self.engine.wait_ready()
         server = control.listen(self.plan.paths.run)
         undo.callback(server.close)
         return self._session(server, streams)
@@ -205,6 +226,8 @@ class _Run:
             self.plan, self.bottle, log=self.log, server=server, interrupts=self.around.interrupts
         )
         session.watch_bundle(self.sidecar.sock, self._hear_bundle)
+        if self.engine:
+            session.watch_bundle(self.engine, self._hear_engine)
         session.master = streams.master
         for descriptor, own in streams.outside:
             session.add_output(descriptor, Outlet(own, self.around.shown) if self.around.foreground else None)
@@ -214,10 +237,12 @@ class _Run:
         with self._phase("release"):
             if self.remembering:
                 self.remembering.wait()
-            event = self._event(
-                "run.started",
-                {"policy": self.plan.egress.fingerprint(), "confined": self.sidecar.facts.get("confined")},
-            )
+            started = {
+                "policy": self.plan.egress.fingerprint(),
+                "confined": self.sidecar.facts.get("confined"),
+                **({"pipelock": self.engine.facts()} if self.engine else {}),
+            }
+            event = self._event("run.started", started)
             self.store.record([event], self.plan.id, state="running")
             self.bottle.release()
         gc.enable()
@@ -262,12 +287,53 @@ class _Run:
             self.outcome.warnings.append(f"The bundle died and could not be started again: {error.brief}")
             return
         session.watch_bundle(self.sidecar.sock, self._hear_bundle)
+        if self.engine and not self.engine.pid:
+            self.sidecar.tell_engine(up=False)
         self.store.append([self._event("door.opened", {"again": self.restarts})])
+
+    def _hear_engine(self) -> None:
+        if self.engine is None:
+            return
+        events = self.engine.events()
+        if events:
+            self.store.append(events)
+        if events is None:
+            self._engine_died(self.engine)
+
+    def _engine_died(self, engine: "Engine") -> None:
+        """A dead engine is a door that leads nowhere; as with a bundle, it is started again a few times."""
+        session = self.session
+        if session is None:
+            return
+        session.forget(engine)
+        self.sidecar.tell_engine(up=False)
+        why = ""
+        while engine.died < RESTARTS:
+            engine.died += 1
+            self.store.append([self._event("door.closed", {"why": "pipelock died", "times": engine.died})])
+            try:
+                engine.restart()
+            except BotBottleError as error:
+                why = f" ({error.brief})"
+                continue
+            self.sidecar.tell_engine(up=True)
+            session.watch_bundle(engine, self._hear_engine)
+            self.store.append([self._event("door.opened", {"pipelock": engine.died})])
+            return
+        engine.stop()
+        self.store.append([self._event("door.closed", {"why": "pipelock died", "times": engine.died + 1})])
+        self.outcome.warnings.append(
+            f"pipelock died again and again{why}; what went through it has had no way out since."
+        )
 
     # The removals, in the opposite order
 
+    def _stop_engine(self) -> None:
+        if self.engine:
+            self.last_events += self.engine.stop()
+
     def _stop_bundle(self) -> None:
-        self.last_events = self.sidecar.events(self.plan.id, self.sidecar.stop())
+        self.last_events += self.sidecar.events(self.plan.id, self.sidecar.stop())
 
     def _flag_workspace(self) -> None:
         from bot_bottle.launch import mounted

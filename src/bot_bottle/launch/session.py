@@ -12,7 +12,7 @@ import termios
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from bot_bottle.backends.base import Bottle, Process, Stdio
 from bot_bottle.errors import BotBottleError
@@ -36,6 +36,10 @@ OWNER_BACKLOG = 1 << 18
 MISTAKES = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, struct.error, OSError,
             BotBottleError)  # fmt: skip
 """What a client's wish can end in: its own failure, and never the run's."""
+
+
+class HasFileno(Protocol):
+    def fileno(self) -> int: ...
 
 
 class Client:
@@ -77,11 +81,11 @@ class Session:
     def _watch(self, source: Any, act: Callable[[], None]) -> None:
         self.selector.register(source, selectors.EVENT_READ, act)
 
-    def watch_bundle(self, sock: socket.socket, act: Callable[[], None]) -> None:
-        """Calls `act` whenever the bundle says something, or has gone."""
+    def watch_bundle(self, sock: HasFileno, act: Callable[[], None]) -> None:
+        """Calls `act` whenever the bundle (or the engine behind it) says something, or has gone."""
         self._watch(sock, act)
 
-    def forget(self, sock: socket.socket) -> None:
+    def forget(self, sock: HasFileno) -> None:
         """Watches `sock` no more. Idempotent."""
         if sock in self.selector.get_map():
             self.selector.unregister(sock)

@@ -45,6 +45,13 @@ class Sidecar:
         """Gives a bundle that was forked without one its config; not for one that needs TLS."""
         self.sock.sendall(json.dumps(config.document()).encode() + b"\n")
 
+    def tell_engine(self, *, up: bool) -> None:
+        """Tells the bundle whether the engine that it dials through runs."""
+        try:
+            self.sock.sendall(json.dumps({"engine": up}).encode() + b"\n")
+        except OSError:
+            return  # it is gone, or its line is full: the engine's port is what it is
+
     def discard(self) -> None:
         """Ends at once a bundle that nobody needs any more. Idempotent."""
         if self.code is None:

@@ -6,7 +6,7 @@ Fail closed: a rule that this version can't enforce is refused, never left out i
 from collections.abc import Iterator
 
 from bot_bottle.errors import PlanError
-from bot_bottle.manifest.document import BottleDocument, ManifestDocument, RouteDocument
+from bot_bottle.manifest.document import BottleDocument, EgressDocument, ManifestDocument, RouteDocument
 from bot_bottle.plan.facts import HostFacts
 from bot_bottle.plan.model import RunPlan
 
@@ -41,8 +41,8 @@ def _bottle(bottle: BottleDocument) -> Iterator[str]:
     if bottle["image"]:
         yield "image: the namespace backend uses the host's own /usr, read-only"
     egress = bottle["egress"]
-    if egress["engine"] != "builtin":
-        yield f"egress.engine: {egress['engine']} is not in this version; builtin is"
+    if egress["engine"] == "pipelock":
+        yield from _pipelock(egress)
     if egress["mode"] != "enforce":
         yield f"egress.mode: {egress['mode']} is not in this version; enforce is"
     if egress["secrets"]:
@@ -66,6 +66,20 @@ def _bottle(bottle: BottleDocument) -> Iterator[str]:
             yield f"credentials.{name}: only env and file are read in this version"
     if bottle["git"]["remotes"]:
         yield "git.remotes: there is no git gate in this version"
+
+
+def _pipelock(egress: EgressDocument) -> Iterator[str]:
+    """What pipelock behind our proxy can't keep. Rules, credentials and secrets are kept by our proxy in front of it."""
+    if egress["mode"] == "observe":
+        yield "egress.mode: pipelock refuses what observe would let through; take engine: builtin to learn"
+    if egress["upstream"]["proxy"]:
+        yield "egress.upstream.proxy: pipelock dials by itself, past any other proxy; take engine: builtin"
+    for route in egress["routes"]:
+        if route["protocol"] == "tcp" and not route["upstream"]:
+            yield (
+                f"egress.routes: {route['host']}:{route['port']}: pipelock carries HTTP and TLS only; take engine: "
+                "builtin, or give the route an upstream:, which is dialled past it"
+            )
 
 
 def _tls_outside(route: RouteDocument) -> bool:

@@ -132,7 +132,13 @@ def _stopped(line: Line) -> Event:
 
 def _refused(line: Line, code: str, detail: str) -> Event:
     said = {"detail": detail} if detail else {}
-    return "egress.refused", {"via": VIA, **where(line), "reason": f"pipelock_{code}", **_method(line), **said}
+    return "egress.refused", {
+        "via": VIA,
+        **where(line),
+        "reason": f"pipelock_{code}",
+        **_method(line),
+        **said,
+    }
 
 
 def _failed(line: Line) -> Event | None:

@@ -53,7 +53,8 @@ class Pipelock:
         self.settings = settings
         self.port = probe.free_port()
         self._policy = policy
-        self._config = b""
+        self.config = b""
+        """The file's bytes."""
         self._child: spawn.Child | None = None
         self._output = -1
         self._errors = -1
@@ -68,7 +69,7 @@ class Pipelock:
     def start(self) -> None:
         """Starts it with the policy that was applied last. Raises SandboxError."""
         os.makedirs(self.settings.folder, mode=0o755, exist_ok=True)
-        os.chmod(self.settings.folder, 0o755)  # whatever the umask said: under root another user reads it
+        os.chmod(self.settings.folder, 0o755)  # noqa: S103 - its parent is closed; under root another user reads it
         self._write(self._rendered(self._policy))
         with ExitStack() as ours:
             nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
@@ -86,7 +87,7 @@ class Pipelock:
     def wait_ready(self) -> None:
         """Until it runs with our config, listens, and has been seen to refuse and to say so. Raises SandboxError, HostError."""
         deadline = time.monotonic() + READY_WITHIN
-        wanted = config.fingerprint(self._config)
+        wanted = config.fingerprint(self.config)
         begun = self._hear(lambda line: log.startup(line) is not None, deadline, "say that it starts")
         if log.startup(begun) != wanted:
             raise SandboxError(
@@ -135,7 +136,7 @@ class Pipelock:
 
         Raises SandboxError when it doesn't: then it enforces what it did before, or is ended when even that is not certain.
         """
-        before = self._config
+        before = self.config
         wanted = self._rendered(policy)
         if wanted == before:
             self._policy = policy
@@ -181,7 +182,7 @@ class Pipelock:
             os.fchmod(descriptor, 0o644)
             file.write(content)
         os.replace(f"{path}.new", path)
-        self._config = content
+        self.config = content
 
     # Below
 
@@ -306,4 +307,3 @@ def _everybody_reaches(path: str) -> bool:
 
 def _is_probed(line: log.Line) -> bool:
     return line.event == "blocked" and log.where(line)["host"] == probe.HOST
-

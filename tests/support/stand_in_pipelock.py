@@ -68,8 +68,12 @@ class StandIn:
 
     def objection(self, host):
         listed = self.config["api_allowlist"]
-        if not any(host == entry or (entry[:2] == "*." and (host + ".").endswith(entry[1:] + ".")) or host == entry[2:]
-                   for entry in listed):
+        if not any(
+            host == entry
+            or (entry[:2] == "*." and (host + ".").endswith(entry[1:] + "."))
+            or host == entry[2:]
+            for entry in listed
+        ):
             return f"domain not in allowlist: {host}"
         if host in self.config.get("trusted_domains", ()):
             return ""
@@ -123,7 +127,9 @@ class StandIn:
         path = (url.path or "/") + (f"?{url.query}" if url.query else "")
         lines = [line for line in head.split(b"\r\n")[1:] if not line.lower().startswith(b"connection:")]
         with socket.create_connection((url.hostname, url.port or 80)) as upstream:
-            upstream.sendall(b"\r\n".join([f"{method} {path} HTTP/1.1".encode(), *lines, b"Connection: close", b"", b""]))
+            upstream.sendall(
+                b"\r\n".join([f"{method} {path} HTTP/1.1".encode(), *lines, b"Connection: close", b"", b""])
+            )
             upstream.sendall(rest)
             while data := upstream.recv(65536):
                 sock.sendall(data)
@@ -150,8 +156,10 @@ def both_ways(one, other):
 
 
 def answer(sock, status, body):
-    sock.sendall(b"HTTP/1.1 %d X\r\nContent-Type: text/plain\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b"
-                 % (status, len(body), body))
+    sock.sendall(
+        b"HTTP/1.1 %d X\r\nContent-Type: text/plain\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b"
+        % (status, len(body), body)
+    )
 
 
 def guarded(act, *arguments):

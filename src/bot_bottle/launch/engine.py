@@ -1,0 +1,129 @@
+"""The keeper's side of the second engine: started before the bundle that dials through it, heard, told new policies, ended.
+
+What it logs becomes events through the same `Record` that the bundle's decisions go through, so an agent can fill the$
+disk with neither. `apply` is what a reload calls, before it hands the policy to the bundle: in between, only what both allow passes.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+from bot_bottle.bundle.record import Record
+from bot_bottle.engines.pipelock import config, log, program
+from bot_bottle.engines.pipelock.process import Pipelock, Settings
+from bot_bottle.errors import SandboxError
+from bot_bottle.events import NewEvent
+from bot_bottle.plan.model import RunPlan
+from bot_bottle.policy.model import EgressPolicy
+
+FOLDER = "pipelock"
+"""Its config's folder, below the run's."""
+
+
+class Engine:
+    """pipelock for one run. `died` counts its deaths; `fileno` is readable when `events` has something, or it has ended."""
+
+    def __init__(self, plan: RunPlan) -> None:
+        """Raises HostError when pipelock is not there or too old."""
+        path = program.find()
+        self.version = program.version(path)
+        self.died = 0
+        self._run = plan.id
+        self._policy = plan.egress
+        self._told: list[dict[str, Any]] = []
+        self._due: list[tuple[float, Callable[[], None]]] = []
+        self._record = Record(self, clock=time.monotonic, later=self._later)
+        folder = os.path.join(plan.paths.run, FOLDER)
+        self._pipelock = Pipelock(
+            Settings(program=path, folder=folder, uid=plan.bundle_uid, gid=plan.bundle_gid), plan.egress
+        )
+
+    @property
+    def port(self) -> int:
+        return self._pipelock.port
+
+    @property
+    def pid(self) -> int:
+        return self._pipelock.pid
+
+    def fileno(self) -> int:
+        return self._pipelock.fileno()
+
+    def start(self) -> None:
+        """Starts it, and does not wait for it. Raises SandboxError."""
+        self._pipelock.start()
+
+    def wait_ready(self) -> None:
+        """Until it has been seen to enforce the policy. Raises SandboxError, HostError."""
+        self._pipelock.wait_ready()
+
+    def restart(self) -> None:
+        """Once more on the same port with the same policy. Raises SandboxError, HostError; then it does not run."""
+        self._pipelock.stop()
+        try:
+            self._pipelock.start()
+            self._pipelock.wait_ready()
+        except BaseException:
+            self._pipelock.stop()
+            raise
+
+    def apply(self, policy: EgressPolicy) -> None:
+        """Makes it enforce `policy` and waits until it has said so; before the bundle gets it.
+
+        Raises SandboxError when it doesn't. Then it enforces what it did before, or has ended: the door is closed.
+        """
+        if policy.engine != self._policy.engine:
+            raise SandboxError(
+                "The engine can't be changed while a bottle runs",
+                details=f"{self._policy.engine} runs, {policy.engine} is wanted",
+                resolution="Start the bottle again.",
+            )
+        self._pipelock.apply(policy)
+        self._policy = policy
+
+    def facts(self) -> dict[str, str]:
+        """What the record keeps of it."""
+        return {"version": self.version, "config": config.fingerprint(self._pipelock.config)}
+
+    def events(self) -> list[NewEvent] | None:
+        """What it has logged since, as events; None when it has ended."""
+        lines = self._pipelock.read()
+        for line in lines or ():
+            if found := log.event(line):
+                self._record.event(*found)
+        if self._pipelock.unreadable:
+            data = {"via": log.VIA, "reason": "log_unreadable", "lines": self._pipelock.unreadable}
+            self._pipelock.unreadable = 0
+            self._record.event("egress.failed", data)
+        self._act_on_time()
+        return None if lines is None and not self._told else self._taken()
+
+    def stop(self) -> list[NewEvent]:
+        """Ends it; its last events. Idempotent."""
+        last = self.events() or []
+        self._pipelock.stop()
+        self._record.flush()
+        return [*last, *self._taken()]
+
+    # What a Record asks of whoever it tells
+
+    def has_room(self) -> bool:
+        return True
+
+    def tell(self, message: dict[str, Any], /) -> None:
+        self._told.append(message)
+
+    def _later(self, delay: float, callback: Callable[[], None], /) -> None:
+        self._due.append((time.monotonic() + delay, callback))
+
+    def _act_on_time(self) -> None:
+        now = time.monotonic()
+        due = [callback for at, callback in self._due if at <= now]
+        self._due = [item for item in self._due if item[0] > now]
+        for callback in due:
+            callback()
+
+    def _taken(self) -> list[NewEvent]:
+        told, self._told = self._told, []
+        return [NewEvent(self._run, item["at"], item["event"], item["data"]) for item in told]
