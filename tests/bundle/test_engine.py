@@ -1,0 +1,224 @@
+"""With a second engine behind the door: what leaves has passed both, and the engine itself is never the agent's to speak to."""
+
+import os
+import ssl
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bot_bottle.bundle.egress.engine import EngineDialer
+from bot_bottle.bundle.egress.hooks import Head
+from bot_bottle.bundle.model import BundleLimits
+from bot_bottle.engines.pipelock.process import Pipelock, Settings
+from bot_bottle.policy.egress import Wanted
+from bot_bottle.policy.model import EgressPolicy, Route
+from bundle.conftest import Certificate
+from bundle.harness import Bundle, Holder, Server, read_head, read_response, until
+from support.pipelock import KINDS, provide, skip_unless_there
+from support.place import make_place
+
+HOST = "localhost"
+"""The one name that every machine resolves; pipelock and the bundle are told in these tests that its address is a public one."""
+HOOK = """
+from bot_bottle.bundle.egress import dial
+dial.address_is_public = lambda address: True
+dial._is_own = lambda address: False
+"""
+KEY = b"AKIA" + b"IOSFODNN7EXAMPLE"
+
+
+class Chain:
+    """The bottle's network, the bundle, and pipelock behind it. `policy` is the bundle's, `engine` pipelock's."""
+
+    def __init__(self, program: str, folder: Path, policy: EgressPolicy, engine: EgressPolicy) -> None:
+        settings = Settings(program, str(folder / "config"), 1_879_048_100, 1_879_048_100, trusted=(HOST,))
+        self.engine = Pipelock(settings, engine)
+        self.engine.start()
+        self.engine.wait_ready()
+        self.holder = Holder()
+        self.bundle = Bundle(policy, self.holder, hook=HOOK, engine_port=self.engine.port)
+
+    def ask(self, request: str) -> tuple[bytes, bytes]:
+        with self.holder.connect("127.0.0.1", 3128) as sock:
+            sock.sendall(request.encode())
+            return read_response(sock)
+
+    def logged(self, event: str, **fields: str) -> Any:
+        """A line of pipelock's log about what came through it."""
+        seen: list[Any] = []
+
+        def found() -> Any:
+            seen.extend(self.engine.read() or ())
+            return [line for line in seen if line.event == event and fields.items() <= line.fields.items()]
+
+        return until(found)[0]
+
+    def close(self) -> None:
+        self.bundle.close()
+        self.holder.close()
+        self.engine.stop()
+
+
+@pytest.fixture(params=KINDS)
+def chained(request: pytest.FixtureRequest) -> Iterator[Callable[..., Chain]]:
+    skip_unless_there(request.param)
+    place = make_place(os.geteuid())
+    program = str(provide(request.param, place.root) / "pipelock")
+    made: list[Chain] = []
+
+    def chain(*routes: Route, engine: tuple[Route, ...] | None = None) -> Chain:
+        allowed = EgressPolicy(routes=routes, engine="pipelock")
+        second = allowed if engine is None else EgressPolicy(routes=engine, engine="pipelock")
+        made.append(Chain(program, place.root, allowed, second))
+        return made[-1]
+
+    yield chain
+    for one in made:
+        one.close()
+    place.remove()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    def handle(sock: Any) -> None:
+        head, _ = read_head(sock)
+        body = head
+        sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+    made = Server(handle)
+    yield made
+    made.close()
+
+
+def test_a_plain_request_goes_through_pipelock_and_arrives(chained, server) -> None:
+    chain = chained(Route(host=HOST, port=server.port, protocol="http"))
+    url = f"http://{HOST}:{server.port}/a?b=c"
+    head, body = chain.ask(
+        f"GET {url} HTTP/1.1\r\nHost: {HOST}:{server.port}\r\nX-Pipelock-Agent: root\r\n\r\n"
+    )
+    assert head.startswith(b"HTTP/1.1 200")
+    assert body.startswith(b"GET /a?b=c HTTP/1.1\r\n")
+    assert b"x-pipelock" not in body.lower()
+    assert chain.logged("forward_http").text("url").startswith(f"http://{HOST}:{server.port}/a")
+
+
+def test_a_secret_in_a_plain_request_is_stopped_by_pipelock(chained, server) -> None:
+    chain = chained(Route(host=HOST, port=server.port, protocol="http"))
+    head, _ = chain.ask(
+        f"GET http://{HOST}:{server.port}/ HTTP/1.1\r\nHost: {HOST}:{server.port}\r\nX-Key: {KEY.decode()}\r\n\r\n"
+    )
+    assert head.startswith(b"HTTP/1.1 403")
+    assert server.accepted == 0
+
+
+def tls_server(certificate: Certificate) -> Server:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate.certificate, certificate.key)
+
+    def handle(sock: Any) -> None:
+        with context.wrap_socket(sock, server_side=True) as secured:
+            while data := secured.recv(65536):
+                secured.sendall(data)
+
+    return Server(handle)
+
+
+def test_tls_is_tunnelled_through_pipelock_in_both_ways_of_dialling(chained, certificate) -> None:
+    server = tls_server(certificate)
+    try:
+        chain = chained(Route(host=HOST, port=server.port))
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        sock = chain.holder.connect("127.0.0.1", 3128)
+        sock.sendall(f"CONNECT {HOST}:{server.port} HTTP/1.1\r\nHost: {HOST}:{server.port}\r\n\r\n".encode())
+        assert read_head(sock)[0].startswith(b"HTTP/1.1 200")
+        with context.wrap_socket(sock, server_hostname=HOST) as secured:
+            secured.sendall(b"there and back")
+            assert secured.recv(100) == b"there and back"
+        assert chain.logged("tunnel_open").text("target") == f"{HOST}:{server.port}"
+        assert chain.logged("tunnel_close").number("total_bytes") > 0
+    finally:
+        server.close()
+
+
+def test_what_our_policy_refuses_never_reaches_pipelock(chained, server) -> None:
+    chain = chained(
+        Route(host=HOST, port=server.port, protocol="http"),
+        engine=(Route(host=HOST, port=server.port), Route(host="other.test", port=80)),
+    )
+    for url in (f"http://{HOST}:1/", "http://other.test/"):
+        authority = url.split("/")[2]
+        head, body = chain.ask(f"GET {url} HTTP/1.1\r\nHost: {authority}\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 403")
+        assert b'"error": "refused"' in body
+    assert not [line for line in chain.engine.read() or () if line.event in ("blocked", "forward_http")]
+    assert server.accepted == 0
+
+
+def test_what_only_our_policy_allows_pipelock_refuses(chained, server) -> None:
+    chain = chained(Route(host=HOST, port=server.port), engine=(Route(host="other.test", port=443),))
+    head, body = chain.ask(f"CONNECT {HOST}:{server.port} HTTP/1.1\r\nHost: {HOST}:{server.port}\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 403 ")
+    assert b'"reason": "engine_refused"' in body
+    chain.logged("blocked")
+    assert server.accepted == 0
+
+
+def test_pipelocks_own_pages_are_out_of_the_agents_reach(chained, server) -> None:
+    chain = chained(Route(host=HOST, port=server.port, protocol="http"))
+    port = chain.engine.port
+    for page in ("/health", "/metrics", "/stats", "/fetch?url=http://other.test/", "/ws"):
+        head, body = chain.ask(
+            f"GET http://{HOST}:{server.port}{page} HTTP/1.1\r\nHost: {HOST}:{server.port}\r\n\r\n"
+        )
+        assert body.startswith(f"GET {page} HTTP/1.1".encode()), head  # the upstream's, not pipelock's
+        for authority in (f"127.0.0.1:{port}", f"{HOST}:{port}"):
+            head, _ = chain.ask(f"GET http://{authority}{page} HTTP/1.1\r\nHost: {authority}\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 403")
+    with pytest.raises(ConnectionRefusedError):
+        chain.holder.connect("127.0.0.1", port)  # the bottle's loopback is its own
+
+
+def test_a_dead_engine_is_no_way_out_and_a_living_one_is_again(chained, server) -> None:
+    chain = chained(Route(host=HOST, port=server.port, protocol="http"))
+    request = f"GET http://{HOST}:{server.port}/ HTTP/1.1\r\nHost: {HOST}:{server.port}\r\n\r\n"
+    chain.engine.stop()
+    head, body = chain.ask(request)
+    assert head.startswith(b"HTTP/1.1 502")
+    assert b'"engine_down"' in body
+    assert server.accepted == 0
+    chain.bundle.event("egress.failed", reason="engine_down")
+    chain.engine.start()
+    chain.engine.wait_ready()
+    assert chain.ask(request)[0].startswith(b"HTTP/1.1 200")
+
+
+def test_a_bundle_that_was_told_of_the_end_dials_nobody_on_that_port(chained, server) -> None:
+    chain = chained(Route(host=HOST, port=server.port, protocol="http"))
+    request = f"GET http://{HOST}:{server.port}/ HTTP/1.1\r\nHost: {HOST}:{server.port}\r\n\r\n"
+    chain.bundle.line.sendall(b'{"engine": false}\n')
+    until(lambda: chain.ask(request)[0].startswith(b"HTTP/1.1 502"))
+    chain.bundle.line.sendall(b'{"engine": true}\n')
+    until(lambda: chain.ask(request)[0].startswith(b"HTTP/1.1 200"))
+
+
+def test_a_route_with_an_upstream_goes_straight_there(chained, server) -> None:
+    chain = chained(server.http("near.test"))
+    head, _ = chain.ask("GET http://near.test/ HTTP/1.1\r\nHost: near.test\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200")
+    assert not [line for line in chain.engine.read() or () if line.event != "tunnel_close"]
+
+
+def test_a_request_is_rewritten_only_where_pipelock_is_to_read_it() -> None:
+    dialer = EngineDialer(BundleLimits(), None, port=1)  # type: ignore[arg-type]
+    head = Head(b"/a", [(b"x-pipelock-agent", b"root"), (b"accept", b"*/*")])
+    plain = Route(host="a.test", port=80, protocol="http")
+    assert dialer.forward(head, plain, Wanted("a.test", 80, "http")) == Head(
+        b"http://a.test/a", [(b"accept", b"*/*")]
+    )
+    whole = head._replace(target=b"*")
+    assert dialer.forward(whole, plain, Wanted("a.test", 8080, "http")).target == b"http://a.test:8080"
+    for route in (Route(host="a.test", port=443), plain._replace(upstream=Server.upstream)):  # type: ignore[arg-type]
+        assert dialer.forward(head, route, Wanted("a.test", 443, "https")) == head
