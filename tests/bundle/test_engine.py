@@ -34,6 +34,7 @@ class Chain:
 
     def __init__(self, program: str, folder: Path, policy: EgressPolicy, engine: EgressPolicy) -> None:
         settings = Settings(program, str(folder / "config"), 1_879_048_100, 1_879_048_100, trusted=(HOST,))
+        self.seen: list[Any] = []
         self.engine = Pipelock(settings, engine)
         self.engine.start()
         self.engine.wait_ready()
@@ -47,11 +48,12 @@ class Chain:
 
     def logged(self, event: str, **fields: str) -> Any:
         """A line of pipelock's log about what came through it."""
-        seen: list[Any] = []
 
         def found() -> Any:
-            seen.extend(self.engine.read() or ())
-            return [line for line in seen if line.event == event and fields.items() <= line.fields.items()]
+            self.seen.extend(self.engine.read() or ())
+            return [
+                line for line in self.seen if line.event == event and fields.items() <= line.fields.items()
+            ]
 
         return until(found)[0]
 
