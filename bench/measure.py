@@ -8,6 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+NO_GOAL = "none, stated only"
+"""The goal of a figure that is there to be known; it is always `ok`."""
+
 
 class NotMeasured(Exception):
     """Why something could not be measured here."""

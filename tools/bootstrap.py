@@ -6,6 +6,7 @@ Uses nothing but the standard library of a Python >= 3.11. Run twice, the second
 """
 
 import argparse
+import contextlib
 import hashlib
 import os
 import re
@@ -13,7 +14,7 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,10 +44,13 @@ TEST_TOOLS = (
 BENCH_TOOLS = (
     Tool("rg", "ripgrep", "is needed by the yardstick `srt`"),
     Tool("socat", "socat", "is needed by the yardstick `srt`"),
+    Tool("wrk", "wrk", "sends the requests that the tunnel is measured with"),
+    Tool("nginx", "nginx-light", "answers them"),
 )
 PIPELOCK = "github.com/luckyPipewrench/pipelock/cmd/pipelock@7a3b7de4a555"
 PIPELOCK_PLACE = ROOT / "build" / "pipelock" / PIPELOCK.partition("@")[2]
 GO_MINIMUM = (1, 25)
+NO_SERVICES = Path("/usr/sbin/policy-rc.d")
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
@@ -131,7 +135,22 @@ def install_packages(missing: Sequence[Tool]) -> None:
         raise SetupError("\n".join(["this machine lacks:", *lines, hint]))
     quiet = {"DEBIAN_FRONTEND": "noninteractive"}
     run(["apt-get", "update", "-q"], **quiet)
-    run(["apt-get", "install", "-y", "-q", "--no-install-recommends", *packages], **quiet)
+    with no_services():
+        run(["apt-get", "install", "-y", "-q", "--no-install-recommends", *packages], **quiet)
+
+
+@contextlib.contextmanager
+def no_services() -> Iterator[None]:
+    """Keeps packages from starting what they bring, by Debian's policy-rc.d: nginx would listen on port 80."""
+    made = not NO_SERVICES.exists()
+    if made:
+        NO_SERVICES.write_text("#!/bin/sh\nexit 101\n")
+        NO_SERVICES.chmod(0o755)
+    try:
+        yield
+    finally:
+        if made:
+            NO_SERVICES.unlink()
 
 
 def fingerprint(*parts: str | Path) -> str:

@@ -81,7 +81,16 @@ def test_the_plan_says_what_may_be_reached_and_prints_no_secret(monkeypatch):
         ({"egress": egress(route("a.example.org", paths=["/x/**"]))}, "paths"),
         ({"egress": egress(route("a.example.org", methods=["GET"]))}, "methods"),
         ({"egress": egress(route("a.example.org", headers={"x-team": "a"}))}, "headers"),
-        ({"egress": egress(route("a.example.org", protocol="tcp"))}, "tcp"),
+        ({"egress": egress(route("a.example.org", protocol="tcp", port=53))}, "port 53"),
+        ({"egress": egress(route("a.example.org", protocol="tcp", port=3128))}, "port 3128"),
+        (
+            {
+                "egress": egress(
+                    *(route("a.example.org", protocol="tcp", port=port) for port in range(5000, 5033))
+                )
+            },
+            "5032",
+        ),
         ({"egress": egress(route("a.example.org", credential="c"))}, "credential"),
         ({"credentials": {"c": {"source": "keyring:a/b", "header": "x", "prefix": ""}}}, "credentials.c"),
         ({"git": {"user_name": None, "user_email": None, "remotes": [{}]}}, "git.remotes"),
@@ -94,12 +103,20 @@ def test_a_rule_that_cannot_be_kept_is_refused_by_name(bottle, name):
     assert name in found[0]
 
 
-@pytest.mark.parametrize(
-    "rule", [{"protocol": "tcp"}, {"methods": ["GET"]}, {"paths": ["/x/**"]}, {"headers": {"a": "b"}}]
-)
+@pytest.mark.parametrize("rule", [{"methods": ["GET"]}, {"paths": ["/x/**"]}, {"headers": {"a": "b"}}])
 def test_a_route_with_a_rule_that_cannot_be_kept_opens_nothing(rule):
     made = plan(manifest(bottle={"egress": egress(route("a.example.org", **rule), route("b.example.org"))}))
     assert [item.host for item in made.egress.routes] == ["b.example.org"]
+
+
+@pytest.mark.parametrize("rule", [{"methods": ["GET"]}, {"paths": ["/x/**"]}, {"headers": {"a": "b*"}}])
+def test_the_rules_of_plain_http_are_in_the_policy(rule):
+    made = plan(manifest(bottle={"egress": egress(route("a.example.org", protocol="http", port=80, **rule))}))
+    document = made.egress.routes[0].document()
+    assert {key: document[key] for key in ("methods", "paths", "headers") if document[key]} == {
+        key: [list(item) for item in value.items()] if key == "headers" else value
+        for key, value in rule.items()
+    }
 
 
 def test_all_mismatches_are_said_at_once():

@@ -18,11 +18,13 @@ from contextlib import contextmanager
 
 import pytest
 
+from bot_bottle.backends.namespace.held import write_file
 from bot_bottle.operate.demo_setup import lay_out, package_file
 from bot_bottle.operate.transcript import read_transcript
+from bot_bottle.plan.model import INSIDE_HOME
 from bot_bottle.providers.base import Request
 from bot_bottle.providers.claude import PLACEHOLDER, Claude
-from bot_bottle.provision.files import archive
+from bot_bottle.provision.files import checked
 from bot_bottle.provision.skills import read_skills
 from bot_bottle.testing import model
 from bot_bottle.testing.documents import agent_document
@@ -59,12 +61,8 @@ class Place:
     def argv(self, setup, extra_files=()):
         """The command line that runs `setup` here, its files having been written as provisioning writes
         them."""
-        stream = archive((*setup.files, *extra_files))
-        subprocess.run(
-            ["tar", "-x", "-p", "-m", "-f", "-", "-C", self.home, "--strip-components=2"],
-            input=stream,
-            check=True,
-        )
+        for file in checked((*setup.files, *extra_files)):
+            write_file(str(self.home) + file.target.removeprefix(INSIDE_HOME), file.mode, file.content)
         shown = [("--ro-bind", one.source, one.target) for one in setup.mounts]
         system = [("--ro-bind-try", path, path) for path in ("/usr", "/bin", "/lib", "/lib64", "/etc")]
         return [

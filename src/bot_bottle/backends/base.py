@@ -4,7 +4,7 @@ A backend makes a bottle from a plan. The order is fixed:
 
     bottle = backend.create(plan, stdio)     the sandbox exists, the agent in it does not run yet
     bottle.open_door(listeners, channel)     listeners opened inside, passed to the bundle over `channel`
-    bottle.spawn(...)                        provisioning
+    bottle.write_files(files)                provisioning: files, and whatever `spawn` does inside
     bottle.release()                         the agent runs
     bottle.agent.wait()                      ... and ends
     bottle.destroy()                         nothing of it is left; may be called at any point, any number of times
@@ -18,7 +18,7 @@ from socket import socket
 from typing import Any, NamedTuple, Protocol
 
 from bot_bottle.door.model import Listener
-from bot_bottle.plan.model import Command, RunPlan
+from bot_bottle.plan.model import Command, File, RunPlan
 
 
 class Stdio(NamedTuple):
@@ -54,7 +54,10 @@ class Bottle(Protocol):
 
     @property
     def agent(self) -> Process:
-        """The agent's own process. Before `release` it is there, but has not run a single instruction of its own."""
+        """The agent's own process. Before `release` it is there, but has not run a single instruction of its own.
+
+        Raises SandboxError when the bottle has ended before it was there.
+        """
 
     def open_door(self, listeners: Sequence[Listener], channel: socket) -> None:
         """Opens `listeners` inside and passes them, in order, over the unix socket `channel` in one message.
@@ -67,6 +70,13 @@ class Bottle(Protocol):
 
         It is confined exactly as the agent is. Works before and after `release`. An argv[0] that does not exist or can't
         be run is a result: exit code 127 or 126. Raises SandboxError when the bottle has ended.
+        """
+
+    def write_files(self, files: Sequence[File]) -> None:
+        """Writes `files` inside as the agent's user; what is there already is replaced, links are not written through.
+
+        Folders on the way are made for the agent's user alone. Works before and after `release`; a backend that knows no
+        quicker way takes `backends.copying.write_files`. Raises SandboxError, also when the bottle has ended.
         """
 
     def release(self) -> None:

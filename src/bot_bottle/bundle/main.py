@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from bot_bottle.bundle.model import BundleConfig
 from bot_bottle.errors import BotBottleError
 from bot_bottle.host import files
+from bot_bottle.policy.egress import intercepted_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bot_bottle.bundle.egress.context import Originate
+    from bot_bottle.bundle.egress.context import Tls
+    from bot_bottle.bundle.egress.selector import DirectSelector
 
 _KEPT_ENVIRONMENT = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 _NO_SEARCH = "."
@@ -34,7 +36,7 @@ def serve(config: BundleConfig, *, door: socket.socket, keeper: socket.socket) -
     """
     try:
         _detach(config.keeper, kept=(door.fileno(), keeper.fileno()))
-        _import_all(tls=config.needs_tls)
+        _import_all()
         _run(config, door, keeper)
     except BaseException as error:  # noqa: BLE001 - the end of the process: whatever it was, nothing is served any more
         _say_failed(keeper, error)
@@ -45,11 +47,11 @@ def serve(config: BundleConfig, *, door: socket.socket, keeper: socket.socket) -
 def serve_when_told(parent: int, *, door: socket.socket, keeper: socket.socket) -> NoReturn:
     """Like `serve`, forked before the config is known: imports what every bundle needs, then reads it from `keeper`.
 
-    The config is the first line there, as `BundleConfig.document` gives it; for one that needs TLS it is too late then.
+    The config is the first line there, as `BundleConfig.document` gives it.
     """
     try:
         _detach(parent, kept=(door.fileno(), keeper.fileno()))
-        _import_all(tls=False)
+        _import_all()
         _run(_told(keeper), door, keeper)
     except BaseException as error:  # noqa: BLE001 - as in `serve`
         _say_failed(keeper, error)
@@ -141,9 +143,9 @@ def _run(config: BundleConfig, door: socket.socket, keeper: socket.socket) -> No
 
     confine.limit_process(config.limits.files)
     program = confine.load_filter()
-    originate = _originate(config)
     selector = DirectSelector()
     loop = asyncio.SelectorEventLoop(selector)
+    tls = _speak_tls(config, selector)
     confine.drop_root(config.uid, config.gid)
     linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)  # forgotten by the kernel when the user changed
     linux.prctl(linux.PR_SET_DUMPABLE, 0)
@@ -169,9 +171,13 @@ def _run(config: BundleConfig, door: socket.socket, keeper: socket.socket) -> No
             line.tell({"error": "not understood"})
 
         executor = threads.ThreadPoolExecutor(_RESOLVER_THREADS)
-        context = server.make_context(config, record, executor, originate, selector)
+        context = server.make_context(config, record, executor, tls, selector)
         egress = server.Egress(context)
         egress.serve(config.listeners, listeners)
+        if tls.interceptor is not None:
+            authority = tls.interceptor.authority
+            authority.changed = lambda pem: line.tell({"authority": pem})
+            line.tell({"authority": authority.pem})
         gc.collect()
         gc.freeze()
         gc.enable()
@@ -181,9 +187,9 @@ def _run(config: BundleConfig, door: socket.socket, keeper: socket.socket) -> No
     loop.run_until_complete(live())
 
 
-def _import_all(*, tls: bool) -> None:
+def _import_all() -> None:
     """Everything that takes long and needs no config."""
-    _import_asyncio(needed=tls)
+    _import_asyncio()
     from concurrent.futures import thread  # noqa: F401
 
     from bot_bottle.bundle import keeper, record  # noqa: F401
@@ -192,28 +198,38 @@ def _import_all(*, tls: bool) -> None:
     _warm_up()
 
 
-def _import_asyncio(*, needed: bool) -> Any:
-    """asyncio, without `ssl` when no route needs TLS of our own: that is 15 ms and 4 MiB of each bundle."""
+def _import_asyncio() -> Any:
+    """asyncio, without `ssl`: its TLS is not used, and most bundles need none: that is 15 ms and 4 MiB of each."""
     import sys
 
-    needed = needed or "ssl" in sys.modules or "asyncio" in sys.modules
-    if not needed:
+    without = "ssl" not in sys.modules and "asyncio" not in sys.modules
+    if without:
         sys.modules["ssl"] = None  # type: ignore[assignment]  # asyncio knows how to live without it
     try:
         import asyncio
         import asyncio.timeouts
     finally:
-        if not needed:
+        if without:
             del sys.modules["ssl"]
     return asyncio
 
 
-def _originate(config: BundleConfig) -> "Originate | None":
+def _speak_tls(config: BundleConfig, selector: "DirectSelector") -> "Tls":
+    """What speaks TLS for this bottle, where anything has to: loaded, and its authority made, while that is possible."""
+    from bot_bottle.bundle.egress.context import Tls
+
     if not config.needs_tls:
-        return None
+        return Tls(None, None)
     from bot_bottle.bundle.egress.origin import Origin
 
-    return Origin(seconds=config.limits.dial_seconds)
+    origin = Origin(selector, seconds=config.limits.dial_seconds)
+    names = intercepted_names(config.policy)
+    if not names:
+        return Tls(origin, None)
+    from bot_bottle.bundle.egress.authority import Authority
+    from bot_bottle.bundle.egress.intercept import Interceptor
+
+    return Tls(origin, Interceptor(Authority(names)))
 
 
 def _warm_up() -> None:

@@ -5,6 +5,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from bot_bottle.door.model import Listener
+from bot_bottle.policy.egress import intercepts_any
 from bot_bottle.policy.model import EgressPolicy
 from bot_bottle.secret import Secret
 
@@ -60,7 +61,8 @@ class BundleConfig(NamedTuple):
     @property
     def needs_tls(self) -> bool:
         """Whether the bundle itself has to speak TLS to somebody."""
-        return any(route.upstream is not None and route.upstream.tls for route in self.policy.routes)
+        to_tls = any(route.upstream is not None and route.upstream.tls for route in self.policy.routes)
+        return to_tls or intercepts_any(self.policy)
 
     def document(self) -> dict[str, Any]:
         """Everything as JSON-able data, the credentials in plain: for the keeper's own socket to the bundle, nothing else."""

@@ -19,6 +19,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
+argparse._ = str  # type: ignore[attr-defined]  # gettext would look for translations, for a millisecond, and find none
+
 GROUPS: dict[str, dict[str, str]] = {
     "Run": {
         "start": "run an agent in a bottle, in this repository",
@@ -71,7 +73,19 @@ class Formatter(argparse.HelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """Raises UsageError where argparse would exit by itself."""
+    """Raises UsageError where argparse would exit by itself. `tail` is what may stand after `--`."""
+
+    tail = ""
+
+    def format_usage(self) -> str:
+        usage = super().format_usage()
+        return f"{usage.rstrip()} [-- {self.tail}]\n" if self.tail else usage
+
+    def format_help(self) -> str:
+        if self.tail and self.usage is None:
+            self.usage = self.format_usage().removeprefix("usage: ").rstrip()
+            self.tail = ""
+        return super().format_help()
 
     def error(self, message: str) -> "NoReturn":
         raise UsageError(message[:1].upper() + message[1:], resolution=f"Try: {self.prog} --help")
@@ -94,10 +108,8 @@ def command_parser(name: str) -> Parser:
     )
     module.arguments(parser)
     global_options(parser)
-    takes_tail = getattr(module, "TAKES_TAIL", "")
-    if takes_tail:
-        parser.usage = f"{parser.format_usage().removeprefix('usage: ').rstrip()} [-- {takes_tail}]"
-    parser.set_defaults(run_command=module.run, tail=(), takes_tail=bool(takes_tail))
+    parser.tail = getattr(module, "TAKES_TAIL", "")
+    parser.set_defaults(run_command=module.run, tail=(), takes_tail=bool(parser.tail))
     return parser
 
 

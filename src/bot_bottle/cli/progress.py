@@ -11,11 +11,12 @@ if TYPE_CHECKING:
 WORDS = {
     "record": "Writing the plan down",
     "bundle": "Starting the bundle",
-    "workspace": "Copying the workspace",
+    "workspace": "Beginning to copy the workspace",
     "sandbox": "Making the sandbox",
     "door": "Opening the door",
     "provision": "Putting the agent's files inside",
     "policy": "Waiting for the policy to be in force",
+    "copy": "Copying the workspace",
     "release": "Letting the agent run",
     "end": "Putting everything away",
 }
@@ -42,7 +43,7 @@ class Progress:
     def phase(self, name: str) -> None:
         """A phase begins."""
         if not self.shown or (
-            time.monotonic() - self.began < PATIENCE and self.status is None and name != "workspace"
+            time.monotonic() - self.began < PATIENCE and self.status is None and name != "copy"
         ):
             return
         if self.status is None:

@@ -29,10 +29,12 @@ class Copier:
         self._clones = True
 
     def copy(self, source: str, target: str) -> None:
-        """Copies the folder `source` to `target`, which must not be there. Raises OSError; what was made then stays."""
+        """Copies what is in the folder `source` into the empty folder `target`, which becomes like it.
+
+        Raises OSError; what was made then stays.
+        """
         come_from = os.open(source, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            os.mkdir(target, 0o700)
             go_to = os.open(target, FOLDER)
             try:
                 self._folder(come_from, go_to, "", 0)

@@ -89,18 +89,23 @@ def environment(repository: str, *, worktree: str | None = None) -> dict[str, st
     return found
 
 
-def create(repository: str, *, objects_of: str | None = None) -> None:
-    """Makes an empty bare repository of ours; it also sees the objects of `objects_of`, another of ours. Raises OSError."""
-    for folder in ("", "objects", "objects/info", "refs", "refs/heads", "info"):
+def create(repository: str, *, objects_of: str | None = None, only_import: bool = False) -> None:
+    """Makes an empty bare repository of ours; it also sees the objects of `objects_of`, another of ours. Raises OSError.
+
+    One that nothing is done in but an `Import` gets the little that this needs: every file made takes its time.
+    """
+    folders = ["", "objects", "refs", "refs/heads"]
+    contents = {"HEAD": "ref: refs/heads/start\n"}
+    if not only_import:
+        folders.append("info")
+        contents["config"] = "[core]\n\trepositoryformatversion = 0\n\tbare = true\n"
+        contents["info/attributes"] = _ATTRIBUTES + "\n"
+    if objects_of is not None:
+        folders.append("objects/info")
+        contents["objects/info/alternates"] = f"{objects_of}/objects\n"
+    for folder in folders:
         os.makedirs(os.path.join(repository, folder), mode=0o700, exist_ok=True)
     os.chmod(repository, 0o700)
-    contents = {
-        "HEAD": "ref: refs/heads/start\n",
-        "config": "[core]\n\trepositoryformatversion = 0\n\tbare = true\n",
-        "info/attributes": _ATTRIBUTES + "\n",
-    }
-    if objects_of is not None:
-        contents["objects/info/alternates"] = f"{objects_of}/objects\n"
     for name, text in contents.items():
         files.write(os.path.join(repository, name), text.encode())
 
@@ -153,9 +158,8 @@ class Import:
 
     def _start(self) -> None:
         import subprocess
-        import tempfile
 
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115
+        self._said = open(os.memfd_create("said"), "w+b")  # noqa: SIM115 - tempfile takes longer to import than git to run
         try:
             self._process = subprocess.Popen(
                 ["git", *_IMPORT_OPTIONS],

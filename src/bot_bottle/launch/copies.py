@@ -1,4 +1,4 @@
-"""A workspace's copy over a run's life: made, remembered beside everything else that starts, kept and removed at the end."""
+"""A workspace's copy over a run's life: made beside everything else that starts, kept and removed at the end."""
 
 import json
 import os
@@ -8,27 +8,40 @@ from bot_bottle.host import spawn
 from bot_bottle.plan.model import RunPlan
 from bot_bottle.state.model import RunRecord
 
+_LEFT_OUT = "left out"
 
-class Remembering:
-    """Remembers what the copy looks like at the start, in a process of its own; the agent must not run before `wait`.
 
-    It takes as long as making the sandbox, and on a second core costs nothing.
+class Copying:
+    """Copies the workspace and remembers what the copy looks like, in a process of its own.
+
+    The copy's folder is there at once, and empty, so that the sandbox can be made around it; the agent must not run before
+    `wait`. It takes as long as making the sandbox, and on a second core costs nothing.
     """
 
     def __init__(self, plan: RunPlan) -> None:
-        self._pid, self._report = spawn.fork(lambda say: _remember(plan, say), keep=())
+        """Begins. Raises HostError when not even the folder can be made."""
+        from bot_bottle.provision import workspace
+
+        workspace.make_folder(plan)
+        self._pid, self._report = spawn.fork(lambda say: _copy(plan, say), keep=())
         self._waited = False
 
-    def wait(self) -> None:
-        """Until it is remembered. Raises HostError when it can't be."""
+    def wait(self) -> tuple[str, ...]:
+        """Until all of it is there and remembered; what could not be copied, a line each. Raises HostError."""
+        left_out: tuple[str, ...] | None = None
         try:
             for message in spawn.hear(self._report):
                 said = json.loads(message)
-                raise HostError(said["brief"], details=said["details"], resolution=said["resolution"])
+                if _LEFT_OUT not in said:
+                    raise HostError(said["brief"], details=said["details"], resolution=said["resolution"])
+                left_out = tuple(said[_LEFT_OUT])
         except spawn.ChildFailed as failed:
-            raise HostError("The start of the workspace can't be remembered", details=failed.said) from failed
+            raise HostError("The workspace can't be copied", details=failed.said) from failed
         finally:
             self.close()
+        if left_out is None:
+            raise HostError("The workspace can't be copied", details="the process that copied it was killed")
+        return left_out
 
     def close(self) -> None:
         """Waits for its end, whatever came of it. Idempotent."""
@@ -38,11 +51,9 @@ class Remembering:
             os.waitpid(self._pid, 0)
 
 
-def copy(plan: RunPlan) -> tuple[str, ...]:
-    """Copies the workspace; what could not be copied, a line each. Raises HostError."""
-    from bot_bottle.provision import workspace
-
-    return workspace.copy_files(plan)
+def prepare_to_put_away() -> None:
+    """Imports what `put_away` needs: while the agent begins, nobody waits for that; at its end, somebody does."""
+    from bot_bottle.provision import changes  # noqa: F401
 
 
 def put_away(record: RunRecord) -> bool:
@@ -57,11 +68,13 @@ def put_away(record: RunRecord) -> bool:
     return bool(saved and saved.patch)
 
 
-def _remember(plan: RunPlan, say: spawn.Say) -> None:
+def _copy(plan: RunPlan, say: spawn.Say) -> None:
     from bot_bottle.provision import workspace
 
     try:
+        left_out = workspace.copy_files(plan)
         workspace.remember_start(plan)
+        said: dict[str, object] = {_LEFT_OUT: left_out}
     except HostError as error:
         said = {"brief": error.brief, "details": error.details, "resolution": error.resolution}
-        say(json.dumps(said).encode())
+    say(json.dumps(said).encode())

@@ -87,7 +87,7 @@ class _Run:
         self.sidecar: Sidecar
         self.bottle: Bottle
         self.session: Session | None = None
-        self.remembering: copies.Remembering | None = None
+        self.copying: copies.Copying | None = None
 
     def keep(self) -> Outcome:
         try:
@@ -195,9 +195,8 @@ class _Run:
             return
         with self._phase("workspace"):
             undo.callback(self._save_changes)
-            self.outcome.warnings += [f"not copied: {line}" for line in copies.copy(self.plan)]
-            self.remembering = copies.Remembering(self.plan)
-            undo.callback(self.remembering.close)
+            self.copying = copies.Copying(self.plan)
+            undo.callback(self.copying.close)
 
     def _open(self, undo: ExitStack) -> Session:
         with self._phase("sandbox"):
@@ -234,9 +233,10 @@ class _Run:
         return session
 
     def _release(self) -> None:
+        if self.copying:
+            with self._phase("copy"):
+                self.outcome.warnings += [f"not copied: {line}" for line in self.copying.wait()]
         with self._phase("release"):
-            if self.remembering:
-                self.remembering.wait()
             started = {
                 "policy": self.plan.egress.fingerprint(),
                 "confined": self.sidecar.facts.get("confined"),
@@ -245,8 +245,10 @@ class _Run:
             event = self._event("run.started", started)
             self.store.record([event], self.plan.id, state="running")
             self.bottle.release()
-        gc.enable()
         self.around.ready(self.outcome)
+        if self.copying:
+            copies.prepare_to_put_away()
+        gc.enable()
 
     # While it runs
 

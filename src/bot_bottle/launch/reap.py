@@ -7,7 +7,7 @@ from bot_bottle.backends.registry import backend
 from bot_bottle.errors import BotBottleError
 from bot_bottle.events import NewEvent
 from bot_bottle.host.locks import keeper_alive
-from bot_bottle.launch import folders, mounted
+from bot_bottle.launch import folders
 from bot_bottle.launch.copies import put_away
 from bot_bottle.state.model import RunRecord
 from bot_bottle.state.store import Store
@@ -47,8 +47,11 @@ def _reap_run(store: Store, record: RunRecord) -> list[str]:
             OSError,
         ) as error:  # it has ended all the same; `diff` and `cleanup --forget` can go on
             said.append(f"{record.id}: its copy of the workspace stays: {error}")
-    elif paths := mounted.flagged(record):
-        said.append(f"{record.id}: {mounted.warning(paths)}")
+    else:
+        from bot_bottle.launch import mounted
+
+        if paths := mounted.flagged(record):
+            said.append(f"{record.id}: {mounted.warning(paths)}")
     folders.remove(record.run_path)
     outcome = "reaped: its keeper died"
     event = NewEvent(record.id, time.time(), "run.reaped", {"removed": said, "changes": changed})

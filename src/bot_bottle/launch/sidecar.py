@@ -2,20 +2,25 @@
 
 The bundle is a fork of the keeper, so it costs few pages and no start of an interpreter. It holds its own bottle's policy
 and nothing else; it may write events to the keeper's socket and cannot open the store.
+
+The first thing that a headless start imports, so nothing is imported here that forking one does not need.
 """
 
-import json
 import os
-import signal
 import socket
 import time
-from collections.abc import Mapping
-from typing import Any, NoReturn
 
-from bot_bottle.bundle.model import BundleConfig
 from bot_bottle.errors import SandboxError
-from bot_bottle.events import NewEvent
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any, NoReturn
+
+    from bot_bottle.bundle.model import BundleConfig
+    from bot_bottle.events import NewEvent
+
+_KILL = 9  # signal.SIGKILL; that module makes enumerations of all of them first
 READY_WITHIN = 15.0
 """Seconds; the bundle is ready within a tenth of one on an idle machine."""
 
@@ -23,7 +28,7 @@ READY_WITHIN = 15.0
 class Sidecar:
     """One bundle process. `door` is where the bottle's listeners are sent; `sock` is where it reports."""
 
-    def __init__(self, config: BundleConfig | None = None) -> None:
+    def __init__(self, config: "BundleConfig | None" = None) -> None:
         """Forks it. Without a config it imports meanwhile, and waits for `give`."""
         parent = os.getpid()
         self.facts: Mapping[str, Any] = {}
@@ -41,8 +46,10 @@ class Sidecar:
         door_inside.close()
         keeper_inside.close()
 
-    def give(self, config: BundleConfig) -> None:
+    def give(self, config: "BundleConfig") -> None:
         """Gives a bundle that was forked without one its config; not for one that needs TLS."""
+        import json
+
         self.sock.sendall(json.dumps(config.document()).encode() + b"\n")
 
     def tell_engine(self, *, up: bool) -> None:
@@ -55,7 +62,7 @@ class Sidecar:
     def discard(self) -> None:
         """Ends at once a bundle that nobody needs any more. Idempotent."""
         if self.code is None:
-            os.kill(self.pid, signal.SIGKILL)
+            os.kill(self.pid, _KILL)
             self.reap()
             self.door.close()
             self.sock.close()
@@ -83,7 +90,7 @@ class Sidecar:
             )
         self.sock.setblocking(False)
 
-    def read(self) -> list[dict[str, Any]] | None:
+    def read(self) -> "list[dict[str, Any]] | None":
         """The messages that have arrived; None at the end. The sender is not trusted: what is no message is dropped."""
         try:
             data = self.sock.recv(65536)
@@ -98,8 +105,10 @@ class Sidecar:
             return None
         return [message for line in lines if isinstance(message := _parse(line), dict)]
 
-    def events(self, run: str, messages: list[dict[str, Any]]) -> list[NewEvent]:
+    def events(self, run: str, messages: "list[dict[str, Any]]") -> "list[NewEvent]":
         """The events among `messages`, with the run's name from here: a bundle cannot name another."""
+        from bot_bottle.events import NewEvent
+
         found = []
         for message in messages:
             kind, data = message.get("event"), message.get("data")
@@ -128,7 +137,7 @@ class Sidecar:
             except OSError:
                 return  # it is gone, or does not listen: `stop` ends it either way
 
-    def stop(self) -> list[dict[str, Any]]:
+    def stop(self) -> "list[dict[str, Any]]":
         """Ends the bundle and collects it; gives its last messages. Idempotent."""
         last: list[dict[str, Any]] = []
         if self.code is None:
@@ -139,21 +148,25 @@ class Sidecar:
                     last += messages
             except OSError:
                 pass  # it is gone or does not listen: the next line ends it either way
-            os.kill(self.pid, signal.SIGKILL)
+            os.kill(self.pid, _KILL)
             self.reap()
         self.door.close()
         self.sock.close()
         return last
 
 
-def _parse(line: bytes) -> Any:
+def _parse(line: bytes) -> "Any":
+    import json
+
     try:
         return json.loads(line)
     except ValueError:
         return None
 
 
-def _serve(config: BundleConfig | None, parent: int, door: socket.socket, keeper: socket.socket) -> NoReturn:
+def _serve(
+    config: "BundleConfig | None", parent: int, door: socket.socket, keeper: socket.socket
+) -> "NoReturn":
     """The forked side: never returns, whatever happens."""
     try:
         from bot_bottle.bundle.main import serve, serve_when_told

@@ -123,6 +123,7 @@ def free_id(agent: str, state_root: str) -> str:
 def start_here(
     request: StartRequest,
     *,
+    early: "Sidecar",
     foreground: bool,
     phase: Callable[[str], None],
     ready: Callable[["Outcome"], None],
@@ -130,18 +131,12 @@ def start_here(
 ) -> "Outcome":
     """Plans the run and keeps it in this process until it has ended; `noted` hears the plan's notes.
 
-    The bundle is forked first of all: what it imports takes as long as the planning, and on another core costs nothing.
+    `early` is the bundle that `operate/ahead.py` began; it is the caller's to discard.
     """
-    from bot_bottle.launch.sidecar import Sidecar
-
-    early = Sidecar()
-    try:
-        prepared = prepare(request)
-        for note in prepared.plan.notes:
-            noted(note)
-        return run_here(prepared, early=early, foreground=foreground, phase=phase, ready=ready)
-    finally:
-        early.discard()
+    prepared = prepare(request)
+    for note in prepared.plan.notes:
+        noted(note)
+    return run_here(prepared, early=early, foreground=foreground, phase=phase, ready=ready)
 
 
 def run_here(

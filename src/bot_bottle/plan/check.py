@@ -9,13 +9,14 @@ from bot_bottle.errors import PlanError
 from bot_bottle.manifest.document import BottleDocument, EgressDocument, ManifestDocument, RouteDocument
 from bot_bottle.plan.facts import HostFacts
 from bot_bottle.plan.model import RunPlan
+from bot_bottle.policy.ports import unreachable
 
 READABLE_SOURCES = ("env:", "file:")
 
 
 def mismatches(manifest: ManifestDocument, plan: RunPlan, facts: HostFacts) -> tuple[str, ...]:
     """One sentence for each thing that this version or this host can't keep."""
-    return (*_bottle(manifest["bottle"]), *_host(plan, facts))
+    return (*_bottle(manifest["bottle"]), *_ports(plan), *_host(plan, facts))
 
 
 def refuse(problems: tuple[str, ...], where: str) -> None:
@@ -52,13 +53,11 @@ def _bottle(bottle: BottleDocument) -> Iterator[str]:
             yield f"egress.upstream.{key}: upstreams are dialled directly, by the system's certificates, in this version"
     for route in egress["routes"]:
         name = f"egress.routes: {route['host']}:{route['port']}"
-        if route["protocol"] == "tcp":
-            yield f"{name}: protocol tcp is not in this version; https and http are"
         if route["protocol"] == "https" and _tls_outside(route):
             yield f"{name}: an https:// upstream goes with protocol http; the agent's own TLS is not opened"
         for rule in ("methods", "paths", "headers"):
-            if route[rule]:
-                yield f"{name}: {rule} can't be enforced in this version, only hosts and ports"
+            if route["protocol"] == "https" and route[rule]:
+                yield f"{name}: {rule} can't be enforced inside TLS in this version; with protocol http they can"
         if route["credential"] and not (route["protocol"] == "http" and _tls_outside(route)):
             yield f"{name}: a credential needs protocol http and an https:// upstream in this version"
     for name, credential in bottle["credentials"].items():
@@ -84,6 +83,11 @@ def _pipelock(egress: EgressDocument) -> Iterator[str]:
 
 def _tls_outside(route: RouteDocument) -> bool:
     return bool(route["upstream"] and route["upstream"]["tls"])
+
+
+def _ports(plan: RunPlan) -> Iterator[str]:
+    for port, taken in unreachable(plan.egress).items():
+        yield f"egress.routes: protocol tcp on port {port} can't be served inside: {taken}"
 
 
 def _host(plan: RunPlan, facts: HostFacts) -> Iterator[str]:

@@ -122,7 +122,7 @@ def can_be_kept(item: RouteDocument) -> bool:
     """Whether the bundle can enforce all of it. One with rules that it can't enforce would open more than was asked for:
     it opens nothing, whatever `plan/check.py` says of it."""
     has_rules = item["methods"] or item["paths"] or item["headers"]
-    return item["protocol"] in ("https", "http") and not has_rules
+    return item["protocol"] != "https" or not has_rules
 
 
 def route(item: RouteDocument) -> Route:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from bot_bottle.policy import lines
-from bot_bottle.policy.model import EgressPolicy, HeaderMatch, Route
+from bot_bottle.policy.model import EgressPolicy, HeaderMatch, Protocol, Route
 from bot_bottle.policy.paths import canonical_path, glob_matches, literal_length, path_matches
 
 __all__ = (
@@ -25,10 +25,12 @@ __all__ = (
     "canonical_pattern",
     "decide",
     "decide_request",
+    "intercepted_names",
     "intercepts",
     "intercepts_any",
     "matches",
     "names_allowed",
+    "protocol_on",
 )
 
 MAX_HOST = 253
@@ -61,6 +63,11 @@ class Wanted(NamedTuple):
     method: str = ""
     path: str = ""
 
+    @property
+    def place(self) -> "Wanted":
+        """Without the request: what one connection can serve several requests to."""
+        return self._replace(method="", path="")
+
     def asked(self) -> dict[str, str | int]:
         """What is known of it, for events and bodies."""
         return {
@@ -91,6 +98,7 @@ REASONS = {
     "path_not_allowed": "this host is allowed, but not this path on it",
     "bad_path": "servers could read this path in more than one way, so no path rule can allow it",
     "header_not_allowed": "this host is allowed, but only for requests with other headers",
+    "no_name": "this address stands for no name that the bottle's DNS gave out",
     "override_not_allowed": "a header asks the server to take another method or path than the policy judged",
 }
 _FURTHEST = (
@@ -190,6 +198,14 @@ def decide_request(
     return Decision(False, None, reason, wanted, needed)
 
 
+def protocol_on(policy: EgressPolicy, *, host: str, port: int) -> Protocol | None:
+    """What is spoken on `port` of `host`: as the most exact route says, and never `tcp` beside another; None without a route."""
+    name = canonical_host(host)
+    routes = [route for route in policy.routes if route.port == port and name and matches(route.host, name)]
+    best = max(routes, key=lambda route: (_exactness(route), route.protocol != "tcp"), default=None)
+    return best.protocol if best else None
+
+
 def intercepts(policy: EgressPolicy, *, host: str, port: int) -> bool:
     """Whether TLS to `host` on `port` has to be opened, so that single requests are judged, filled in or searched."""
     name = canonical_host(host)
@@ -204,6 +220,11 @@ def intercepts(policy: EgressPolicy, *, host: str, port: int) -> bool:
 def intercepts_any(policy: EgressPolicy) -> bool:
     """Whether TLS to anything has to be opened: whether the bottle needs a certificate authority."""
     return any(_needs_opening(policy, route) for route in policy.routes)
+
+
+def intercepted_names(policy: EgressPolicy) -> frozenset[str]:
+    """The hosts, as routes name them, to which TLS is opened."""
+    return frozenset(route.host for route in policy.routes if _needs_opening(policy, route))
 
 
 def _needs_opening(policy: EgressPolicy, route: Route) -> bool:

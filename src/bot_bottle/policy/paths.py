@@ -11,13 +11,13 @@ MAX_PATH = 16 * 1024
 _UNREADABLE = re.compile(
     rb"[\x00-\x20\x7f-\xff\\#;]"  # never in a path, or read as a separator by somebody
     rb"|%(?![0-9A-Fa-f]{2})"
-    rb"|%(?:[01][0-9A-Fa-f]|2[35Ff]|3[BbFf]|5[Cc]|7[Ff])"  # control characters, and `# % / ; ? \` behind one more decoding
+    rb"|%(?:2[35Ff]|3[BbFf]|5[Cc])"  # `# % / ; ? \` behind one more decoding
 )
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
 _ESCAPED_IN_CANONICAL = re.compile(rb"[^A-Za-z0-9\-._~!$&'()+,=:@/]")
 _LOOKALIKES = re.compile(
-    "[\u037e\u1fef\u2024-\u2026\u2044\u2047-\u2049\u2100\u2101\u2105\u2106\u2215\u2216\u2236\u29f5\u29f8"
-    "\u2488-\u249b\u2a74\ufe10-\ufe19\ufe30\ufe52-\ufe56\ufe5f\ufe68\ufe6a\uff03\uff05\uff0e\uff0f\uff1a\uff1b"
+    "[\xa5\u037e\u2024-\u2026\u2044\u2047-\u2049\u2100\u2101\u2105\u2106\u2215\u2216\u2236\u29f5\u29f8"
+    "\u2488-\u249b\u20a9\u33c2\u33c7\u33d8\ufe10-\ufe19\ufe30\ufe52-\ufe56\ufe5f\ufe68\ufe6a\uff03\uff05\uff0e\uff0f\uff1a\uff1b"
     "\uff1f\uff3c\uff61\U0001f100]"
 )
 """What some servers' conversions turn into one of `/ \\ . % ; ? #`."""

@@ -94,7 +94,7 @@ def save(run: RunRecord) -> Changes | None:
 
 def remove_copy(run: RunRecord) -> None:
     """Removes the copy and what is known of its start; succeeds when they are gone. Raises HostError."""
-    for folder in (COPY_FOLDER, COPY_FOLDER + ".partial", BASE_FOLDER):
+    for folder in (COPY_FOLDER, BASE_FOLDER):
         tree.remove(os.path.join(run.state_path, folder))
 
 

@@ -1,8 +1,7 @@
 """Making a bottle ready before its agent runs: steps as data, one loop that does them.
 
 `steps(plan)` says what there is to do, `provision` does it through the bottle's handle, the same for every
-backend. All files go in as one tar stream, because what a bottle costs to provision is the number of
-processes started in it. Inside that needs `sh` and `tar`, and nothing when there is nothing to write.
+backend. All files go in at once: what a bottle costs to provision is the number of processes started in it.
 """
 
 from collections.abc import Callable
@@ -10,17 +9,8 @@ from typing import NamedTuple
 
 from bot_bottle.backends.base import Bottle
 from bot_bottle.errors import SandboxError
-from bot_bottle.plan.model import INSIDE_HOME, Command, File, RunPlan
-from bot_bottle.provision.files import archive
-
-_TIMEOUT = 60.0
-
-_UNPACK = Command(
-    # The umask is for folders made on the way; -p keeps the files' own modes from it, -m leaves times alone.
-    argv=("/bin/sh", "-c", "umask 077 && exec tar -x -p -m -f - -C /"),
-    env=(("PATH", "/usr/local/bin:/usr/bin:/bin"), ("HOME", INSIDE_HOME), ("LANG", "C.UTF-8")),
-    cwd="/",
-)
+from bot_bottle.plan.model import File, RunPlan
+from bot_bottle.provision.files import checked
 
 Report = Callable[[str], None]
 """Hears each step's description as it begins."""
@@ -58,12 +48,11 @@ def provision(bottle: Bottle, plan: RunPlan, report: Report = lambda _: None) ->
 
 
 def _write(bottle: Bottle, step: WriteFiles) -> None:
-    from bot_bottle.backends.execution import run
-
-    done = run(bottle, _UNPACK, stdin=archive(step.files), timeout=_TIMEOUT)
-    if done.code:
+    try:
+        bottle.write_files(checked(step.files))
+    except SandboxError as error:
         raise SandboxError(
             f"The bottle could not be provisioned: {step.describe()}",
-            details=f"exit code {done.code}\n{done.stderr.decode(errors='replace')[-2000:]}",
-            resolution="Inside must be `sh`, `tar` and a home folder that the agent's user can write.",
-        )
+            details=f"{error.brief}: {error.details}",
+            resolution="Inside there must be a home folder that the agent's user can write.",
+        ) from error

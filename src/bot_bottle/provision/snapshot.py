@@ -95,7 +95,7 @@ class _Selection:
 
 def begin(copy: str, base: str) -> None:
     """Makes the repository `base` with what `copy` looks like now, before the agent runs. Raises HostError, OSError."""
-    git.create(base)
+    git.create(base, only_import=True)
     top = tree.open_folder(copy)
     exclude = _own_excludes(top)
     files.write(os.path.join(base, "exclude"), exclude)

@@ -1,4 +1,8 @@
-"""The workspace's copy: made before the agent starts, and removed when its changes are saved."""
+"""The workspace's copy: made before the agent starts, and removed when its changes are saved.
+
+It is made in three steps, since the sandbox needs only the first to be made, and the agent must not run before the last:
+`make_folder`, `copy_files`, `remember_start`.
+"""
 
 import errno
 import os
@@ -10,38 +14,47 @@ _NO_SPACE = "Free some space, or mount the workspace instead of copying it (work
 
 
 def copy_workspace(plan: RunPlan) -> tuple[str, ...]:
-    """Copies the workspace and remembers the start; what could not be copied, a line each. Raises HostError.
-
-    The sandbox needs only `copy_files` to be made; the agent must not run before `remember_start` is done, too.
-    """
+    """All three steps; what could not be copied, a line each. Raises HostError."""
+    make_folder(plan)
     left_out = copy_files(plan)
     remember_start(plan)
     return left_out
 
 
-def copy_files(plan: RunPlan) -> tuple[str, ...]:
-    """Copies `plan.workspace.source` to `plan.workspace.copy`, all of it or nothing; says what can't be read.
+def make_folder(plan: RunPlan) -> None:
+    """Makes the empty folder `plan.workspace.copy`; as root, it belongs to `plan.uid` and `plan.gid`. Raises HostError."""
+    from bot_bottle.host import tree
 
-    As root, the copy belongs to `plan.uid` and `plan.gid`. Raises HostError.
+    target = plan.workspace.copy
+    try:
+        os.makedirs(plan.paths.state, mode=0o700, exist_ok=True)
+        tree.remove(target)
+        os.mkdir(target, 0o700)
+        if owner := _owner(plan):
+            os.chown(target, *owner)
+    except OSError as error:
+        tree.remove(target)
+        raise _failed(plan.workspace.source, error) from error
+
+
+def copy_files(plan: RunPlan) -> tuple[str, ...]:
+    """Copies `plan.workspace.source` into the folder that `make_folder` made; says what can't be read.
+
+    All of it or nothing: after a failure the folder is gone, too. Raises HostError.
     """
     from bot_bottle.host import copying, tree
 
     source, target = plan.workspace.source, plan.workspace.copy
-    partial = target + ".partial"
     try:
-        os.makedirs(plan.paths.state, mode=0o700, exist_ok=True)
         # A workspace may have the state folder in it, and so the copy itself.
         state = os.stat(plan.paths.state)
-        owner = (plan.uid, plan.gid) if os.geteuid() == 0 else None
-        copier = copying.Copier(owner=owner, skip=frozenset({(state.st_dev, state.st_ino)}))
-        tree.remove(partial)
-        copier.copy(source, partial)
-        os.rename(partial, target)
+        copier = copying.Copier(owner=_owner(plan), skip=frozenset({(state.st_dev, state.st_ino)}))
+        copier.copy(source, target)
     except OSError as error:
-        tree.remove(partial)
+        tree.remove(target)
         raise _failed(source, error) from error
     except BaseException:
-        tree.remove(partial)
+        tree.remove(target)
         raise
     return tuple(copier.left_out)
 
@@ -54,6 +67,11 @@ def remember_start(plan: RunPlan) -> None:
         snapshot.begin(plan.workspace.copy, plan.workspace.base)
     except OSError as error:
         raise _failed(plan.workspace.copy, error) from error
+
+
+def _owner(plan: RunPlan) -> tuple[int, int] | None:
+    """Whose the copy is to be, where that is not who makes it."""
+    return (plan.uid, plan.gid) if os.geteuid() == 0 else None
 
 
 def _failed(path: str, error: OSError) -> HostError:

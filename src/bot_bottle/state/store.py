@@ -179,12 +179,10 @@ class Store:
         return _Transaction(self._mine(), self.path)
 
     def _add(self, connection: "sqlite3.Connection", run: "RunRecord") -> bool:
-        import sqlite3
-
         marks = ",".join("?" * len(_COLUMNS))
         try:
             connection.execute(f"INSERT INTO runs ({','.join(_COLUMNS)}) VALUES ({marks})", tuple(run))  # noqa: S608
-        except sqlite3.IntegrityError as error:
+        except connection.IntegrityError as error:
             raise StateError(f"The run {run.id} can't be added", details=str(error)) from error
         return True
 

@@ -15,7 +15,7 @@ import stat
 import struct
 import termios
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from fcntl import ioctl
 from functools import partial
@@ -376,20 +376,46 @@ class Files:
         assert done.stdout.decode() == f"read me{INSIDE_UID}\n{INSIDE_UID}\n", done.said
         assert (make_bottle.workspace / "made").stat().st_uid == make_bottle.workspace.stat().st_uid
 
-    def test_files_are_written_with_their_modes_and_belong_to_the_agent(
-        self, make_bottle: MakeBottle
-    ) -> None:
+    def test_files_are_written_before_the_agent_runs(self, make_bottle: MakeBottle) -> None:
+        bottle = make_bottle(*SLEEP, release=False)
+        self._write(make_bottle, bottle, bottle.write_files)
+
+    def test_files_are_written_while_the_agent_runs(self, make_bottle: MakeBottle) -> None:
         bottle = make_bottle(*SLEEP)
+        self._write(make_bottle, bottle, bottle.write_files)
+
+    def test_files_are_written_by_tar(self, make_bottle: MakeBottle) -> None:
+        bottle = make_bottle(*SLEEP)
+        self._write(make_bottle, bottle, lambda files: copying.write_files(bottle, files))
+
+    def _write(
+        self, make_bottle: MakeBottle, bottle: Bottle, write: Callable[[Sequence[File]], None]
+    ) -> None:
+        """They have their modes and belong to the agent; what is there is replaced; new folders are the agent's alone."""
         files = [
             File(target=f"{INSIDE_HOME}/.config/tool/settings", content=b"{}"),
             File(target=f"{INSIDE_HOME}/bin/run", content=b"#!/bin/sh\nexit 9\n", mode=0o755),
         ]
-        copying.write_files(bottle, files)
+        shell(bottle, "cd; mkdir bin; ln -s /workspace/elsewhere bin/run; echo kept > elsewhere")
+        write(files)
         stated = shell(
-            bottle, "cd; stat -c '%a %u' .config/tool/settings bin/run; cat .config/tool/settings"
+            bottle, "cd; stat -c '%a %u' .config .config/tool/settings bin/run; cat .config/tool/settings"
         ).stdout
-        assert stated.decode() == f"600 {INSIDE_UID}\n755 {INSIDE_UID}\n{{}}"
+        assert stated.decode() == "".join(f"{mode} {INSIDE_UID}\n" for mode in (700, 600, 755)) + "{}"
         assert shell(bottle, f"{INSIDE_HOME}/bin/run").code == 9
+        assert not (make_bottle.workspace / "elsewhere").exists()
+
+    def test_files_that_can_t_be_written_are_a_sandbox_error_that_names_one(
+        self, make_bottle: MakeBottle
+    ) -> None:
+        files = [File(target=f"{INSIDE_HOME}/{name}", content=b"x" * 1_000_000) for name in ("a/b", "c")]
+        for release in (False, True):
+            bottle = make_bottle(*SLEEP, release=release)
+            shell(bottle, "cd; touch a")
+            assert "home/agent/a" in _failure(partial(bottle.write_files, files)).details
+            assert shell(bottle, "exit 7").code == 7
+            bottle.destroy()
+            _failure(partial(bottle.write_files, files))
 
     def test_a_folder_comes_back_as_it_went_in(self, make_bottle: MakeBottle, tmp_path: Path) -> None:
         source = tmp_path / "source"

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, NoReturn
 
 from bot_bottle.backends.base import Stdio
+from bot_bottle.backends.namespace import held
 from bot_bottle.door.model import Listener
 from bot_bottle.host import kernel, spawn
 from bot_bottle.plan.model import Command, Limits
@@ -52,56 +53,60 @@ def find_way_in(pid: int) -> int:
         os.close(network)
 
 
-def start(way: Way, command: Command, stdio: Stdio, *, held_by: int | None = None) -> spawn.Child:
-    """Starts `command` inside.
+class Start:
+    """A process on its way in: `finish` gives it once it is there, fully confined."""
 
-    With `held_by` it waits there, fully confined, until a byte can be read from that; if it ends first, so does the child.
-    Raises ChildFailed when the bottle has ended or the process can't be confined.
-    """
-    standard = (stdio.stdin, stdio.stdout, stdio.stderr)
-    held = () if held_by is None else (held_by,)
+    def __init__(self, way: Way, command: Command, stdio: Stdio, *, held_by: int | None = None) -> None:
+        """Sends it. With `held_by` it waits inside for what `held.wait` takes from that; if that ends first, so does it."""
+        standard = (stdio.stdin, stdio.stdout, stdio.stderr)
+        held_from = () if held_by is None else (held_by,)
 
-    def body(say: spawn.Say) -> None:
-        _go_in(way)
-        told, telling = os.pipe()
-        sibling = kernel.fork(kernel.CLONE_PARENT)
-        if sibling:
-            say(b"%d" % sibling)
-            return
-        os.close(telling)
-        os.read(told, 1)  # ends with the process that tells our number: nothing is heard of us before that
-        os.close(told)
-        os.close(way.holder)
-        os.close(way.outer)
-        _confine(way, stdio)
-        say(b"ready")
-        if held_by is not None:
-            if not os.read(held_by, 1):
-                os._exit(125)
-            os.close(held_by)
-        _execute(command)
+        def body(say: spawn.Say) -> None:
+            _go_in(way)
+            told, telling = os.pipe()
+            sibling = kernel.fork(kernel.CLONE_PARENT)
+            if sibling:
+                say(b"%d" % sibling)
+                return
+            os.close(telling)
+            os.read(
+                told, 1
+            )  # ends with the process that tells our number: nothing is heard of us before that
+            os.close(told)
+            os.close(way.holder)
+            os.close(way.outer)
+            _confine(way, stdio)
+            say(b"ready")
+            if held_by is not None:
+                if not held.wait(held_by):
+                    os._exit(125)
+                os.close(held_by)
+            _execute(command)
 
-    messenger, report = spawn.fork(body, keep=(*standard, *held, way.holder, way.outer))
-    child: spawn.Child | None = None
-    try:
-        ready = False
-        for message in spawn.hear(report, _PATIENCE):  # the two speak at the same time
-            if message == b"ready":
-                ready = True
-            else:
-                child = spawn.Child(int(message))
-            if ready and child:
-                return child
-        raise spawn.ChildFailed("start", errno.ESRCH, "it ended before it was confined")
-    except BaseException:
-        if child:
-            child.kill()
-            child.wait()
-            child.close()
-        raise
-    finally:
-        os.close(report)
-        os.waitpid(messenger, 0)
+        self._messenger, self._report = spawn.fork(body, keep=(*standard, *held_from, way.holder, way.outer))
+
+    def finish(self) -> spawn.Child:
+        """Waits until it is confined; called once. Raises ChildFailed when it can't be, or the bottle has ended."""
+        child: spawn.Child | None = None
+        try:
+            ready = False
+            for message in spawn.hear(self._report, _PATIENCE):  # the two speak at the same time
+                if message == b"ready":
+                    ready = True
+                else:
+                    child = spawn.Child(int(message))
+                if ready and child:
+                    return child
+            raise spawn.ChildFailed("start", errno.ESRCH, "it ended before it was confined")
+        except BaseException:
+            if child:
+                child.kill()
+                child.wait()
+                child.close()
+            raise
+        finally:
+            os.close(self._report)
+            os.waitpid(self._messenger, 0)
 
 
 def open_door(way: Way, listeners: Sequence[Listener], channel: socket.socket) -> None:

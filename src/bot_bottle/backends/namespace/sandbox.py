@@ -49,6 +49,8 @@ def make(plan: RunPlan, seccomp: bytes, owned: ExitStack) -> Sandbox:
     owned.callback(bubblewrap.close)
     owned.callback(_end, bubblewrap, info)
     owned.callback(life.close)
+    from bot_bottle.door import inside, passing  # noqa: F401 - needed next, and now is the time for it
+
     waiting = select.poll()
     waiting.register(life, select.POLLIN)
     waiting.register(bubblewrap, select.POLLIN)

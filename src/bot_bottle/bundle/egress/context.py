@@ -3,21 +3,34 @@
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from socket import socket
+from typing import TYPE_CHECKING, NamedTuple
 
 from bot_bottle.bundle.egress.denial import Refusal, explain
 from bot_bottle.bundle.egress.dial import Dialer, DialFailed
 from bot_bottle.bundle.egress.heads import BadMessage, Body, Headers
+from bot_bottle.bundle.egress.hello import INTERNAL_ERROR, Hello
 from bot_bottle.bundle.egress.hooks import Filter, Guard, Head
 from bot_bottle.bundle.egress.names import Names
 from bot_bottle.bundle.egress.pump import Pump
-from bot_bottle.bundle.egress.wire import Ended, SocketTransport, Transport, Wire
+from bot_bottle.bundle.egress.selector import DirectSelector
+from bot_bottle.bundle.egress.wire import Ended, SocketTransport, Transport, Wire, say_last
 from bot_bottle.bundle.model import BundleLimits, HeaderValue
 from bot_bottle.bundle.record import Record
-from bot_bottle.policy.egress import Decision, Wanted, decide
+from bot_bottle.policy.egress import Decision, Wanted, decide, decide_request, intercepts, protocol_on
 from bot_bottle.policy.model import EgressPolicy, Route
+
+if TYPE_CHECKING:
+    from bot_bottle.bundle.egress.intercept import Interceptor
 
 Originate = Callable[[socket, str], Awaitable[Transport]]
 """Speaks TLS over a connected socket, verified against a name; else closes it and raises DialFailed."""
+
+
+class Tls(NamedTuple):
+    """What speaks TLS for this bottle: to upstreams, and in their place to the agent. Imported only where it is needed."""
+
+    originate: Originate | None
+    interceptor: "Interceptor | None"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -32,7 +45,8 @@ class Context:
     names: Names
     dialer: Dialer
     pump: Pump
-    originate: Originate | None = None
+    selector: DirectSelector
+    tls: Tls
     guard: Guard | None = None
 
     def judge(self, *, host: str, port: int, protocol: str) -> Decision:
@@ -48,12 +62,45 @@ class Context:
         host: str,
         port: int,
         protocol: str,
-        method: str,  # noqa: ARG002
-        target: bytes,  # noqa: ARG002
-        headers: Headers,  # noqa: ARG002
+        method: bytes,
+        target: bytes,
+        headers: Headers,
     ) -> Decision:
         """What the policy says of one request. Whatever goes wrong in deciding is a no."""
-        return self.judge(host=host, port=port, protocol=protocol)
+        try:
+            return decide_request(
+                self.policy,
+                host=host,
+                port=port,
+                protocol=protocol,
+                method=method,
+                target=target,
+                headers=headers,
+            )
+        except Exception:  # noqa: BLE001 - as in `judge`
+            return Decision(False, None, "undecided", Wanted(host, port, protocol))
+
+    def intercepts(self, wanted: Wanted) -> bool:
+        """Whether TLS to it is opened; when that can't be decided, nothing passes through."""
+        try:
+            return intercepts(self.policy, host=wanted.host, port=wanted.port)
+        except Exception:  # noqa: BLE001 - as in `judge`
+            return True
+
+    def speaks_tcp(self, *, host: str, port: int) -> bool:
+        """Whether connections to it are carried as they are, whatever they speak."""
+        try:
+            return protocol_on(self.policy, host=host, port=port) == "tcp"
+        except Exception:  # noqa: BLE001 - as in `judge`: what is taken for TLS or HTTP is judged further
+            return False
+
+    async def intercept(self, via: str, wanted: Wanted, wire: Wire, sock: socket, hello: Hello) -> None:
+        """Opens the TLS of an allowed connection and serves what is inside. Without the means to, refuses."""
+        if self.tls.interceptor is None:
+            self.failed(via, "no_authority", wanted)
+            await say_last(wire, INTERNAL_ERROR)
+            return
+        await self.tls.interceptor.serve(self, via, wanted, wire, sock, hello)
 
     def look_at_head(self, wanted: Wanted, route: Route, method: str, head: Head) -> Head:
         """`head` as the guard lets it go on. Raises Refusal, also when the guard itself fails."""
@@ -83,15 +130,14 @@ class Context:
         """A filter for the head or the body of a response on `route`."""
         return None if self.guard is None else self.guard.reflection(route)
 
-    async def secure(self, route: Route, sock: socket) -> Transport:
-        """`sock` as the transport that `route` asks for: bare, or TLS of our own. Raises DialFailed."""
-        upstream = route.upstream
-        if upstream is None or not upstream.tls:
-            return SocketTransport(sock)
-        if self.originate is None:
+    async def secure(self, route: Route, sock: socket, host: str) -> Transport:
+        """`sock` as the transport that `route` asks for when it is for `host`: bare, or TLS of our own. Raises DialFailed."""
+        if not speaks_tls(route):
+            return SocketTransport(sock, self.selector)
+        if self.tls.originate is None:
             sock.close()
             raise DialFailed("tls_failed", "this bundle was started without TLS of its own")
-        return await self.originate(sock, upstream.server_name or upstream.host)
+        return await self.tls.originate(sock, verified_name(route, host))
 
     def allowed(self, via: str, wanted: Wanted, **more: str) -> None:
         self.record.event("egress.allowed", {"via": via, **wanted.asked(), "reason": "allowed", **more})
@@ -112,6 +158,12 @@ class Context:
 def speaks_tls(route: Route) -> bool:
     """Whether what goes to the upstream of `route` goes in TLS that was verified: only then a credential goes with it."""
     return route.protocol == "https" or (route.upstream is not None and route.upstream.tls)
+
+
+def verified_name(route: Route, host: str) -> str:
+    """The name that the upstream of `route` has to have a certificate for."""
+    upstream = route.upstream
+    return (upstream.server_name or upstream.host) if upstream is not None and upstream.tls else host
 
 
 def _undecided(wanted: Wanted) -> Refusal:

@@ -22,9 +22,10 @@ from bot_bottle.bundle.egress.inject import inject
 from bot_bottle.bundle.egress.wire import Ended, TooLarge, Wire
 from bot_bottle.bundle.model import BundleLimits, HeaderValue
 
-_NEVER_FORWARDED = frozenset({b"host", b"expect"})
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _MOST_INTERIM = 16
+_AT_ONCE = 32 * 1024
+"""A body up to this size goes out with its head: the kernel takes that much from a connection that has nothing under way."""
 
 
 class UpstreamFailed(Exception):
@@ -40,8 +41,8 @@ class UpstreamFailed(Exception):
 class Outgoing(NamedTuple):
     """A request as it goes on, `request` as it came.
 
-    `host` is the Host field's text, `body` the framing (None: no body), `whole` the body where it is here already and needs
-    not be read from the agent. The filters are for the response.
+    `head` has the fields that go on, without Host; `host` is that field's text; `body` is the framing (None: no body), `whole`
+    the body where it is here already and needs not be read from the agent. The filters are for the response.
     """
 
     request: Request
@@ -67,12 +68,24 @@ async def exchange(agent: Wire, upstream: Wire, outgoing: Outgoing, limits: Bund
     Raises UpstreamFailed while there is something to answer with; any other exception (BadMessage, Ended, SinkFailed,
     TimeoutError, OSError) means that the agent's connection can't be saved.
     """
+    agent.partner, upstream.partner = upstream, agent
     try:
-        await upstream.write(_request_head(outgoing))
+        return await _exchange(agent, upstream, outgoing, limits)
+    finally:
+        agent.partner = upstream.partner = None
+
+
+async def _exchange(agent: Wire, upstream: Wire, outgoing: Outgoing, limits: BundleLimits) -> Outcome:
+    body, whole = outgoing.body, outgoing.whole
+    head = _request_head(outgoing)
+    at_once = whole is not None and len(whole) <= _AT_ONCE
+    if at_once:
+        head += whole or b""
+    try:
+        await upstream.write(head)
     except (OSError, TimeoutError) as error:
         raise UpstreamFailed("upstream_failed", untouched=True) from error
-    body = outgoing.body
-    if body is None or not (body.chunked or body.length):
+    if at_once or body is None or not (body.chunked or body.length):
         return await _respond(agent, upstream, outgoing, limits)
     return await _both_ways(agent, upstream, outgoing, body, limits)
 
@@ -157,7 +170,7 @@ def wants_more(minor: int, headers: Headers) -> bool:
 
 def _request_head(outgoing: Outgoing) -> bytes:
     target = outgoing.head.target
-    headers = end_to_end(outgoing.head.headers, without=_NEVER_FORWARDED)
+    headers = outgoing.head.headers
     if outgoing.credential is not None:
         target, headers = inject(target, headers, outgoing.credential)
     headers = [(b"host", outgoing.host), *headers]

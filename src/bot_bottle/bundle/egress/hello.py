@@ -8,16 +8,20 @@ from typing import NamedTuple
 MAX_HELLO = 16 * 1024
 """Of the message; with post-quantum key shares and tickets real ones have about 2 KiB."""
 _HANDSHAKE, _CLIENT_HELLO, _HOST_NAME = 22, 1, 0
-_SERVER_NAME, _ENCRYPTED_HELLO, _ENCRYPTED_NAME = 0x0000, 0xFE0D, 0xFFCE
+_SERVER_NAME, _PROTOCOLS, _ENCRYPTED_HELLO, _ENCRYPTED_NAME = 0x0000, 0x0010, 0xFE0D, 0xFFCE
 _MAX_FRAGMENT = 1 << 14
 _MAX_RECORDS = 256
 
 
 class Hello(NamedTuple):
-    """`server_name` is the raw text of SNI (None: none was sent); `encrypted`: an inner hello may stand behind it."""
+    """`server_name` is the raw text of SNI (None: none was sent); `encrypted`: an inner hello may stand behind it.
+
+    `protocols` are those that ALPN offers; none when it was not sent.
+    """
 
     server_name: str | None
     encrypted: bool
+    protocols: tuple[bytes, ...] = ()
 
 
 class BadHello(Exception):
@@ -108,7 +112,11 @@ def _parse(hello: _Bytes) -> Hello:
             raise BadHello("an extension stands twice")
         found[kind] = extensions.vector(2)
     encrypted = _ENCRYPTED_HELLO in found or _ENCRYPTED_NAME in found
-    return Hello(_name(found[_SERVER_NAME]) if _SERVER_NAME in found else None, encrypted)
+    return Hello(
+        _name(found[_SERVER_NAME]) if _SERVER_NAME in found else None,
+        encrypted,
+        _protocols(found[_PROTOCOLS]) if _PROTOCOLS in found else (),
+    )
 
 
 def _name(extension: bytes) -> str:
@@ -122,6 +130,17 @@ def _name(extension: bytes) -> str:
     return name.decode("ascii")
 
 
+def _protocols(extension: bytes) -> tuple[bytes, ...]:
+    outer = _Bytes(extension)
+    offered = _Bytes(outer.vector(2))
+    found = []
+    while offered.left:
+        found.append(offered.vector(1))
+    if outer.left or not all(found) or not found:
+        raise BadHello("a malformed list of protocols")
+    return tuple(found)
+
+
 def alert(description: int) -> bytes:
     """A fatal TLS alert record."""
     return bytes((21, 3, 3, 0, 2, 2, description))
@@ -130,3 +149,5 @@ def alert(description: int) -> bytes:
 ACCESS_DENIED = alert(49)
 UNRECOGNIZED_NAME = alert(112)
 DECODE_ERROR = alert(50)
+INTERNAL_ERROR = alert(80)
+NO_APPLICATION_PROTOCOL = alert(120)

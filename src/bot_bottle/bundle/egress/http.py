@@ -7,7 +7,7 @@ import asyncio
 import socket
 
 from bot_bottle.bundle.egress.bodies import SinkFailed
-from bot_bottle.bundle.egress.context import Context, speaks_tls
+from bot_bottle.bundle.egress.context import Context, speaks_tls, verified_name
 from bot_bottle.bundle.egress.denial import Refusal, not_allowed, respond
 from bot_bottle.bundle.egress.dial import DialFailed
 from bot_bottle.bundle.egress.exchange import (
@@ -18,38 +18,41 @@ from bot_bottle.bundle.egress.exchange import (
     exchange,
     wants_more,
 )
-from bot_bottle.bundle.egress.heads import BadMessage, Body, Request, listed, read_request, request_body
+from bot_bottle.bundle.egress.heads import (
+    BadMessage,
+    Body,
+    Request,
+    end_to_end,
+    listed,
+    read_request,
+    request_body,
+)
 from bot_bottle.bundle.egress.hooks import Head
 from bot_bottle.bundle.egress.target import Authority, Entry, find_target, read_authority
-from bot_bottle.bundle.egress.tunnel import tunnel_tls
+from bot_bottle.bundle.egress.tunnel import carry, tunnel_tls
 from bot_bottle.bundle.egress.wire import Ended, SocketTransport, TooLarge, Wire
 from bot_bottle.policy.egress import Wanted
 from bot_bottle.policy.model import Route
 
+_NEVER_FORWARDED = frozenset({b"host", b"expect"})
 _ESTABLISHED = b"HTTP/1.1 200 Connection Established\r\n\r\n"
 
 
 class _Upstream:
     """An open connection to an upstream, kept for the next request to the same place."""
 
-    def __init__(self, wire: Wire, sock: socket.socket, wanted: Wanted, route: Route, began: float) -> None:
+    def __init__(self, wire: Wire, wanted: Wanted, route: Route, began: float) -> None:
         self.wire = wire
-        self.sock = sock
-        self.wanted = wanted
+        self.place = _place(wanted)
+        self.wanted = wanted._replace(method="", path="")
         self.route = route
         self.began = began
 
     def serves(self, wanted: Wanted, route: Route) -> bool:
         """Whether it goes there and is still open: nothing, not even its end, waits to be read."""
-        if (self.wanted, self.route) != (wanted, route) or self.wire.buffer:
+        if self.place != _place(wanted) or self.route != route:
             return False
-        try:
-            self.sock.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        return False
+        return self.wire.is_quiet()
 
 
 class HttpConnection:
@@ -59,7 +62,7 @@ class HttpConnection:
         self._context = context
         self._sock = sock
         self._entry = entry
-        self._wire = wire or Wire(SocketTransport(sock), idle=context.limits.idle_seconds)
+        self._wire = wire or Wire(SocketTransport(sock, context.selector), idle=context.limits.idle_seconds)
         self._upstream: _Upstream | None = None
 
     async def run(self) -> None:
@@ -101,26 +104,26 @@ class HttpConnection:
     async def _request(self, request: Request) -> bool:
         target = find_target(request, self._entry)
         body = _body(request)
-        method, path = request.method.decode(), target.path.partition(b"?")[0].decode("ascii")
         context = self._context
+        headers = end_to_end(request.headers, without=_NEVER_FORWARDED)
         decision = context.judge_request(
             host=target.host,
             port=target.port,
             protocol=self._entry.protocol,
-            method=method,
+            method=request.method,
             target=target.path,
-            headers=request.headers,
+            headers=headers,
         )
         wanted, route = decision.wanted, decision.route
         if not decision.allowed or route is None:
-            raise not_allowed(decision, method=method, path=path)
-        head = context.look_at_head(wanted, route, method, Head(target.path, request.headers))
+            raise not_allowed(decision)
+        head = context.look_at_head(wanted, route, wanted.method, Head(target.path, headers))
         whole = None
         if body is not None and (body.chunked or body.length):
             if listed(request.headers, b"expect"):
                 await self._wire.write(CONTINUE)
-            whole = await context.look_at_body(self._wire, body, request.headers, wanted, route)
-        context.allowed(self._entry.via, wanted, method=method, path=path)
+            whole = await context.look_at_body(self._wire, body, headers, wanted, route)
+        context.allowed(self._entry.via, wanted)
         outgoing = self._outgoing(request, head, body, whole, wanted, route)
         outcome = await self._carry(outgoing, wanted, route)
         if not outcome.upstream_lives:
@@ -176,20 +179,21 @@ class HttpConnection:
         began = asyncio.get_running_loop().time()
         try:
             sock = await context.dialer.dial(route, wanted.host, wanted.port)
-            transport = await context.secure(route, sock)
+            transport = await context.secure(route, sock, wanted.host)
         except DialFailed as error:
-            if error.refused:
-                raise Refusal(403, error.reason, f"Refused: {error.message}.", wanted=wanted) from error
-            raise self._failure(
-                wanted, error.reason, f"{error.message}.", 504 if error.timeout else 502
-            ) from error
+            raise self._not_dialled(wanted, error) from error
         wire = Wire(transport, idle=context.limits.idle_seconds)
-        self._upstream = _Upstream(wire, sock, wanted, route, began)
+        self._upstream = _Upstream(wire, wanted, route, began)
         return self._upstream
 
-    def _failure(self, wanted: Wanted, reason: str, message: str, status: int) -> Refusal:
-        via = "connect" if wanted.protocol == "https" else self._entry.via
-        self._context.failed(via, reason, wanted)
+    def _not_dialled(self, wanted: Wanted, error: DialFailed, *, via: str = "") -> Refusal:
+        if error.refused:
+            return Refusal(403, error.reason, f"Refused: {error.message}.", wanted=wanted)
+        status = 504 if error.timeout else 502
+        return self._failure(wanted, error.reason, f"{error.message}.", status, via=via)
+
+    def _failure(self, wanted: Wanted, reason: str, message: str, status: int, *, via: str = "") -> Refusal:
+        self._context.failed(via or self._entry.via, reason, wanted)
         return Refusal(status, reason, message[0].upper() + message[1:], wanted=wanted)
 
     def _retire(self) -> None:
@@ -214,27 +218,49 @@ class HttpConnection:
             )
         if _body(request) is not None:
             raise Refusal(400, "bad_message", "CONNECT has no body.")
+        if self._context.speaks_tcp(host=authority.host, port=authority.port):
+            return await self._connect_tcp(authority)
         decision = self._context.judge(host=authority.host, port=authority.port, protocol="https")
         if decision.reason == "protocol_not_allowed":
             return await self._connect_http(authority)
         if not decision.allowed or decision.route is None:
             raise not_allowed(decision, method="CONNECT")
-        self._context.allowed("connect", decision.wanted)
         wanted = decision.wanted
+        if self._context.intercepts(wanted):
+            await self._wire.write(_ESTABLISHED)
+            await tunnel_tls(self._context, self._wire, self._sock, wanted, None)
+            return False
+        self._context.allowed("connect", wanted)
         try:
             upstream = await self._context.dialer.dial(decision.route, wanted.host, wanted.port)
         except DialFailed as error:
-            if error.refused:
-                raise Refusal(403, error.reason, f"Refused: {error.message}.", wanted=wanted) from error
-            raise self._failure(
-                wanted, error.reason, f"{error.message}.", 504 if error.timeout else 502
-            ) from error
+            raise self._not_dialled(wanted, error, via="connect") from error
         try:
             await self._wire.write(_ESTABLISHED)
         except BaseException:
             upstream.close()
             raise
         await tunnel_tls(self._context, self._wire, self._sock, wanted, upstream)
+        return False
+
+    async def _connect_tcp(self, authority: Authority) -> bool:
+        """Nothing inside is looked at: the name, by which it was dialled, and the port are all that is held."""
+        context = self._context
+        decision = context.judge(host=authority.host, port=authority.port, protocol="tcp")
+        if not decision.allowed or decision.route is None:
+            raise not_allowed(decision, method="CONNECT")
+        wanted = decision.wanted
+        context.allowed("connect", wanted)
+        try:
+            upstream = await context.dialer.dial(decision.route, wanted.host, wanted.port)
+        except DialFailed as error:
+            raise self._not_dialled(wanted, error, via="connect") from error
+        try:
+            await self._wire.write(_ESTABLISHED)
+        except BaseException:
+            upstream.close()
+            raise
+        await carry(context, "connect", wanted, self._wire, self._sock, upstream)
         return False
 
     async def _connect_http(self, authority: Authority) -> bool:
@@ -268,6 +294,10 @@ class HttpConnection:
         return goes_on
 
 
+def _place(wanted: Wanted) -> tuple[str, int]:
+    return wanted.host, wanted.port
+
+
 def _body(request: Request) -> Body | None:
     try:
         body = request_body(request)
@@ -292,8 +322,8 @@ def _malformed(error: BadMessage) -> Refusal:
 def _host_field(wanted: Wanted, route: Route) -> bytes:
     """What the upstream is told: over TLS the name that was verified, so that no other name can be meant."""
     host, port, usual = wanted.host, wanted.port, 80
-    if route.protocol == "https":
+    if route.upstream is not None and route.upstream.tls:
+        host, port, usual = verified_name(route, host), route.upstream.port, 443
+    elif route.protocol == "https":
         usual = 443
-    elif route.upstream is not None and route.upstream.tls:
-        host, port, usual = route.upstream.server_name or route.upstream.host, route.upstream.port, 443
     return (host if port == usual else f"{host}:{port}").encode("ascii")

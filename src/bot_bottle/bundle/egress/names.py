@@ -40,6 +40,10 @@ class Names:
             self._addresses[host], self._names[number] = number, host
         return number.to_bytes(4, "big")
 
+    def name_at(self, address: str) -> str | None:
+        """The name that `address` stands for; None for any other address."""
+        return self._names.get(int.from_bytes(socket.inet_aton(address), "big"))
+
     def fits(self, address: str, host: str) -> bool:
         """Whether a connection to `address` may be one to `host`: an address that stands for a name is for that one only."""
         number = int.from_bytes(socket.inet_aton(address), "big")

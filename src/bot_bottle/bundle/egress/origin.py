@@ -1,64 +1,93 @@
-"""TLS that the bundle itself speaks to an upstream, for routes that ask for it. Imported only then: it is several MiB."""
+"""TLS that the bundle itself speaks to upstreams. Imported only where a route asks for it: it is several MiB."""
 
 import asyncio
-import encodings.idna  # noqa: F401 - ssl needs it for every name, and would look for it too late
 import socket
 import ssl
+from collections import OrderedDict
 
 from bot_bottle.bundle.egress.dial import DialFailed
-from bot_bottle.bundle.egress.wire import CHUNK
+from bot_bottle.bundle.egress.selector import DirectSelector
+from bot_bottle.bundle.egress.tls import TlsTransport, harden
+
+_SESSIONS = 256
+_SESSION_SECONDS = 600.0
+"""A resumed session is not verified again, so the certificate was seen at most that long ago."""
 
 
-class TlsTransport:
-    """The two ends of an asyncio TLS stream as a transport."""
+class _Kept:
+    """A session that can be taken up again."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
+    __slots__ = ("session", "verified_at")
 
-    async def receive(self, limit: int) -> bytes:
-        try:
-            return await self._reader.read(limit)
-        except ssl.SSLError as error:  # a broken record: the end, but not a proper one
-            raise ConnectionResetError("TLS broke off") from error
+    def __init__(self, session: ssl.SSLSession, verified_at: float) -> None:
+        self.session = session
+        self.verified_at = verified_at
 
-    async def send(self, data: bytes) -> None:
-        self._writer.write(data)
-        await self._writer.drain()
+
+class OriginTransport(TlsTransport):
+    """A TlsTransport that leaves its session for the next connection to the same place when it ends."""
+
+    keep: "OrderedDict[tuple[str, str], _Kept] | None" = None
+    place: tuple[str, str] = ("", "")
+    verified_at = 0.0
 
     def close(self) -> None:
-        self._writer.close()
-
-    def abort(self) -> None:
-        self._writer.transport.abort()
+        if self.keep is not None and self.sock.fileno() >= 0:
+            session = self.session()
+            if session is not None:
+                self.keep[self.place] = _Kept(session, self.verified_at)
+                self.keep.move_to_end(self.place)
+                while len(self.keep) > _SESSIONS:
+                    self.keep.popitem(last=False)
+        super().close()
 
 
 class Origin:
-    """Makes TLS connections verified against the system's certificates; loads those once, before confinement."""
+    """Makes TLS connections verified against the system's certificates and `authorities` (PEM); loads both before confinement."""
 
-    def __init__(self, *, seconds: float, authorities: str | None = None) -> None:
+    def __init__(self, selector: DirectSelector, *, seconds: float, authorities: str = "") -> None:
+        self._selector = selector
         self._seconds = seconds
-        self._context = ssl.create_default_context(cafile=authorities)
-        self._context.minimum_version = ssl.TLSVersion.TLSv1_2
-        self._context.set_alpn_protocols(["http/1.1"])
+        self._context = harden(ssl.create_default_context())
+        if authorities:
+            self._context.load_verify_locations(cadata=authorities)
+        self._sessions: OrderedDict[tuple[str, str], _Kept] = OrderedDict()
 
     async def __call__(self, sock: socket.socket, server_name: str) -> TlsTransport:
+        now = asyncio.get_running_loop().time()
+        place = (server_name, str(sock.getpeername()))
+        kept = self._sessions.get(place)
+        if kept is not None and now - kept.verified_at > _SESSION_SECONDS:
+            del self._sessions[place]
+            kept = None
+        transport = OriginTransport(
+            sock,
+            self._selector,
+            self._context,
+            server_name=server_name,
+            session=kept.session if kept else None,
+        )
         try:
-            async with asyncio.timeout(self._seconds):
-                reader, writer = await asyncio.open_connection(
-                    sock=sock, ssl=self._context, server_hostname=server_name, limit=CHUNK
-                )
+            await transport.handshake(self._seconds)
         except TimeoutError as error:
-            sock.close()
-            raise DialFailed(
-                "tls_timeout", "the upstream's TLS handshake took too long", timeout=True
-            ) from error
+            failure = DialFailed("tls_timeout", "the upstream's TLS handshake took too long", timeout=True)
+            cause: Exception = error
         except ssl.SSLCertVerificationError as error:
-            sock.close()
-            raise DialFailed(
-                "certificate_not_valid", f"the upstream's certificate: {error.verify_message}"
-            ) from error
-        except (OSError, ssl.SSLError) as error:
-            sock.close()
-            raise DialFailed("tls_failed", "the upstream's TLS handshake failed") from error
-        return TlsTransport(reader, writer)
+            text = f"the upstream's certificate is not valid: {error.verify_message}"
+            failure, cause = DialFailed("certificate_not_valid", text), error
+        except ssl.SSLError as error:
+            text = f"the upstream's TLS handshake failed: {_said(error)}"
+            failure, cause = DialFailed("tls_failed", text), error
+        except OSError as error:
+            failure, cause = DialFailed("tls_failed", "the upstream ended during the TLS handshake"), error
+        else:
+            transport.keep, transport.place = self._sessions, place
+            transport.verified_at = kept.verified_at if kept and transport.resumed() else now
+            return transport
+        transport.close()
+        raise failure from cause
+
+
+def _said(error: ssl.SSLError) -> str:
+    """OpenSSL's name for it, as words."""
+    return (error.reason or "unknown").lower().replace("_", " ")

@@ -81,7 +81,7 @@ def _source(ancillary: list[tuple[int, int, bytes]]) -> tuple[int, int, bytes]:
 
 async def serve_stream(context: Context, sock: socket.socket) -> None:
     """Answers the queries of one TCP connection, a bounded number of them."""
-    wire = Wire(SocketTransport(sock), idle=context.limits.first_bytes_seconds)
+    wire = Wire(SocketTransport(sock, context.selector), idle=context.limits.first_bytes_seconds)
     try:
         for _ in range(_TCP_QUERIES):
             size = int.from_bytes(await _exactly(wire, 2), "big")

@@ -5,7 +5,7 @@ import socket
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import Executor
 
-from bot_bottle.bundle.egress.context import Context, Originate
+from bot_bottle.bundle.egress.context import Context, Tls
 from bot_bottle.bundle.egress.dial import Dialer, make_lively
 from bot_bottle.bundle.egress.engine import EngineDialer
 from bot_bottle.bundle.egress.http import HttpConnection
@@ -14,11 +14,11 @@ from bot_bottle.bundle.egress.pump import Pump
 from bot_bottle.bundle.egress.resolver import serve_datagrams, serve_stream
 from bot_bottle.bundle.egress.selector import DirectSelector
 from bot_bottle.bundle.egress.target import Entry
+from bot_bottle.bundle.egress.tcp import serve_tcp
 from bot_bottle.bundle.egress.tunnel import serve_tls
 from bot_bottle.bundle.model import BundleConfig
 from bot_bottle.bundle.record import Record
 from bot_bottle.door.model import Listener
-from bot_bottle.policy.egress import Wanted
 
 _AT_ONCE = 64
 
@@ -27,7 +27,7 @@ def make_context(
     config: BundleConfig,
     record: Record,
     executor: Executor,
-    originate: Originate | None,
+    tls: Tls,
     selector: DirectSelector,
 ) -> Context:
     """What the connections of `config`'s bottle share, on the running loop, whose selector is `selector`."""
@@ -41,7 +41,8 @@ def make_context(
         names=Names(config.policy, limit=config.limits.names),
         dialer=make_dialer(config, executor),
         pump=Pump(loop, selector, idle=config.limits.idle_seconds),
-        originate=originate,
+        selector=selector,
+        tls=tls,
     )
 
 
@@ -116,15 +117,17 @@ class Egress:
         context = self._context
         if listener.kind == "proxy":
             return HttpConnection(context, sock, Entry("proxy")).run()
-        if listener.kind == "http":
-            address = sock.getsockname()[0]
-            entry = Entry("http", port=listener.port, fits=lambda host: context.names.fits(address, host))
-            return HttpConnection(context, sock, entry).run()
-        if listener.kind == "tls":
-            return serve_tls(context, sock, listener.port)
         if listener.kind == "dns-tcp":
             return serve_stream(context, sock)
-        return self._refuse(listener)
+        address = sock.getsockname()[0]
+        if listener.kind == "tcp" or self._is_tcp(address, listener.port):
+            return serve_tcp(context, sock, listener.port)
+        if listener.kind == "http":
+            entry = Entry("http", port=listener.port, fits=lambda host: context.names.fits(address, host))
+            return HttpConnection(context, sock, entry).run()
+        return serve_tls(context, sock, listener.port)
 
-    async def _refuse(self, listener: Listener) -> None:
-        self._context.refused(listener.kind, "protocol_not_allowed", Wanted("", listener.port, "tcp"))
+    def _is_tcp(self, address: str, port: int) -> bool:
+        """Whether a tcp route names the host that `address` stands for: such a port may be another host's HTTP or TLS."""
+        host = self._context.names.name_at(address)
+        return host is not None and self._context.speaks_tcp(host=host, port=port)

@@ -16,17 +16,16 @@ from bot_bottle.bundle.egress.dial import DialFailed
 from bot_bottle.bundle.egress.hello import (
     ACCESS_DENIED,
     DECODE_ERROR,
+    INTERNAL_ERROR,
     MAX_HELLO,
     UNRECOGNIZED_NAME,
     BadHello,
     Hello,
-    alert,
     read_hello,
 )
-from bot_bottle.bundle.egress.wire import SocketTransport, Wire
+from bot_bottle.bundle.egress.wire import SocketTransport, Wire, say_last
 from bot_bottle.policy.egress import Wanted, canonical_host
 
-_INTERNAL_ERROR = alert(80)
 _RECORDS = 2 * MAX_HELLO
 """Raw bytes within which a hello must be whole: headers of its records included."""
 
@@ -35,7 +34,7 @@ async def serve_tls(context: Context, sock: socket.socket, port: int) -> None:
     """Serves one connection that the agent meant to make to `port` of some host, in TLS."""
     limits = context.limits
     address = sock.getsockname()[0]
-    wire = Wire(SocketTransport(sock), idle=limits.idle_seconds)
+    wire = Wire(SocketTransport(sock, context.selector), idle=limits.idle_seconds)
     hello = await _hello(context, wire, "tls", Wanted("", port, "https"))
     if hello is None:
         return
@@ -45,7 +44,10 @@ async def serve_tls(context: Context, sock: socket.socket, port: int) -> None:
         reason = "name_mismatch"
     if reason or decision.route is None:
         context.refused("tls", reason, decision.wanted)
-        await _end(wire, UNRECOGNIZED_NAME if reason == "no_server_name" else ACCESS_DENIED)
+        await say_last(wire, UNRECOGNIZED_NAME if reason == "no_server_name" else ACCESS_DENIED)
+        return
+    if context.intercepts(decision.wanted):
+        await context.intercept("tls", decision.wanted, wire, sock, hello)
         return
     context.allowed("tls", decision.wanted)
     try:
@@ -53,15 +55,18 @@ async def serve_tls(context: Context, sock: socket.socket, port: int) -> None:
     except DialFailed as error:
         note = context.refused if error.refused else context.failed
         note("tls", error.reason, decision.wanted)
-        await _end(wire, ACCESS_DENIED if error.refused else _INTERNAL_ERROR)
+        await say_last(wire, ACCESS_DENIED if error.refused else INTERNAL_ERROR)
         return
     await carry(context, "tls", decision.wanted, wire, sock, upstream)
 
 
 async def tunnel_tls(
-    context: Context, wire: Wire, sock: socket.socket, wanted: Wanted, upstream: socket.socket
+    context: Context, wire: Wire, sock: socket.socket, wanted: Wanted, upstream: socket.socket | None
 ) -> None:
-    """The inside of an allowed and answered CONNECT: its hello must name the host that CONNECT named."""
+    """The inside of an allowed and answered CONNECT: its hello must name the host that CONNECT named.
+
+    It passes through to `upstream`; without one it is opened.
+    """
     try:
         hello = await _hello(context, wire, "connect", wanted)
         if hello is None:
@@ -71,11 +76,14 @@ async def tunnel_tls(
             reason = "name_mismatch"
         if reason:
             context.refused("connect", reason, wanted, server_name=hello.server_name or "")
-            await _end(wire, ACCESS_DENIED)
-            return
-        await carry(context, "connect", wanted, wire, sock, upstream)
+            await say_last(wire, ACCESS_DENIED)
+        elif upstream is None:
+            await context.intercept("connect", wanted, wire, sock, hello)
+        else:
+            await carry(context, "connect", wanted, wire, sock, upstream)
     finally:
-        upstream.close()
+        if upstream is not None:
+            upstream.close()
 
 
 async def carry(
@@ -85,7 +93,10 @@ async def carry(
     began = asyncio.get_running_loop().time()
     first, wire.buffer = wire.buffer, b""
     try:
-        await Wire(SocketTransport(upstream), idle=context.limits.idle_seconds).write(first)
+        onward = Wire(SocketTransport(upstream, context.selector), idle=context.limits.idle_seconds)
+        await onward.write(first)
+        onward.release()
+        wire.release()
         carried = await context.pump.carry(sock, upstream)
     except (OSError, TimeoutError):
         context.failed(via, "upstream_failed", wanted)
@@ -119,7 +130,7 @@ async def _hello(context: Context, wire: Wire, via: str, wanted: Wanted) -> Hell
                     break
     except BadHello as error:
         context.refused(via, "not_tls", wanted, detail=str(error))
-        await _end(wire, DECODE_ERROR)
+        await say_last(wire, DECODE_ERROR)
         return None
     except TimeoutError:
         context.refused(via, "no_hello", wanted)
@@ -127,12 +138,3 @@ async def _hello(context: Context, wire: Wire, via: str, wanted: Wanted) -> Hell
         pass
     wire.close()
     return None
-
-
-async def _end(wire: Wire, last: bytes) -> None:
-    try:
-        await wire.write(last)
-    except (OSError, TimeoutError):
-        wire.abort()
-        return
-    await wire.finish()

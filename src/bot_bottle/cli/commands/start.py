@@ -3,14 +3,14 @@
 import argparse
 import os
 import sys
-from typing import TYPE_CHECKING
 
 from bot_bottle.cli.console import Console
 from bot_bottle.errors import UsageError
-from bot_bottle.operate.runs import StartRequest, check_request, prepare, start_here
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from bot_bottle.launch.launcher import Outcome
+    from bot_bottle.operate.runs import StartRequest
 
 TAKES_TAIL = "ARGUMENT ..."
 
@@ -43,8 +43,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def request_from(options: argparse.Namespace) -> StartRequest:
+def request_from(options: argparse.Namespace) -> "StartRequest":
     """The use case's request."""
+    from bot_bottle.operate.runs import StartRequest
+
     prompt = sys.stdin.read() if options.prompt == "-" else options.prompt
     try:
         folder = os.getcwd()
@@ -65,28 +67,38 @@ def request_from(options: argparse.Namespace) -> StartRequest:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Starts it and stays until it ends, unless detached."""
+    if options.headless and not options.detach:
+        return _headless(options, console)
+    from bot_bottle.operate.runs import check_request, prepare
+
     request = request_from(options)
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
     check_request(request, detach=options.detach, terminal=terminal)
-    if options.headless and not options.detach:
-        return _headless(request, console)
     prepared = prepare(request)
     for note in prepared.plan.notes:
         console.warn(note)
     return _kept(prepared, console, detach=options.detach)
 
 
-def _headless(request: StartRequest, console: Console) -> int:
-    from bot_bottle.cli.progress import Progress
+def _headless(options: argparse.Namespace, console: Console) -> int:
+    from bot_bottle.operate import ahead
 
-    with Progress(quiet=console.quiet) as progress:
-        outcome = start_here(
-            request,
-            foreground=not console.as_json,
-            phase=progress.phase,
-            ready=lambda _: progress.clear(),
-            noted=console.warn,
-        )
+    early = ahead.bundle()  # before all other imports
+    try:
+        from bot_bottle.cli.progress import Progress
+        from bot_bottle.operate.runs import start_here
+
+        with Progress(quiet=console.quiet) as progress:
+            outcome = start_here(
+                request_from(options),
+                early=early,
+                foreground=not console.as_json,
+                phase=progress.phase,
+                ready=lambda _: progress.clear(),
+                noted=console.warn,
+            )
+    finally:
+        early.discard()
     tell(outcome, console)
     return outcome.exit_code if outcome.reason == "exited" else outcome.exit_code or 130
 

@@ -1,0 +1,217 @@
+"""TLS as a transport, for either side: OpenSSL between two buffers in memory, and a socket that is read and written here.
+
+Through buffers rather than on the socket itself: the bytes of a hello that were read to judge it can be fed in, a write never
+waits for a read, and a piece of many records is one system call. Imported only by bundles that speak TLS.
+"""
+
+import asyncio
+import encodings.idna  # noqa: F401 - ssl needs it for every name, and would look for it too late
+import socket
+import ssl
+from collections.abc import Callable
+from typing import cast
+
+from bot_bottle.bundle.egress.ready import Ready
+from bot_bottle.bundle.egress.selector import DirectSelector
+from bot_bottle.bundle.egress.wire import discard, reset
+
+PIECE = 128 * 1024
+"""Bytes read from a socket at once."""
+_RECORD = 16 * 1024
+_MOST_ANSWERS = 64 * 1024
+"""What a peer may make us want to say (alerts, key updates) without taking it."""
+_raw = memoryview(bytearray(PIECE))
+_plain = memoryview(bytearray(PIECE))
+# Shared by all connections: they are used within one call only, and a process has one loop.
+
+
+def harden(context: ssl.SSLContext) -> ssl.SSLContext:
+    """What holds for both sides: TLS 1.2 or newer, HTTP/1.1, no renegotiation, no compression."""
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+class TlsBroken(ConnectionResetError):
+    """The other side's records can't be read any more, or it went away without saying that this is the end."""
+
+
+class TlsTransport:
+    """`sock` is non-blocking. Nothing but `handshake` waits."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        selector: DirectSelector,
+        context: ssl.SSLContext,
+        *,
+        server_name: str | None = None,
+        session: ssl.SSLSession | None = None,
+        first: bytes = b"",
+    ) -> None:
+        """With a `server_name` the client's side of it, verified against that name; else the server's, which has read `first`."""
+        self.sock = sock
+        self.ready = Ready(sock.fileno(), selector)
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._incoming.write(first)
+        self._object = context.wrap_bio(
+            self._incoming,
+            self._outgoing,
+            server_side=server_name is None,
+            server_hostname=server_name,
+            session=session,
+        )
+        # Given a buffer it answers with a number, and any writable buffer will do.
+        self._read = cast("Callable[[int, memoryview], int]", self._object.read)
+        self._unsent = memoryview(b"")
+        self._dry = False
+        self._ended = False
+        self._broken = False
+        self._open = False
+
+    async def handshake(self, seconds: float) -> None:
+        """Raises ssl.SSLError, OSError, TimeoutError; then the other side was told, and the connection is to be closed."""
+        async with asyncio.timeout(seconds):
+            while not self._shake():
+                while not self.flush():
+                    await self.ready.writable()
+                while not self._fill():
+                    await self.ready.readable()
+            while not self.flush():
+                await self.ready.writable()
+        self._open = True
+
+    def _shake(self) -> bool:
+        try:
+            self._object.do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        except ssl.SSLError:
+            self._tell_last()
+            raise
+        return True
+
+    def session(self) -> ssl.SSLSession | None:
+        """What a later handshake with the same server can be shortened with."""
+        return self._object.session
+
+    def resumed(self) -> bool:
+        return bool(self._object.session_reused)
+
+    def receive(self, limit: int) -> bytes | None:
+        if self._ended:
+            return b""
+        limit = min(limit, PIECE)
+        while True:
+            if not self._dry:
+                count = self._decrypt(limit)
+                if count or self._ended:
+                    return bytes(_plain[:count])
+            if not self._fill():
+                return None
+
+    def _decrypt(self, limit: int) -> int:
+        """Into `_plain`: all there is, up to `limit` bytes."""
+        if self._broken:
+            raise TlsBroken("TLS broke off")
+        count = 0
+        incoming, read = self._incoming, self._read
+        try:
+            while count < limit:
+                room = limit - count
+                got = read(room, _plain[count:])
+                if not got:
+                    self._ended = True
+                    break
+                count += got
+                if got < room and not incoming.pending:
+                    self._dry = True  # what is left of a record would have come with it
+                    break
+        except ssl.SSLWantReadError:
+            self._dry = True
+        except ssl.SSLError as error:
+            self._broken = True  # OpenSSL would call whatever comes behind it a proper end
+            if not count:
+                self._tell_last()
+                raise TlsBroken("TLS broke off") from error
+        if self._outgoing.pending:
+            self._answer()
+        return count
+
+    def _answer(self) -> None:
+        """Sends what OpenSSL has to say for itself."""
+        if self._outgoing.pending > _MOST_ANSWERS:
+            raise TlsBroken("too many TLS messages that want an answer")
+        if not self._unsent:
+            self.flush()
+
+    def _fill(self) -> bool:
+        """Reads what is there from the socket; False when there is nothing yet."""
+        try:
+            count = self.sock.recv_into(_raw)
+        except BlockingIOError:
+            return False
+        if not count:
+            raise TlsBroken("the connection ended without the end of TLS")
+        self._incoming.write(_raw[:count])
+        self._dry = False
+        return True
+
+    def send(self, data: bytes) -> bool:
+        write = self._object.write
+        sent = 0
+        try:
+            while sent < len(data):
+                sent += write(memoryview(data)[sent:] if sent else data)
+        except ssl.SSLError as error:
+            raise TlsBroken("TLS broke off") from error
+        return self.flush()
+
+    def flush(self) -> bool:
+        outgoing, send = self._outgoing, self.sock.send
+        try:
+            while self._unsent or outgoing.pending:
+                if not self._unsent:
+                    self._unsent = memoryview(outgoing.read())
+                self._unsent = self._unsent[send(self._unsent) :]
+        except BlockingIOError:
+            return False
+        return True
+
+    def end(self) -> None:
+        self._say_end()
+        self.sock.shutdown(socket.SHUT_WR)
+
+    def _say_end(self) -> None:
+        """The end of TLS, if it can be said: there is no waiting for somebody who reads nothing."""
+        try:
+            if self._open and not self._unsent:
+                self._open = False
+                self._object.unwrap()
+        except (OSError, ssl.SSLError):  # it was written; the other side's end is not waited for
+            pass
+        try:
+            self.flush()
+        except OSError:
+            pass
+
+    def _tell_last(self) -> None:
+        """Sends the alert that says what was wrong, if it goes at once."""
+        try:
+            self.flush()
+        except OSError:
+            pass
+
+    def discard(self) -> bool:
+        return discard(self.sock)
+
+    def close(self) -> None:
+        self.ready.forget()
+        if self.sock.fileno() >= 0:
+            self._say_end()
+            self.sock.close()
+
+    def abort(self) -> None:
+        self.ready.forget()
+        reset(self.sock)
