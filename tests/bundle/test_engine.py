@@ -1,5 +1,6 @@
 """With a second engine behind the door: what leaves has passed both, and the engine itself is never the agent's to speak to."""
 
+import asyncio
 import os
 import ssl
 from collections.abc import Callable, Iterator
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from bot_bottle.bundle.egress.dial import DialFailed
 from bot_bottle.bundle.egress.engine import EngineDialer
 from bot_bottle.bundle.egress.hooks import Head
 from bot_bottle.bundle.model import BundleLimits
@@ -32,14 +34,16 @@ KEY = b"AKIA" + b"IOSFODNN7EXAMPLE"
 class Chain:
     """The bottle's network, the bundle, and pipelock behind it. `policy` is the bundle's, `engine` pipelock's."""
 
-    def __init__(self, program: str, folder: Path, policy: EgressPolicy, engine: EgressPolicy) -> None:
+    def __init__(
+        self, program: str, folder: Path, policy: EgressPolicy, engine: EgressPolicy, **more: Any
+    ) -> None:
         settings = Settings(program, str(folder / "config"), 1_879_048_100, 1_879_048_100, trusted=(HOST,))
         self.seen: list[Any] = []
         self.engine = Pipelock(settings, engine)
         self.engine.start()
         self.engine.wait_ready()
         self.holder = Holder()
-        self.bundle = Bundle(policy, self.holder, hook=HOOK, engine_port=self.engine.port)
+        self.bundle = Bundle(policy, self.holder, hook=HOOK, engine_port=self.engine.port, **more)
 
     def ask(self, request: str) -> tuple[bytes, bytes]:
         with self.holder.connect("127.0.0.1", 3128) as sock:
@@ -70,10 +74,10 @@ def chained(request: pytest.FixtureRequest) -> Iterator[Callable[..., Chain]]:
     program = str(provide(request.param, place.root) / "pipelock")
     made: list[Chain] = []
 
-    def chain(*routes: Route, engine: tuple[Route, ...] | None = None) -> Chain:
+    def chain(*routes: Route, engine: tuple[Route, ...] | None = None, **more: Any) -> Chain:
         allowed = EgressPolicy(routes=routes, engine="pipelock")
         second = allowed if engine is None else EgressPolicy(routes=engine, engine="pipelock")
-        made.append(Chain(program, place.root, allowed, second))
+        made.append(Chain(program, place.root, allowed, second, **more))
         return made[-1]
 
     yield chain
@@ -145,12 +149,47 @@ def test_tls_is_tunnelled_through_pipelock_in_both_ways_of_dialling(chained, cer
         server.close()
 
 
+def test_rules_about_requests_are_kept_inside_tls_by_our_proxy_and_the_tunnel_is_pipelocks(
+    chained, certificate
+) -> None:
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate.certificate, certificate.key)
+
+    def handle(sock: Any) -> None:
+        with tls.wrap_socket(sock, server_side=True) as secured:
+            head, _ = read_head(secured)
+            secured.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(head) + head)
+
+    server = Server(handle)
+    try:
+        chain = chained(
+            Route(host=HOST, port=server.port, paths=("/open/**",)),
+            env={"SSL_CERT_FILE": certificate.certificate},
+        )
+        authority = chain.bundle.hear(lambda message: "authority" in message)["authority"]
+        context = ssl.create_default_context(cadata=authority)
+        for path, status in (("/open/a", b"200"), ("/shut", b"403")):
+            sock = chain.holder.connect("127.0.0.1", 3128)
+            sock.sendall(
+                f"CONNECT {HOST}:{server.port} HTTP/1.1\r\nHost: {HOST}:{server.port}\r\n\r\n".encode()
+            )
+            assert read_head(sock)[0].startswith(b"HTTP/1.1 200")
+            with context.wrap_socket(sock, server_hostname=HOST) as secured:
+                secured.sendall(f"GET {path} HTTP/1.1\r\nHost: {HOST}:{server.port}\r\n\r\n".encode())
+                head, body = read_response(secured)
+                assert head.startswith(b"HTTP/1.1 " + status)
+                assert body.startswith(f"GET {path} HTTP/1.1".encode()) == (status == b"200")
+        assert chain.logged("tunnel_open").text("target") == f"{HOST}:{server.port}"
+    finally:
+        server.close()
+
+
 def test_what_our_policy_refuses_never_reaches_pipelock(chained, server) -> None:
     chain = chained(
-        Route(host=HOST, port=server.port, protocol="http"),
+        Route(host=HOST, port=server.port, protocol="http", paths=("/open/**",)),
         engine=(Route(host=HOST, port=server.port), Route(host="other.test", port=80)),
     )
-    for url in (f"http://{HOST}:1/", "http://other.test/"):
+    for url in (f"http://{HOST}:{server.port}/shut", f"http://{HOST}:1/open/", "http://other.test/"):
         authority = url.split("/")[2]
         head, body = chain.ask(f"GET {url} HTTP/1.1\r\nHost: {authority}\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 403")
@@ -211,6 +250,14 @@ def test_a_route_with_an_upstream_goes_straight_there(chained, server) -> None:
     head, _ = chain.ask("GET http://near.test/ HTTP/1.1\r\nHost: near.test\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200")
     assert not [line for line in chain.engine.read() or () if line.event != "tunnel_close"]
+
+
+def test_a_protocol_that_the_engine_does_not_carry_is_not_dialled_past_it() -> None:
+    dialer = EngineDialer(BundleLimits(), None, port=1)  # type: ignore[arg-type]
+    with pytest.raises(DialFailed) as failed:
+        asyncio.run(dialer.dial(Route(host="db.test", port=5432, protocol="tcp"), "db.test", 5432))
+    assert failed.value.reason == "engine_cannot"
+    assert failed.value.refused
 
 
 def test_a_request_is_rewritten_only_where_pipelock_is_to_read_it() -> None:

@@ -70,7 +70,6 @@ def test_the_plan_says_what_may_be_reached_and_prints_no_secret(monkeypatch):
     [
         ({"backend": "docker"}, "backend"),
         ({"image": "./Dockerfile"}, "image"),
-        ({"egress": egress(engine="pipelock")}, "engine"),
         ({"egress": egress(mode="observe")}, "mode"),
         ({"egress": egress(secrets={"on_match": "block", "oversize": "block", "limit": 2**20})}, "secrets"),
         ({"egress": egress(upstream={"ca": "/etc/ca.pem", "proxy": None})}, "upstream.ca"),
@@ -117,6 +116,29 @@ def test_the_rules_of_plain_http_are_in_the_policy(rule):
         key: [list(item) for item in value.items()] if key == "headers" else value
         for key, value in rule.items()
     }
+
+
+UPSTREAM = {"host": "127.0.0.1", "port": 5432, "tls": False}
+
+
+@pytest.mark.parametrize(
+    ("keys", "routes", "said"),
+    [
+        ({}, [route("a.example.org"), route("a.example.org", port=80, protocol="http")], ""),
+        ({}, [route("db.example.org", port=5432, protocol="tcp", upstream=UPSTREAM)], ""),
+        ({}, [route("db.example.org", port=5432, protocol="tcp")], "db.example.org:5432: pipelock carries HTTP and TLS only"),
+        ({"mode": "observe"}, [], "egress.mode: pipelock refuses what observe would let through"),
+        ({"upstream": {"ca": None, "proxy": "http://proxy.example.org:3128"}}, [], "egress.upstream.proxy: pipelock"),
+    ],
+    ids=["http and https", "tcp with an upstream", "tcp", "observe", "a proxy"],
+)  # fmt: skip
+def test_what_pipelock_cannot_keep_is_refused_by_name_and_nothing_else(keys, routes, said):
+    asked = {"egress": egress(*routes, engine="pipelock", **keys)}
+    ours = set(problems(manifest(bottle=asked)))
+    without = set(problems(manifest(bottle={"egress": {**asked["egress"], "engine": "builtin"}})))
+    [*refused] = ours - without
+    assert len(refused) == bool(said)
+    assert all(said in sentence for sentence in refused)
 
 
 def test_all_mismatches_are_said_at_once():

@@ -1,7 +1,7 @@
 """The keeper's side of the second engine: started before the bundle that dials through it, heard, told new policies, ended.
 
-What it logs becomes events through the same `Record` that the bundle's decisions go through, so an agent can fill the$
-disk with neither. `apply` is what a reload calls, before it hands the policy to the bundle: in between, only what both allow passes.
+What it logs becomes events through the same `Record` that the bundle's decisions go through, so an agent can fill the disk with
+neither. `apply` is what a reload calls, before it hands the policy to the bundle: in between only what both allow passes.
 """
 
 import os
@@ -12,7 +12,7 @@ from typing import Any
 from bot_bottle.bundle.record import Record
 from bot_bottle.engines.pipelock import config, log, program
 from bot_bottle.engines.pipelock.process import Pipelock, Settings
-from bot_bottle.errors import SandboxError
+from bot_bottle.errors import BotBottleError, SandboxError
 from bot_bottle.events import NewEvent
 from bot_bottle.plan.model import RunPlan
 from bot_bottle.policy.model import EgressPolicy
@@ -127,3 +127,28 @@ class Engine:
     def _taken(self) -> list[NewEvent]:
         told, self._told = self._told, []
         return [NewEvent(self._run, item["at"], item["event"], item["data"]) for item in told]
+
+
+def revive(
+    engine: Engine, *, most: int, tell: Callable[[bool], None], note: Callable[[str, dict[str, object]], None]
+) -> str:
+    """Starts an engine that died again; empty when it runs, else why it won't: it has died or failed `most` times.
+
+    A dead engine is a door that leads nowhere. `tell` tells the bundle whether it runs, `note` the record.
+    """
+    tell(False)
+    why = ""
+    while engine.died < most:
+        engine.died += 1
+        note("door.closed", {"why": "pipelock died", "times": engine.died})
+        try:
+            engine.restart()
+        except BotBottleError as error:
+            why = f" ({error.brief})"
+            continue
+        tell(True)
+        note("door.opened", {"pipelock": engine.died})
+        return ""
+    engine.stop()
+    note("door.closed", {"why": "pipelock died", "times": engine.died + 1})
+    return f"pipelock died again and again{why}; what went through it has had no way out since."

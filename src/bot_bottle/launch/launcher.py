@@ -290,43 +290,24 @@ class _Run:
             return
         session.watch_bundle(self.sidecar.sock, self._hear_bundle)
         if self.engine and not self.engine.pid:
-            self.sidecar.tell_engine(up=False)
+            self.sidecar.tell_engine(False)
         self.store.append([self._event("door.opened", {"again": self.restarts})])
 
     def _hear_engine(self) -> None:
-        if self.engine is None:
+        engine, session = self.engine, self.session
+        if engine is None or session is None:
             return
-        events = self.engine.events()
-        if events:
+        if events := engine.events():
             self.store.append(events)
-        if events is None:
-            self._engine_died(self.engine)
+        elif events is None:
+            from bot_bottle.launch.engine import revive
 
-    def _engine_died(self, engine: "Engine") -> None:
-        """A dead engine is a door that leads nowhere; as with a bundle, it is started again a few times."""
-        session = self.session
-        if session is None:
-            return
-        session.forget(engine)
-        self.sidecar.tell_engine(up=False)
-        why = ""
-        while engine.died < RESTARTS:
-            engine.died += 1
-            self.store.append([self._event("door.closed", {"why": "pipelock died", "times": engine.died})])
-            try:
-                engine.restart()
-            except BotBottleError as error:
-                why = f" ({error.brief})"
-                continue
-            self.sidecar.tell_engine(up=True)
-            session.watch_bundle(engine, self._hear_engine)
-            self.store.append([self._event("door.opened", {"pipelock": engine.died})])
-            return
-        engine.stop()
-        self.store.append([self._event("door.closed", {"why": "pipelock died", "times": engine.died + 1})])
-        self.outcome.warnings.append(
-            f"pipelock died again and again{why}; what went through it has had no way out since."
-        )
+            session.forget(engine)
+            why = revive(engine, most=RESTARTS, tell=self.sidecar.tell_engine, note=self._note)
+            if why:
+                self.outcome.warnings.append(why)
+            else:
+                session.watch_bundle(engine, self._hear_engine)
 
     # The removals, in the opposite order
 
@@ -367,6 +348,9 @@ class _Run:
             exit_code=self.outcome.exit_code,
             outcome=self.outcome.reason,
         )
+
+    def _note(self, kind: str, data: dict[str, object]) -> None:
+        self.store.append([self._event(kind, data)])
 
     def _event(self, kind: str, data: dict[str, object]) -> NewEvent:
         return NewEvent(self.plan.id, time.time(), kind, data)

@@ -52,10 +52,10 @@ class Sidecar:
 
         self.sock.sendall(json.dumps(config.document()).encode() + b"\n")
 
-    def tell_engine(self, *, up: bool) -> None:
+    def tell_engine(self, up: bool, /) -> None:
         """Tells the bundle whether the engine that it dials through runs."""
         try:
-            self.sock.sendall(json.dumps({"engine": up}).encode() + b"\n")
+            self.sock.sendall(b'{"engine": true}\n' if up else b'{"engine": false}\n')
         except OSError:
             return  # it is gone, or its line is full: the engine's port is what it is
 
