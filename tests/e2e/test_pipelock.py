@@ -110,7 +110,7 @@ def test_without_pipelock_there_is_no_run_and_the_person_is_told_how_to_get_it(p
     done = cli("start", "work", "--headless", env={"PATH": path})
     assert done.code != 0
     assert "the agent ran" not in done.stdout
-    assert "pipelock was not found" in done.stderr
+    assert "Pipelock was not found" in done.stderr
     assert "go install github.com/luckyPipewrench/pipelock" in done.stderr
     said = cli("doctor", env={"PATH": path}).stdout
     assert "go install github.com/luckyPipewrench/pipelock" in said

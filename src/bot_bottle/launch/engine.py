@@ -151,4 +151,4 @@ def revive(
         return ""
     engine.stop()
     note("door.closed", {"why": "pipelock died", "times": engine.died + 1})
-    return f"pipelock died again and again{why}; what went through it has had no way out since."
+    return f"Pipelock died again and again{why}; what went through it has had no way out since."

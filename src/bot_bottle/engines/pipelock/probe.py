@@ -47,7 +47,7 @@ def check_refusals(port: int) -> None:
         if status != "403":
             line = request.partition("\r\n")[0]
             raise HostError(
-                "pipelock does not refuse what nobody allowed",
+                "Pipelock does not refuse what nobody allowed",
                 details=f"{line}: it answered {status or 'nothing'}, not 403",
                 resolution="Use the version that bot-bottle doctor names.",
             )

@@ -82,7 +82,7 @@ class Pipelock:
                 self._child = self._spawn((nothing, out, self._errors))
             except (spawn.ChildFailed, OSError) as error:
                 self._close_pipes()
-                raise SandboxError("pipelock could not be started", details=str(error)) from error
+                raise SandboxError("Pipelock could not be started", details=str(error)) from error
 
     def wait_ready(self) -> None:
         """Until it runs with our config, listens, and has been seen to refuse and to say so. Raises SandboxError, HostError."""
@@ -91,12 +91,12 @@ class Pipelock:
         begun = self._hear(lambda line: log.startup(line) is not None, deadline, "say that it starts")
         if log.startup(begun) != wanted:
             raise SandboxError(
-                "pipelock started with another config than ours", details=log.startup(begun) or ""
+                "Pipelock started with another config than ours", details=log.startup(begun) or ""
             )
         while not probe.accepts(self.port):
             self._check_alive()
             if time.monotonic() > deadline:
-                raise SandboxError("pipelock did not listen in time", details=self._last_words())
+                raise SandboxError("Pipelock did not listen in time", details=self._last_words())
             time.sleep(_PAUSE)
         probe.check_owner(self.port, probe.own_uid(self.settings.uid))
         probe.check_refusals(self.port)
@@ -149,7 +149,7 @@ class Pipelock:
             except SandboxError as error:
                 self.stop()
                 raise SandboxError(
-                    "pipelock took neither the new policy nor the old one, and was ended",
+                    "Pipelock took neither the new policy nor the old one, and was ended",
                     details=f"{refused}\n{error}",
                 ) from error
             raise
@@ -169,7 +169,7 @@ class Pipelock:
 
         said = log.reload(self._hear(answers, deadline, "take a new config"))
         if said is None or not said.taken:
-            raise SandboxError("pipelock refused a new config", details=said.said if said else "")
+            raise SandboxError("Pipelock refused a new config", details=said.said if said else "")
 
     def _rendered(self, policy: EgressPolicy) -> bytes:
         return config.render(policy, port=self.port, trusted=self.settings.trusted)
@@ -195,9 +195,9 @@ class Pipelock:
                     return line
             left = deadline - time.monotonic()
             if left <= 0 or not spawn.readable(self._output, left):
-                raise SandboxError(f"pipelock did not {what} in time", details=self._last_words())
+                raise SandboxError(f"Pipelock did not {what} in time", details=self._last_words())
             if not self._fill():
-                raise SandboxError("pipelock ended", details=self._last_words())
+                raise SandboxError("Pipelock ended", details=self._last_words())
 
     def _fill(self) -> bool:
         """Takes what has come; False at the end."""
@@ -227,7 +227,7 @@ class Pipelock:
 
     def _check_alive(self) -> None:
         if self._child is None or self._child.poll() is not None:
-            raise SandboxError("pipelock ended", details=self._last_words())
+            raise SandboxError("Pipelock ended", details=self._last_words())
 
     def _last_words(self) -> str:
         """The end of what it wrote to standard error, as text that can be shown."""
@@ -256,7 +256,7 @@ class Pipelock:
         ]
         if as_root:
             if not settings.uid or not settings.gid:
-                raise HostError("pipelock was to run as root")
+                raise HostError("Pipelock was to run as root")
             steps.append(spawn.Step("user", partial(spawn.become, settings.uid, settings.gid)))
         with ExitStack() as held:
             executable: str | int = settings.program

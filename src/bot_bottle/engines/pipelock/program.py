@@ -20,7 +20,7 @@ def find() -> str:
     """Where pipelock is on PATH. Raises HostError when it is not there."""
     path = shutil.which("pipelock")
     if path is None:
-        raise HostError("pipelock was not found on PATH", resolution=INSTALL)
+        raise HostError("Pipelock was not found on PATH", resolution=INSTALL)
     return os.path.realpath(path)
 
 
@@ -37,6 +37,6 @@ def version(path: str) -> str:
     number = (int(found[1]), int(found[2])) if found else (0, 0)
     if number != (0, 0) and number < MINIMUM:
         raise HostError(
-            f"pipelock {found[0] if found else ''} is too old", details=f"{path}: {first}", resolution=INSTALL
+            f"Pipelock {found[0] if found else ''} is too old", details=f"{path}: {first}", resolution=INSTALL
         )
     return first
