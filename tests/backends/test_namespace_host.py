@@ -17,7 +17,7 @@ from bot_bottle.backends.namespace import backend as module
 from bot_bottle.backends.namespace import enter, program
 from bot_bottle.backends.registry import backend
 from bot_bottle.errors import BotBottleError, HostError, NotFoundError, SandboxError
-from bot_bottle.plan.model import Limits, Mount
+from bot_bottle.plan.model import File, Limits, Mount
 from bot_bottle.testing.conformance import SLEEP, command, run, shell, until
 from support.backends import AGENT_ID, make_plan
 
@@ -225,3 +225,11 @@ def test_devices_in_the_bottle_are_only_the_harmless_ones(make_bottle) -> None:
     allowed = {b"null", b"zero", b"full", b"random", b"urandom", b"tty", b"console", b"ptmx"}
     assert {os.path.basename(name) for name in names if not name.startswith(b"./pts")} <= allowed
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+
+
+def test_files_are_not_written_where_the_held_agent_is_gone(make_bottle) -> None:
+    bottle = make_bottle("true", release=False)
+    bottle.agent.kill()
+    bottle.agent.wait()
+    with pytest.raises(SandboxError):
+        bottle.write_files([File(target="/home/agent/x", content=b"x")])

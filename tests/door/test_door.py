@@ -12,6 +12,7 @@ from bot_bottle.door import inside
 from bot_bottle.door.model import STANDARD, Listener, listeners_for
 from bot_bottle.door.passing import MAX_LISTENERS, receive_listeners, send_listeners
 from bot_bottle.policy.model import EgressPolicy, Route
+from bot_bottle.policy.ports import MOST_FURTHER, unreachable
 from tests.bundle.harness import Holder
 
 
@@ -129,3 +130,15 @@ def test_further_ports_of_routes_get_a_listener_of_their_own() -> None:
     further = [(listener.kind, listener.port) for listener in listeners_for(policy)[len(STANDARD) :]]
     assert further == [("http", 8080), ("tls", 8443), ("tls", 9000)]
     assert listeners_for(EgressPolicy()) == STANDARD
+
+
+def test_tcp_routes_get_their_listeners_first_and_a_shared_port_is_the_others() -> None:
+    routes = [Route(host="web.test", port=port) for port in range(8000, 8040)]
+    routes += [Route(host="db.test", port=port, protocol="tcp") for port in (9000, 8001, 443, 80)]
+    further = listeners_for(EgressPolicy(tuple(routes)))[len(STANDARD) :]
+    assert len(further) == MOST_FURTHER
+    assert Listener("tcp", "0.0.0.0", 9000) in further
+    assert Listener("tls", "0.0.0.0", 8001) in further
+    assert unreachable(EgressPolicy(tuple(routes))) == {}
+    tcp = tuple(Route(host="db.test", port=port, protocol="tcp") for port in (*range(1000, 1040), 53, 3128))
+    assert list(unreachable(EgressPolicy(tcp))) == [53, *range(1032, 1040), 3128]

@@ -1,7 +1,8 @@
 """A keeper that is killed at a chosen point: `driver.py AGENT PHASE WHOM`; run by the tests as a process of its own.
 
 WHOM: `keeper` (this process), `bundle`, `bubblewrap`, or `sandbox` (process 1 inside); each with SIGKILL, when PHASE begins;
-or the door's `helper`, while PHASE (`opening` or `passing` the listeners).
+or the door's `helper`, while PHASE (`opening` or `passing` the listeners), or the workspace's `copier` (`copying` or
+`remembering` it).
 PHASE `running` is after the agent was let go.
 """
 
@@ -12,6 +13,15 @@ from types import ModuleType
 
 from bot_bottle.door import inside, passing
 from bot_bottle.operate.runs import StartRequest, prepare, run_here
+from bot_bottle.provision import workspace
+
+STEPS = {
+    "opening": (inside, "open_listeners"),
+    "passing": (passing, "send_listeners"),
+    "copying": (workspace, "copy_files"),
+    "remembering": (workspace, "remember_start"),
+}
+"""What only one forked process calls."""
 
 
 def children(of: int) -> list[int]:
@@ -42,7 +52,7 @@ def kill(whom: str) -> None:
 
 
 def kill_helper(module: ModuleType, function: str) -> None:
-    """Lets the door's helper, the only one that calls `function`, kill itself when it comes there."""
+    """Lets the only process that calls `function` kill itself when it comes there."""
 
     def die(*_: object) -> None:
         print("killed", flush=True)
@@ -53,8 +63,8 @@ def kill_helper(module: ModuleType, function: str) -> None:
 
 def main() -> int:
     agent, phase, whom = sys.argv[1:4]
-    if whom == "helper":
-        kill_helper(*{"opening": (inside, "open_listeners"), "passing": (passing, "send_listeners")}[phase])
+    if phase in STEPS:
+        kill_helper(*STEPS[phase])
     prepared = prepare(StartRequest(agent=agent, folder=os.getcwd(), headless=True))
     done = run_here(
         prepared,

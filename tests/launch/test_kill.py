@@ -19,7 +19,8 @@ from support.waiting import wait_for
 
 pytestmark = pytest.mark.namespace
 
-PHASES = ("record", "bundle", "workspace", "sandbox", "door", "provision", "policy", "release", "running")
+PHASES = ("record", "bundle", "workspace", "sandbox", "door", "provision", "policy", "copy", "release",
+          "running")  # fmt: skip
 DRIVER = Path(__file__).with_name("driver.py")
 
 
@@ -86,6 +87,18 @@ def test_a_killed_door_helper_is_a_start_that_failed_and_left_nothing(place, cli
     assert "the agent ran" not in done.stdout
     assert "SandboxError" in done.stderr
     place.assert_nothing_left()
+    assert ended(cli) == {"ended"}
+
+
+@pytest.mark.parametrize("phase", ["copying", "remembering"])
+def test_a_killed_copy_is_a_start_that_failed_and_left_nothing(place, cli, repository, phase):
+    write_script(place, "work", "echo the agent ran")
+    done = drive(place, "work", phase, "copier")
+    assert "killed" in done.stdout
+    assert "the agent ran" not in done.stdout
+    assert "HostError: The workspace can't be copied" in done.stderr
+    place.assert_nothing_left()
+    assert [path for path in place.home.rglob("*") if path.name in ("workspace", "base.git")] == []
     assert ended(cli) == {"ended"}
 
 

@@ -141,6 +141,27 @@ def test_what_pipelock_cannot_keep_is_refused_by_name_and_nothing_else(keys, rou
     assert all(said in sentence for sentence in refused)
 
 
+def test_the_plan_says_what_narrows_a_route():
+    narrow = route(
+        "a.example.org",
+        protocol="http",
+        port=80,
+        methods=["GET", "HEAD"],
+        paths=["/x/**", "/y"],
+        headers={"a": "b*"},
+    )
+    shown = render.text(
+        plan(manifest(bottle={"egress": egress(narrow, route("db.example.org", protocol="tcp", port=5432))}))
+    )
+    assert "http://a.example.org:80 (only GET, HEAD; only /x/** or /y; only with a: b*)" in shown
+    assert "tcp://db.example.org:5432\n" in shown
+
+
+def test_the_plan_says_that_a_second_engine_has_to_agree():
+    assert "pipelock" in render.text(plan(manifest(bottle={"egress": egress(engine="pipelock")})))
+    assert "pipelock" not in render.text(plan())
+
+
 def test_all_mismatches_are_said_at_once():
     document = manifest(bottle={"backend": "docker", "resources": {"cpus": 2.0, "memory": 5, "pids": None}})
     with pytest.raises(PlanError) as raised:

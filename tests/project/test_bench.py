@@ -73,6 +73,35 @@ def test_what_could_not_be_measured_is_said_and_the_rest_is_kept(tmp_path: Path)
     assert json.dumps([made.as_json() for made in figures])
 
 
+SAID = """Running 1s test @ https://tls.example/
+  2 threads and 32 connections
+  18901 requests in 1.00s, 22.01MB read
+Requests/sec:  18870.12
+Transfer/sec:     21.97MB
+"""
+
+
+def test_the_rate_is_what_wrk_says_and_requests_that_failed_are_no_rate() -> None:
+    import through
+
+    assert through._rate(SAID) == 18870.12
+    for words in (
+        "  Socket errors: connect 0, read 3, write 0, timeout 0",
+        "  Non-2xx or 3xx responses: 18901",
+    ):
+        with pytest.raises(NotMeasured, match=words.split()[0]):
+            through._rate(SAID.replace("Requests/sec", f"{words}\nRequests/sec"))
+    with pytest.raises(NotMeasured, match="unable to connect"):
+        through._rate("unable to connect to tls.example:https")
+
+
+def test_a_tool_that_is_missing_is_named_with_the_package_that_has_it() -> None:
+    import through
+
+    with pytest.raises(NotMeasured, match="apt-get install wrk"):
+        through._tool("no-such-wrk", "wrk")
+
+
 def test_memory_is_counted_for_descendants_and_not_for_the_agent(monkeypatch: pytest.MonkeyPatch) -> None:
     import memory
 

@@ -15,6 +15,7 @@ DIFFERENT, EACH_TIME = 256, 32
 """Different folded events that are remembered, and how many of them go out each `INTERVAL`."""
 _LONGEST = 300
 _SAME = ("via", "host", "port", "protocol", "reason")
+_SAME_REFUSAL = (*_SAME, "method", "path")
 _SUMMED = ("up", "down", "seconds")
 
 Data = dict[str, Any]
@@ -56,8 +57,8 @@ class Record:
     def event(self, kind: str, data: Data) -> None:
         """Reports that `kind` happened; text in `data` is cleaned here."""
         data = {key: clean(value) if isinstance(value, str) else value for key, value in data.items()}
-        same = (kind, *(data.get(name) for name in _SAME))
         refusal = kind.endswith(".refused")
+        same = (kind, *(data.get(name) for name in (_SAME_REFUSAL if refusal else _SAME)))
         if not (refusal and same in self._recent) and same not in self._folded and self._may_send():
             if refusal and len(self._recent) < DIFFERENT:
                 self._recent.add(same)

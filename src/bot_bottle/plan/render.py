@@ -3,6 +3,10 @@
 from typing import Any
 
 from bot_bottle.plan.model import Mount, RunPlan
+from bot_bottle.policy.model import Route
+
+
+ENGINE = "pipelock behind our own proxy: what has no upstream of its own leaves only when both agree"
 
 
 def document(plan: RunPlan) -> dict[str, Any]:
@@ -32,6 +36,7 @@ def text(plan: RunPlan) -> str:
         ("Command", [" ".join(plan.command.argv)]),
         ("Workspace", [f"/workspace is {shown}"]),
         ("May reach", reach(plan) or ["nothing: no route is allowed"]),
+        *([("Engine", [ENGINE])] if plan.egress.engine == "pipelock" else []),
         ("Secrets", secrets(plan) or ["none"]),
         ("Sees of the host", ["/usr and parts of /etc, read-only", *(shown_mount(mount) for mount in plan.mounts)]),
         ("Limits", limits(plan)),
@@ -54,7 +59,7 @@ def reach(plan: RunPlan) -> list[str]:
     """A line per route: what it opens, where it really goes, with which credential."""
     found = []
     for route in plan.egress.routes:
-        line = f"{route.protocol}://{route.host}:{route.port}"
+        line = f"{route.protocol}://{route.host}:{route.port}{rules(route)}"
         if route.upstream:
             line += (
                 f" → {'https' if route.upstream.tls else 'tcp'}://{route.upstream.host}:{route.upstream.port}"
@@ -63,6 +68,14 @@ def reach(plan: RunPlan) -> list[str]:
             line += f" with credential {route.credential}, put in outside the bottle"
         found.append(line)
     return found
+
+
+def rules(route: Route) -> str:
+    """What narrows a route, in words; empty where nothing does."""
+    parts = [f"only {', '.join(route.methods)}"] if route.methods else []
+    parts += [f"only {' or '.join(route.paths)}"] if route.paths else []
+    parts += [f"only with {name}: {pattern}" for name, pattern in route.headers]
+    return f" ({'; '.join(parts)})" if parts else ""
 
 
 def secrets(plan: RunPlan) -> list[str]:

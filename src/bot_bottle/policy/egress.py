@@ -18,6 +18,7 @@ from bot_bottle.policy.paths import canonical_path, glob_matches, literal_length
 
 __all__ = (
     "REASONS",
+    "REQUEST_REASONS",
     "Decision",
     "Wanted",
     "canonical_host",
@@ -101,14 +102,14 @@ REASONS = {
     "no_name": "this address stands for no name that the bottle's DNS gave out",
     "override_not_allowed": "a header asks the server to take another method or path than the policy judged",
 }
-_FURTHEST = (
+REQUEST_REASONS = (
     "method_not_allowed",
     "bad_path",
     "path_not_allowed",
     "override_not_allowed",
     "header_not_allowed",
 )
-"""Of several routes that refuse a request, the one that came furthest says why."""
+"""Why a request is refused whose connection is allowed. Of several routes the one that came furthest, in this order, says it."""
 
 
 def canonical_host(text: str) -> str | None:
@@ -193,7 +194,7 @@ def decide_request(
         return Decision(
             True, max(allowing, key=lambda route: _request_exactness(route, path)), "allowed", wanted
         )
-    reason = max(refusals.values(), key=_FURTHEST.index)
+    reason = max(refusals.values(), key=REQUEST_REASONS.index)
     needed = None if reason in ("bad_path", "override_not_allowed") else lines.for_request(wanted, path)
     return Decision(False, None, reason, wanted, needed)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from bot_bottle.bundle.egress.heads import Body, write_head
 from bot_bottle.bundle.record import clean
-from bot_bottle.policy.egress import REASONS, Decision, Wanted
+from bot_bottle.policy.egress import REASONS, REQUEST_REASONS, Decision, Wanted
 
 _PHRASES = {
     400: b"Bad Request",
@@ -87,7 +87,10 @@ def _body(refusal: Refusal, bottle_file: str) -> dict[str, Any]:
         "message": refusal.message,
     }
     if wanted is not None and refusal.needed is not None:
-        body["ask"] = {"tool": "pipelock-block", "with": {"host": wanted.host}}
+        asked = {"host": wanted.host}
+        if refusal.reason in REQUEST_REASONS:
+            asked |= {"method": wanted.method, "path": wanted.path}
+        body["ask"] = {"tool": "pipelock-block", "with": asked}
         body["operator"] = (
             f"A person allows this in {bottle_file or 'the file of the bottle'}, under `egress:`, "
             f"`routes:`, with the line: {refusal.needed}"
