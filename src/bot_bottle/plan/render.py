@@ -5,7 +5,6 @@ from typing import Any
 from bot_bottle.plan.model import Mount, RunPlan
 from bot_bottle.policy.model import Route
 
-
 ENGINE = "pipelock behind our own proxy: what has no upstream of its own leaves only when both agree"
 
 
