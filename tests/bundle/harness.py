@@ -21,13 +21,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from bot_bottle.bundle.model import BundleLimits
+from bot_bottle.bundle.model import BundleLimits, Injection
 from bot_bottle.door.model import STANDARD, Listener
 from bot_bottle.policy.model import EgressPolicy, Route, Upstream
+from bot_bottle.secret import Secret
 
 HERE = Path(__file__).parent
 SOURCE = HERE.parent.parent / "src"
 DEADLINE = 20.0
+
+
+def in_header(name: str, value: str, *, placeholder: str = "", renewable: bool = False) -> Injection:
+    """A credential that goes out as a header."""
+    return Injection("header", name, Secret(value), Secret(value), placeholder, renewable)
 
 
 def until(condition: Callable[[], Any], seconds: float = DEADLINE) -> Any:
@@ -117,7 +123,7 @@ class Bundle:
         *,
         listeners: tuple[Listener, ...] = STANDARD,
         limits: BundleLimits | None = None,
-        credentials: dict[str, tuple[str, str]] | None = None,
+        credentials: dict[str, Injection] | None = None,
         env: dict[str, str] | None = None,
         hook: str = "",
         engine_port: int = 0,
@@ -144,9 +150,10 @@ class Bundle:
         )
         door.close()
         theirs.close()
+        plain = {name: item.document() for name, item in (credentials or {}).items()}
         assert self.keeper.stdin
         assert self.keeper.stdout
-        self.keeper.stdin.write(pickle.dumps((config, credentials or {})))
+        self.keeper.stdin.write(pickle.dumps((config, plain)))
         self.keeper.stdin.close()
         self.pid = int(self.keeper.stdout.readline())
         self._heard = b""
@@ -176,6 +183,10 @@ class Bundle:
                 assert data, f"the bundle is gone; it said {self.messages}"
                 *lines, self._heard = (self._heard + data).split(b"\n")
                 self.messages += [json.loads(line) for line in lines]
+
+    def tell(self, message: dict[str, Any]) -> None:
+        """Says something to the bundle, as its keeper does."""
+        self.line.sendall(json.dumps(message).encode() + b"\n")
 
     def event(self, kind: str, **data: Any) -> dict[str, Any]:
         """The data of the first event of `kind` that has all of `data`."""

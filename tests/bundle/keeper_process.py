@@ -9,8 +9,7 @@ import socket
 import sys
 
 from bot_bottle.bundle import confine, main
-from bot_bottle.bundle.model import BundleConfig, HeaderValue
-from bot_bottle.secret import Secret
+from bot_bottle.bundle.model import BundleConfig, Injection
 
 
 def hooked(code: str) -> None:
@@ -36,7 +35,7 @@ if __name__ == "__main__":
         os.setgroups([4, 24])  # so that giving them up can be seen
     pid = os.fork()
     if not pid:
-        resolved = {name: HeaderValue(header, Secret(value)) for name, (header, value) in credentials.items()}
+        resolved = {name: Injection.from_document(item) for name, item in credentials.items()}
         main.serve(
             BundleConfig(keeper=os.getppid(), credentials=resolved, **config), door=door, keeper=keeper
         )

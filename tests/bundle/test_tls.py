@@ -11,7 +11,7 @@ import pytest
 from bot_bottle.bundle.egress.hello import ACCESS_DENIED, DECODE_ERROR, UNRECOGNIZED_NAME, read_hello
 from bot_bottle.policy.model import EgressPolicy, Route
 from tests.bundle.conftest import Certificate
-from tests.bundle.harness import Bundle, Holder, Server, read_all, read_head, read_response, served
+from tests.bundle.harness import Bundle, Holder, Server, in_header, read_all, read_head, read_response, served
 from tests.bundle.hellos import client_hello
 
 PROXY = ("127.0.0.1", 3128)
@@ -222,7 +222,7 @@ def api(certificate: Certificate) -> Iterator[tuple[Holder, Bundle]]:
     )
     with served(
         policy,
-        credentials={"key": ("X-Api-Key", "s3cret-value")},
+        credentials={"key": in_header("X-Api-Key", "s3cret-value")},
         env={"SSL_CERT_FILE": certificate.certificate},
     ) as both:
         yield both

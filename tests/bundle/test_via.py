@@ -8,9 +8,10 @@ import pytest
 
 from bot_bottle.bundle.egress.dial import DialFailed
 from bot_bottle.bundle.egress.via import connect_through
+from bot_bottle.secret import Secret
 
 
-def asked(*answers: bytes, authorization: str = "", close: bool = True) -> bytes:
+def asked(*answers: bytes, authorization: Secret | None = None, close: bool = True) -> bytes:
     """What a proxy that gives `answers` was asked."""
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
@@ -36,7 +37,7 @@ def asked(*answers: bytes, authorization: str = "", close: bool = True) -> bytes
 def test_the_proxy_is_asked_for_the_host_and_nothing_else() -> None:
     said = asked(b"HTTP/1.1 200 Connection Established\r\n\r\n")
     assert said == b"CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n\r\n"
-    said = asked(b"HTTP/1.0 2", b"00\r\nVia: x\r\n\r\n", authorization="Basic eA==")
+    said = asked(b"HTTP/1.0 2", b"00\r\nVia: x\r\n\r\n", authorization=Secret("Basic eA=="))
     assert b"\r\nProxy-Authorization: Basic eA==\r\n\r\n" in said
 
 

@@ -37,6 +37,7 @@ def test_a_bottle_that_says_nothing_allows_nothing(home) -> None:
             "upstream": {"ca": None, "proxy": None},
         },
         "credentials": {},
+        "sensitive": {},
         "git": {"user_name": None, "user_email": None, "remotes": []},
         "env": {},
         "supervise": False,
@@ -131,32 +132,54 @@ def test_memory_that_is_no_amount_is_refused(home, text: str) -> None:
     assert "one.md:2: resources.memory: " in home.refusal("one")
 
 
+CLAUDE = (
+    'oauth:{"file": "/c/.credentials.json", "token_url": "https://platform.claude.com/v1/oauth/token",'
+    ' "client_id": "9d1c250a-e61b-44d9-88ed-5944d1962f5e"}'
+)
+OTHER = 'oauth:{"file": "/c/login", "token_url": "https://login.example.org/token", "client_id": "bot"}'
+
+
 @pytest.mark.parametrize(
     ("text", "meant"),
     [
-        ("{from: {env: A_KEY}, header: X-Api-Key}", ("env:A_KEY", "x-api-key", "")),
-        ("{from: {env: A_KEY}, bearer: true}", ("env:A_KEY", "authorization", "Bearer ")),
-        ("{from: {file: /run/k}, header: Authorization, prefix: 'key '}", ("file:/run/k", AUTH, "key ")),
-        ("{from: {command: [pass, 'a b']}, bearer: true}", ('command:["pass", "a b"]', AUTH, "Bearer ")),
-        ("{from: {keyring: service/user}, bearer: true}", ("keyring:service/user", AUTH, "Bearer ")),
+        ("{from: {env: A_KEY}, header: X-Api-Key}", ("env:A_KEY", "header", "x-api-key", "", "", None)),
+        ("{from: {env: A_KEY}, bearer: true}", ("env:A_KEY", "header", AUTH, "Bearer ", "", None)),
+        ("{from: {file: /run/k}, header: Authorization, prefix: 'key '}", ("file:/run/k", "header", AUTH, "key ", "", None)),
+        ("{from: {command: [pass, 'a b']}, bearer: true}", ('command:["pass", "a b"]', "header", AUTH, "Bearer ", "", None)),
+        ("{from: {keyring: service/user}, basic: me}", ("keyring:service/user", "basic", AUTH, "", "me", None)),
+        ("{from: {env: PAIR}, basic: true, env: LOGIN}", ("env:PAIR", "basic", AUTH, "", "", "LOGIN")),
+        ("{from: {env: K}, query: api_key, env: KEY}", ("env:K", "query", "api_key", "", "", "KEY")),
+        ("{from: {claude_login: /c/.credentials.json}, bearer: true}", (CLAUDE, "header", AUTH, "Bearer ", "", None)),
+        ("{from: {oauth: {file: /c/login, token_url: 'https://login.example.org/token', client_id: bot}}, bearer: true}",
+         (OTHER, "header", AUTH, "Bearer ", "", None)),
     ],
 )  # fmt: skip
-def test_a_credential_is_a_reference_and_a_header(home, text: str, meant: tuple[str, str, str]) -> None:
+def test_a_credential_is_a_reference_and_a_way_out(home, text: str, meant: tuple[str, ...]) -> None:
     home.bottle("one", f"credentials: {{key: {text}}}")
     credential = home.composed("one")["credentials"]["key"]
-    assert (credential["source"], credential["header"], credential["prefix"]) == meant
+    keys = ("source", "scheme", "name", "prefix", "user", "variable")
+    assert tuple(credential[key] for key in keys) == meant
+
+
+OAUTH = "file: /x, token_url: 'https://a.org/t', client_id: b"
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("{header: x}", "from: is missing"),
-        ("{from: {}, header: x}", "exactly one of"),
+        ("{from: {}, header: x}", "from: must have exactly one of"),
         ("{from: {env: A, file: /x}, header: x}", "exactly one of"),
         ("{from: {env: A}}", "or `header` is missing"),
         ("{from: {env: A}, header: x, bearer: true}", "exclude each other"),
+        ("{from: {env: A}, bearer: true, basic: me}", "`bearer` and `basic` exclude each other"),
+        ("{from: {env: A}, header: x, query: key}", "`header` and `query` exclude each other"),
         ("{from: {env: A}, bearer: false}", "must be `true`"),
+        ("{from: {env: A}, basic: false}", "must be a user's name, or `true`"),
+        ("{from: {env: A}, basic: 'me:secret'}", "without a colon"),
+        ("{from: {env: A}, query: 'a b'}", "is no name of a URL's parameter"),
         ("{from: {env: A}, bearer: true, prefix: x}", "needs `header:`"),
+        ("{from: {env: A}, bearer: true, env: 1A}", "is no name of an environment variable"),
         ("{from: {env: A}, header: Host}", "belongs to the connection"),
         ("{from: {env: A}, header: Proxy-Authorization}", "belongs to the connection"),
         ("{from: {env: A}, header: 'a: b'}", "is no name of an HTTP header"),
@@ -166,13 +189,50 @@ def test_a_credential_is_a_reference_and_a_header(home, text: str, meant: tuple[
         ("{from: {command: []}, header: x}", "must not be empty"),
         ("{from: {keyring: x}, header: x}", "SERVICE/USER"),
         ("{from: {evn: A}, header: x}", "did you mean `env`?"),
+        ("{from: {claude_login: /x}, header: x}", "`claude_login` goes out with `bearer: true`"),
+        ("{from: {oauth: {file: /x}}, bearer: true}", "token_url: is missing"),
+        ("{from: {oauth: {" + OAUTH.replace("https", "http") + "}}, bearer: true}", "must be an https URL"),
+        ("{from: {oauth: {" + OAUTH.replace("a.org", "me:pw@a.org") + "}}, bearer: true}", "must be an https URL"),
     ],
-)
+)  # fmt: skip
 def test_a_credential_that_can_not_hold_is_refused(home, text: str, said: str) -> None:
     home.bottle("one", f"credentials:\n  key: {text}")
     refused = home.refusal("one")
     assert said in refused
     assert "one.md:3: " in refused
+
+
+def test_what_is_said_of_a_credential_never_repeats_its_value(home) -> None:
+    secret = "hunter2-hunter2"
+    home.bottle(
+        "one",
+        f"credentials:\n  a: {{from: {{env: {secret}}}, header: '{secret}:'}}\n"
+        f"  b: {{from: {{file: {secret}}}, query: '{secret}?'}}\n"
+        f"  c: {{from: {{keyring: {secret}}}, basic: '{secret}:'}}\n"
+        f"sensitive:\n  d: {{env: {secret}}}\n  e: {secret}\n",
+    )
+    refused = home.refusal("one")
+    assert secret not in refused
+    assert refused.count("one.md:") >= 7
+
+
+def test_what_is_sensitive_is_a_reference_as_well(home) -> None:
+    home.bottle("base", "sensitive: {database: {env: DATABASE_URL}, other: {file: /x}}")
+    home.bottle("one", "extends: base\nsensitive: {other: {command: [op, read, 'op://a/b']}}")
+    assert home.composed("one")["sensitive"] == {
+        "database": "env:DATABASE_URL",
+        "other": 'command:["op", "read", "op://a/b"]',
+    }
+    home.bottle(
+        "two", "sensitive:\n  database: {env: A, file: /x}\n  login: {claude_login: /x}\n  plain: text"
+    )
+    refused = home.refusal("two")
+    assert (
+        "two.md:3: sensitive.database: must have exactly one of `env`, `file`, `command`, `keyring`"
+        in refused
+    )
+    assert "two.md:4: unknown key `claude_login`" in refused
+    assert "two.md:5: sensitive.plain: must be a map" in refused
 
 
 @pytest.mark.parametrize(
@@ -267,7 +327,8 @@ def test_a_later_file_changes_a_credential_and_a_route_whole(home) -> None:
         "egress: {routes: [{host: a.org, upstream: '127.0.0.1:1'}]}",
     )
     made = home.composed("own")
-    assert made["credentials"] == {"k": {"source": "file:/x", "header": "authorization", "prefix": "Bearer "}}
+    credential = made["credentials"]["k"]
+    assert (credential["source"], credential["name"], credential["prefix"]) == ("file:/x", AUTH, "Bearer ")
     (route,) = made["egress"]["routes"]
     assert route["credential"] is None
     assert route["upstream"] == {"host": "127.0.0.1", "port": 1, "tls": False}

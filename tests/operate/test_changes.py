@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,8 @@ from support_changes import Run, facts, git
 from bot_bottle.errors import HostError, NotFoundError, StateError, UsageError
 from bot_bottle.operate import changes as operate_changes
 from bot_bottle.operate import placing
-from bot_bottle.provision import snapshot
+from bot_bottle.provision import snapshot, workspace
+from support.waiting import wait_for
 
 
 def same(run: Run) -> bool:
@@ -173,10 +175,10 @@ def test_a_change_that_left_every_fact_of_a_file_as_it_was_is_seen_if_it_was_tha
     (started.copy / "sub/data.txt").write_text("ONE\ntwo\nthree\n")
     now = (started.copy / "sub/data.txt").stat()
     recorded = Path(started.plan.workspace.base, "files")
-    begun, *lines = recorded.read_bytes().split(b"\0")
+    lines = recorded.read_bytes().split(b"\0")
     facts_now = b"%o %d %d %d %d sub/data.txt" % snapshot._facts(now)
     lines = [facts_now if line.endswith(b" sub/data.txt") else line for line in lines]
-    recorded.write_bytes(b"\0".join([begun, *lines]))
+    recorded.write_bytes(b"\0".join(lines))
     assert started.statuses() == {"sub/data.txt": "M"}
 
 
@@ -193,6 +195,22 @@ def test_untouched_files_are_not_read_again(run, monkeypatch):
     (run.copy / "f7").write_text("changed\n")
     assert run.statuses() == {"f7": "M"}
     assert taken == ["f7"]
+
+
+def newest(folder: Path) -> int:
+    return max(path.lstat().st_ctime_ns for path in folder.rglob("*"))
+
+
+def test_a_start_that_was_long_before_the_agent_began_is_believed_without_a_look_at_the_files(run):
+    run.start()
+    base = run.plan.workspace.base
+    os.utime(Path(base, workspace.START), ns=(newest(run.copy), newest(run.copy)))
+    assert snapshot.unchanged(str(run.copy), base) is None
+    wait_for(lambda: time.time_ns() > newest(run.copy) + 2 * snapshot._TICK, "the clock to go on")
+    workspace.agent_begins(run.plan)
+    assert snapshot.unchanged(str(run.copy), base) == ()
+    (run.copy / "hello.py").write_bytes((run.copy / "hello.py").read_bytes())
+    assert snapshot.unchanged(str(run.copy), base) is None
 
 
 def test_nested_repositories_and_submodules_are_folders_like_any_other(run, tmp_path):

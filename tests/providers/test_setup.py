@@ -10,7 +10,7 @@ import pytest
 from bot_bottle.errors import NotFoundError, UsageError
 from bot_bottle.plan.model import INSIDE_HOME
 from bot_bottle.providers.base import INSTRUCTIONS_FILE, PROMPT_FILE, Request
-from bot_bottle.providers.claude import PLACEHOLDER, Claude
+from bot_bottle.providers.claude import Claude
 from bot_bottle.providers.command import AnyCommand
 from bot_bottle.providers.registry import names, provider
 from bot_bottle.testing.documents import agent_document
@@ -18,7 +18,9 @@ from bot_bottle.testing.documents import agent_document
 PROGRAM = "/data/providers/claude/1.2.3/claude"
 
 
-def request(*, headless=True, prompt="", arguments=(), program=PROGRAM, bottle_env=None, text="", **agent):
+def request(
+    *, headless=True, prompt="", arguments=(), program=PROGRAM, bottle_env=None, text="", offers=(), **agent
+):
     return Request(
         agent=agent_document(prompt=text, **agent),
         run="fixer-2345",
@@ -29,6 +31,8 @@ def request(*, headless=True, prompt="", arguments=(), program=PROGRAM, bottle_e
         term="xterm-kitty",
         time_zone="Europe/Berlin",
         bottle_env=bottle_env or {},
+        credentials=offers,
+        token="0123abcd",
     )
 
 
@@ -62,7 +66,7 @@ def test_the_environment_of_claude_is_exactly_this():
     setup = Claude().setup(request(prompt="do it", base_url="http://model.example.org"))
     assert dict(setup.command.env) == {
         **COMMON,
-        "ANTHROPIC_API_KEY": "sk-ant-placeholder-held-outside-the-bottle",
+        "ANTHROPIC_API_KEY": "sk-ant-api03-placeholder-none-0123abcd",
         "ANTHROPIC_BASE_URL": "http://model.example.org",
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
         "DISABLE_AUTOUPDATER": "1",
@@ -134,7 +138,7 @@ def test_claude_is_mounted_read_only_and_its_questions_are_answered():
     assert (mount.source, mount.target, mount.writable) == (PROGRAM, "/opt/bot-bottle/claude", False)
     state = json.loads(contents(setup)[f"{INSIDE_HOME}/.claude.json"])
     assert state["projects"] == {"/workspace": {"hasTrustDialogAccepted": True}}
-    assert state["customApiKeyResponses"]["approved"] == [PLACEHOLDER[-20:]]
+    assert state["customApiKeyResponses"]["approved"] == [dict(setup.command.env)["ANTHROPIC_API_KEY"][-20:]]
     assert setup.command.argv[-2:] == ("--max-turns", "3")
     assert "--model opus" in " ".join(setup.command.argv)
     assert all(file.mode == 0o600 for file in setup.files)

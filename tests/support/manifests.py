@@ -2,7 +2,12 @@
 
 from typing import Any
 
-from bot_bottle.manifest.document import EgressDocument, ManifestDocument, RouteDocument
+from bot_bottle.manifest.document import (
+    CredentialDocument,
+    EgressDocument,
+    ManifestDocument,
+    RouteDocument,
+)
 
 
 def route(host: str, **keys: Any) -> RouteDocument:
@@ -23,6 +28,14 @@ def egress(*routes: RouteDocument, **keys: Any) -> EgressDocument:
     return {**base, **keys}  # type: ignore[typeddict-item]
 
 
+def credential(source: str, **keys: Any) -> CredentialDocument:
+    """A credential that goes out as x-api-key, with every default."""
+    base: CredentialDocument = {
+        "source": source, "scheme": "header", "name": "x-api-key", "prefix": "", "user": "", "variable": None,
+    }  # fmt: skip
+    return {**base, **keys}  # type: ignore[typeddict-item]
+
+
 def manifest(
     *, bottle: dict[str, Any] | None = None, agent: dict[str, Any] | None = None
 ) -> ManifestDocument:
@@ -38,7 +51,7 @@ def manifest(
             "name": "default", "file": "/home/me/.bot-bottle/bottles/default.md", "backend": "namespace",
             "image": None,
             "workspace": None, "resources": {"cpus": None, "memory": None, "pids": None},
-            "egress": egress(), "credentials": {},
+            "egress": egress(), "credentials": {}, "sensitive": {},
             "git": {"user_name": None, "user_email": None, "remotes": []}, "env": {}, "supervise": False,
             **(bottle or {}),
         },

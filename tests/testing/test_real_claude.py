@@ -23,7 +23,7 @@ from bot_bottle.operate.demo_setup import lay_out, package_file
 from bot_bottle.operate.transcript import read_transcript
 from bot_bottle.plan.model import INSIDE_HOME
 from bot_bottle.providers.base import Request
-from bot_bottle.providers.claude import PLACEHOLDER, Claude
+from bot_bottle.providers.claude import Claude
 from bot_bottle.provision.files import checked
 from bot_bottle.provision.skills import read_skills
 from bot_bottle.testing import model
@@ -55,6 +55,7 @@ class Place:
             program=self.program,
             term="xterm-256color",
             bottle_env=bottle_env or {},
+            token="0123abcd",
         )
         return Claude().setup(request)
 
@@ -114,7 +115,7 @@ def test_it_reads_its_task_and_its_skills_and_has_the_placeholder(place, tmp_pat
     assert done.returncode == 0, done.stderr
     transcript = read_transcript(done.stdout)
     (action,) = transcript.actions
-    assert f"ANTHROPIC_API_KEY={PLACEHOLDER}" in action.result
+    assert "ANTHROPIC_API_KEY=sk-ant-api03-placeholder-none-0123abcd" in action.result
     assert action.result.endswith("1000")
     assert transcript.last_word == "bye"
     assert "pirate" in json.loads(done.stdout.splitlines()[0])["skills"]

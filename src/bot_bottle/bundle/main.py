@@ -133,7 +133,7 @@ def _run(config: BundleConfig, door: socket.socket, keeper: socket.socket) -> No
     import asyncio
     from concurrent.futures import thread as threads
 
-    from bot_bottle.bundle import confine, linux
+    from bot_bottle.bundle import confine, linux, memory
     from bot_bottle.bundle.egress import server
     from bot_bottle.bundle.egress.engine import EngineDialer
     from bot_bottle.bundle.egress.selector import DirectSelector
@@ -154,6 +154,7 @@ def _run(config: BundleConfig, door: socket.socket, keeper: socket.socket) -> No
     _wait_for_door(door, keeper)
     listeners = receive_listeners(door, len(config.listeners), 0)
     door.close()
+    code = memory.code() if config.needs_tls else []
     confined = confine.confine(program)
 
     async def live() -> None:
@@ -168,10 +169,15 @@ def _run(config: BundleConfig, door: socket.socket, keeper: socket.socket) -> No
             if isinstance(message.get("engine"), bool) and isinstance(context.dialer, EngineDialer):
                 context.dialer.up = message["engine"]
                 return
+            if "credentials" in message:
+                context.credentials.replace(message["credentials"])
+                line.tell({"credentials": True})
+                return
             line.tell({"error": "not understood"})
 
         executor = threads.ThreadPoolExecutor(_RESOLVER_THREADS)
         context = server.make_context(config, record, executor, tls, selector)
+        context.credentials.tell = line.tell
         egress = server.Egress(context)
         egress.serve(config.listeners, listeners)
         if tls.interceptor is not None:
@@ -181,6 +187,7 @@ def _run(config: BundleConfig, door: socket.socket, keeper: socket.socket) -> No
         gc.collect()
         gc.freeze()
         gc.enable()
+        memory.give_back(code)
         line.tell({"ready": True, "policy": config.policy.fingerprint(), "confined": confined})
         await loop.create_future()
 

@@ -1,8 +1,8 @@
 """What the keeper gives the bundle when it forks it, as data."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from bot_bottle.door.model import Listener
 from bot_bottle.policy.egress import intercepts_any
@@ -10,11 +10,31 @@ from bot_bottle.policy.model import EgressPolicy
 from bot_bottle.secret import Secret
 
 
-class HeaderValue(NamedTuple):
-    """A resolved credential: the header it goes out in, and its whole value (prefix included)."""
+class Injection(NamedTuple):
+    """A credential that is put into requests: as the header `name`, or as the URL's parameter `name`.
 
-    header: str
+    `value` is what goes out (with its prefix), `secret` the bare secret. `placeholder` is what the agent holds instead, empty
+    when it holds nothing. `renewable`: a new one can be had when the upstream does not take it any more.
+    """
+
+    kind: Literal["header", "query"]
+    name: str
     value: Secret
+    secret: Secret
+    placeholder: str = ""
+    renewable: bool = False
+
+    def document(self) -> list[Any]:
+        """As JSON-able data, in plain: for the keeper's own socket to the bundle, nothing else."""
+        return [
+            self.kind, self.name, self.value.reveal(), self.secret.reveal(), self.placeholder, self.renewable,
+        ]  # fmt: skip
+
+    @classmethod
+    def from_document(cls, document: Sequence[Any]) -> "Injection":
+        """What `document` gave. Raises ValueError or TypeError when it is something else."""
+        kind, name, value, secret, placeholder, renewable = document
+        return cls(kind, name, Secret(value), Secret(secret), placeholder, renewable)
 
 
 class BundleLimits(NamedTuple):
@@ -53,7 +73,9 @@ class BundleConfig(NamedTuple):
     gid: int
     bottle_file: str = ""
     """What a refusal names as the file in which the person would allow it."""
-    credentials: Mapping[str, HeaderValue] = MappingProxyType({})
+    credentials: Mapping[str, Injection] = MappingProxyType({})
+    sensitive: tuple[Secret, ...] = ()
+    """What else must not leave."""
     limits: BundleLimits = BundleLimits()
     engine_port: int = 0
     """Where on loopback the engine listens through which upstreams are dialled; 0 when there is none."""
@@ -66,22 +88,24 @@ class BundleConfig(NamedTuple):
 
     def document(self) -> dict[str, Any]:
         """Everything as JSON-able data, the credentials in plain: for the keeper's own socket to the bundle, nothing else."""
-        values = {name: [item.header, item.value.reveal()] for name, item in self.credentials.items()}
         return {
             **self._asdict(),
             "policy": self.policy.document(),
-            "credentials": values,
+            "credentials": {name: item.document() for name, item in self.credentials.items()},
+            "sensitive": [secret.reveal() for secret in self.sensitive],
             "limits": self.limits._asdict(),
         }
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> "BundleConfig":
         """What `document` gave. Raises KeyError or TypeError when it is something else."""
-        values = document["credentials"].items()
         made = {
             "policy": EgressPolicy.from_document(document["policy"]),
             "listeners": tuple(Listener(*item) for item in document["listeners"]),
-            "credentials": {name: HeaderValue(header, Secret(value)) for name, (header, value) in values},
+            "credentials": {
+                name: Injection.from_document(item) for name, item in document["credentials"].items()
+            },
+            "sensitive": tuple(Secret(value) for value in document["sensitive"]),
             "limits": BundleLimits(**document["limits"]),
         }
         return cls(**{**document, **made})

@@ -36,6 +36,8 @@ class Later(Protocol):
 
 def clean(text: str, longest: int = _LONGEST) -> str:
     """Agent's text as it may stand in an event: printable ASCII, at most `longest` characters."""
+    if len(text) <= longest and text.isascii() and text.isprintable():
+        return text
     shown = "".join(char if " " <= char <= "~" else "\ufffd" for char in text[: longest + 1])
     return shown if len(shown) <= longest else shown[: longest - 1] + "\u2026"
 

@@ -147,11 +147,13 @@ def start(
     return child
 
 
-def fork(body: Body, *, keep: Collection[int], namespaces: int = 0) -> tuple[int, int]:
+def fork(
+    body: Body, *, keep: Collection[int], namespaces: int = 0, outlives: bool = False
+) -> tuple[int, int]:
     """Forks a child that runs `body(say)` and ends; answers its pid and the descriptor where what it says arrives.
 
     `namespaces` (CLONE_NEW…) are the child's own from its beginning. It has 0, 1, 2 and `keep` open; its signals are at
-    their defaults; its memory can't be read.
+    their defaults; its memory can't be read. It dies with its parent unless it `outlives` it.
     """
     kernel.libc()
     parent = os.getpid()
@@ -160,7 +162,7 @@ def fork(body: Body, *, keep: Collection[int], namespaces: int = 0) -> tuple[int
     try:
         pid = kernel.fork(namespaces) if namespaces else os.fork()
         if pid == 0:
-            _be_child(body, parent=parent, report=writer, keep=keep)
+            _be_child(body, parent=None if outlives else parent, report=writer, keep=keep)
     except OSError:
         os.close(reader)
         raise
@@ -170,7 +172,7 @@ def fork(body: Body, *, keep: Collection[int], namespaces: int = 0) -> tuple[int
     return pid, reader
 
 
-def _be_child(body: Body, *, parent: int, report: int, keep: Collection[int]) -> None:
+def _be_child(body: Body, *, parent: int | None, report: int, keep: Collection[int]) -> None:
     """The whole life of a forked child; never returns."""
 
     def say(message: bytes) -> None:
@@ -179,9 +181,10 @@ def _be_child(body: Body, *, parent: int, report: int, keep: Collection[int]) ->
     code = 1
     gc.disable()  # a collection would copy every page of the parent's objects
     try:
-        kernel.die_with_parent()
-        if os.getppid() != parent:
-            os._exit(code)
+        if parent is not None:
+            kernel.die_with_parent()
+            if os.getppid() != parent:
+                os._exit(code)
         kernel.hide_memory()
         reset_signals()
         close_all_but({0, 1, 2, report, *keep})

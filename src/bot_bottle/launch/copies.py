@@ -51,6 +51,13 @@ class Copying:
             os.waitpid(self._pid, 0)
 
 
+def agent_begins(plan: RunPlan) -> None:
+    """To be called before the agent is let go. Raises HostError."""
+    from bot_bottle.provision import workspace
+
+    workspace.agent_begins(plan)
+
+
 def prepare_to_put_away() -> None:
     """Imports what `put_away` needs: while the agent begins, nobody waits for that; at its end, somebody does."""
     from bot_bottle.provision import changes  # noqa: F401

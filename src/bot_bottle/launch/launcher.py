@@ -8,23 +8,23 @@ import gc
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from types import MappingProxyType
 from typing import NamedTuple
 
 from bot_bottle.backends.base import Backend, Bottle, Stdio
-from bot_bottle.bundle.model import BundleConfig, HeaderValue
+from bot_bottle.bundle.model import BundleConfig
 from bot_bottle.door.model import listeners_for
 from bot_bottle.errors import BotBottleError, SandboxError
 from bot_bottle.events import NewEvent
+from bot_bottle.host.secrets import Vault
 from bot_bottle.launch import control, copies, folders
+from bot_bottle.launch.credentials import Around, Credentials
 from bot_bottle.launch.output import Log, Outlet, Shown
 from bot_bottle.launch.session import Session
 from bot_bottle.launch.sidecar import Sidecar
 from bot_bottle.launch.signals import Interrupts
 from bot_bottle.plan.model import RunPlan
-from bot_bottle.secret import Secret
 from bot_bottle.state.model import RunRecord
 from bot_bottle.state.store import Store
 
@@ -57,7 +57,7 @@ class Surroundings(NamedTuple):
     store: Store
     backend: Backend
     interrupts: Interrupts
-    secrets: Mapping[str, Secret] = MappingProxyType({})
+    vault: Vault = Vault()
     early: Sidecar | None = None
     """A bundle that was forked before there was a plan, to be used where it can."""
     foreground: bool = True
@@ -84,6 +84,7 @@ class _Run:
         self.last_events: list[NewEvent] = []
         self.listeners = listeners_for(plan.egress)
         self.engine: Engine | None = None
+        self.credentials = Credentials(plan.credentials, around.vault)
         self.sidecar: Sidecar
         self.bottle: Bottle
         self.session: Session | None = None
@@ -161,9 +162,9 @@ class _Run:
             undo.callback(self._stop_bundle)
 
     def _first_bundle(self) -> Sidecar:
-        """The one that is waiting for a plan, unless this plan needs what that one did not import."""
+        """The one that is waiting for a plan, if there is one."""
         config, early = self._bundle_config(), self.around.early
-        if early is None or config.needs_tls:
+        if early is None:
             return Sidecar(config)
         early.give(config)
         return early
@@ -179,11 +180,8 @@ class _Run:
             gid=plan.bundle_gid,
             bottle_file=plan.bottle_file,
             engine_port=self.engine.port if self.engine else 0,
-            credentials={
-                item.name: HeaderValue(item.header, self.around.secrets[item.name])
-                for item in plan.credentials
-                if item.name in self.around.secrets
-            },
+            credentials=self.credentials.injections(),
+            sensitive=self.around.vault.sensitive,
         )
 
     def _copy_workspace(self, undo: ExitStack) -> None:
@@ -224,9 +222,19 @@ class _Run:
         session = self.session = Session(
             self.plan, self.bottle, log=self.log, server=server, interrupts=self.around.interrupts
         )
-        session.watch_bundle(self.sidecar.sock, self._hear_bundle)
+        session.watch(self.sidecar.sock, self._hear_bundle)
         if self.engine:
-            session.watch_bundle(self.engine, self._hear_engine)
+            session.watch(self.engine, self._hear_engine)
+        session.also(self.credentials.tick)
+        self.credentials.begin(
+            Around(
+                watch=session.watch,
+                forget=session.forget,
+                tell=lambda message: self.sidecar.tell(message),
+                record=self._record,
+                warn=self.outcome.warnings.append,
+            )
+        )
         session.master = streams.master
         for descriptor, own in streams.outside:
             session.add_output(descriptor, Outlet(own, self.around.shown) if self.around.foreground else None)
@@ -244,6 +252,8 @@ class _Run:
             }
             event = self._event("run.started", started)
             self.store.record([event], self.plan.id, state="running")
+            if self.copying:
+                copies.agent_begins(self.plan)
             self.bottle.release()
         self.around.ready(self.outcome)
         if self.copying:
@@ -256,7 +266,13 @@ class _Run:
         messages = self.sidecar.read()
         if messages is None:
             self._bundle_died()
-        elif events := self.sidecar.events(self.plan.id, messages):
+            return
+        for message in messages:
+            if message.get("credentials") is True:
+                self.credentials.confirmed()
+            elif "credential_refused" in message:
+                self.credentials.refused(message["credential_refused"])
+        if events := self.sidecar.events(self.plan.id, messages):
             self.store.append(events)
 
     def _bundle_died(self) -> None:
@@ -288,10 +304,11 @@ class _Run:
             self.sidecar.stop()
             self.outcome.warnings.append(f"The bundle died and could not be started again: {error.brief}")
             return
-        session.watch_bundle(self.sidecar.sock, self._hear_bundle)
+        session.watch(self.sidecar.sock, self._hear_bundle)
         if self.engine and not self.engine.pid:
-            self.sidecar.tell_engine(False)
+            self.sidecar.tell({"engine": False})
         self.store.append([self._event("door.opened", {"again": self.restarts})])
+        self.credentials.confirmed()  # it was started with them
 
     def _hear_engine(self) -> None:
         engine, session = self.engine, self.session
@@ -303,11 +320,15 @@ class _Run:
             from bot_bottle.launch.engine import revive
 
             session.forget(engine)
-            why = revive(engine, most=RESTARTS, tell=self.sidecar.tell_engine, note=self._note)
+            why = revive(engine, most=RESTARTS, tell=self._tell_engine, note=self._record)
             if why:
                 self.outcome.warnings.append(why)
             else:
-                session.watch_bundle(engine, self._hear_engine)
+                session.watch(engine, self._hear_engine)
+
+    def _tell_engine(self, up: bool, /) -> None:
+        if self.sidecar.code is None:
+            self.sidecar.tell({"engine": up})
 
     # The removals, in the opposite order
 
@@ -349,7 +370,7 @@ class _Run:
             outcome=self.outcome.reason,
         )
 
-    def _note(self, kind: str, data: dict[str, object]) -> None:
+    def _record(self, kind: str, data: dict[str, object]) -> None:
         self.store.append([self._event(kind, data)])
 
     def _event(self, kind: str, data: dict[str, object]) -> NewEvent:

@@ -69,6 +69,7 @@ class Session:
         self.clients: dict[socket.socket, Client] = {}
         self.sources: set[int] = set()
         self.outlets: list[Outlet] = []
+        self.ticks: list[Callable[[], float | None]] = []
         self._held_up: dict[int, Outlet | None] = {}
         self.master: int | None = None
         self.stop_reason = ""
@@ -81,11 +82,15 @@ class Session:
     def _watch(self, source: Any, act: Callable[[], None]) -> None:
         self.selector.register(source, selectors.EVENT_READ, act)
 
-    def watch_bundle(self, sock: HasFileno, act: Callable[[], None]) -> None:
-        """Calls `act` whenever the bundle (or the engine behind it) says something, or has gone."""
-        self._watch(sock, act)
+    def watch(self, source: HasFileno | int, act: Callable[[], None]) -> None:
+        """Calls `act` whenever there is something to read from `source`, or it has ended."""
+        self._watch(source, act)
 
-    def forget(self, sock: HasFileno) -> None:
+    def also(self, tick: Callable[[], float | None]) -> None:
+        """Calls `tick` at least as soon as it wishes: it answers in how many seconds, or None."""
+        self.ticks.append(tick)
+
+    def forget(self, sock: HasFileno | int) -> None:
         """Watches `sock` no more. Idempotent."""
         if sock in self.selector.get_map():
             self.selector.unregister(sock)
@@ -133,7 +138,10 @@ class Session:
     def _patience(self) -> float | None:
         if any(outlet.pending for outlet in self.outlets):
             return 0.05
-        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+        waits = [wait for tick in self.ticks if (wait := tick()) is not None]
+        if self._deadline is not None:
+            waits.append(max(0.0, self._deadline - time.monotonic()))
+        return min(waits, default=None)
 
     def _turn(self, timeout: float | None) -> None:
         for outlet in self.outlets:

@@ -47,17 +47,10 @@ class Sidecar:
         keeper_inside.close()
 
     def give(self, config: "BundleConfig") -> None:
-        """Gives a bundle that was forked without one its config; not for one that needs TLS."""
+        """Gives a bundle that was forked without one its config."""
         import json
 
         self.sock.sendall(json.dumps(config.document()).encode() + b"\n")
-
-    def tell_engine(self, up: bool, /) -> None:
-        """Tells the bundle whether the engine that it dials through runs."""
-        try:
-            self.sock.sendall(b'{"engine": true}\n' if up else b'{"engine": false}\n')
-        except OSError:
-            return  # it is gone, or its line is full: the engine's port is what it is
 
     def discard(self) -> None:
         """Ends at once a bundle that nobody needs any more. Idempotent."""
@@ -119,6 +112,18 @@ class Sidecar:
             ):
                 found.append(NewEvent(run, time.time(), kind[:64], data))
         return found
+
+    def tell(self, message: "Mapping[str, Any]") -> None:
+        """Says something to the bundle that it reads at once. When it does not, it is as good as dead, and found to be so."""
+        import json
+
+        try:
+            self.sock.settimeout(2)
+            self.sock.sendall(json.dumps(message).encode() + b"\n")
+        except OSError:
+            return
+        finally:
+            self.sock.setblocking(False)
 
     def reap(self) -> int | None:
         """Collects the ended process's exit code."""

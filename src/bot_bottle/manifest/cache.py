@@ -52,7 +52,7 @@ def load_cached(
 def _code() -> list[tuple[int, int]]:
     """What tells this code from an edited or newly installed one of the same version."""
     here = os.path.dirname(__file__)
-    names = ("model", "values", "compose", "load", "hosts", "frontmatter")
+    names = ("model", "credentials", "values", "compose", "load", "hosts", "frontmatter")
     facts = [os.stat(os.path.join(here, name + ".py")) for name in names]
     return [(fact.st_mtime_ns, fact.st_size) for fact in facts]
 

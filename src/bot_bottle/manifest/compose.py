@@ -4,11 +4,12 @@ Later wins. Each file counts once, at its first place, so a base that two parent
 say. Routes and remotes are joined; nothing is ever made up that no file states.
 """
 
-import json
 import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from bot_bottle.manifest.credentials import document as credential_document
+from bot_bottle.manifest.credentials import source
 from bot_bottle.manifest.document import (
     BottleDocument,
     CredentialDocument,
@@ -23,7 +24,7 @@ from bot_bottle.manifest.document import (
 )
 from bot_bottle.manifest.frontmatter import FrontMatter
 from bot_bottle.manifest.hosts import canonical_host, parse_upstream
-from bot_bottle.manifest.model import Bottle, Credential, Egress, Git, Resources, Route
+from bot_bottle.manifest.model import Bottle, Egress, Git, Resources, Route
 from bot_bottle.manifest.source import Reading
 
 
@@ -47,7 +48,9 @@ def compose(name: str, parts: Sequence[Part], reading: Reading) -> BottleDocumen
     """The bottle that `parts` make together, the last being its own file; contradictions are reported."""
     bottles = [part.bottle for part in parts]
     stated = [bottle.egress for bottle in bottles if bottle.egress is not None]
-    credentials = {key: _credential(one) for bottle in bottles for key, one in bottle.credentials.items()}
+    credentials = {
+        key: credential_document(one) for bottle in bottles for key, one in bottle.credentials.items()
+    }
     placed = _routes(parts, reading)
     _check(placed, credentials, reading)
     egress: EgressDocument = {
@@ -66,6 +69,7 @@ def compose(name: str, parts: Sequence[Part], reading: Reading) -> BottleDocumen
         "resources": _resources([bottle.resources for bottle in bottles if bottle.resources is not None]),
         "egress": egress,
         "credentials": credentials,
+        "sensitive": {key: source(one) for bottle in bottles for key, one in bottle.sensitive.items()},
         "git": _git([bottle.git for bottle in bottles if bottle.git is not None]),
         "env": {key: value for bottle in bottles for key, value in bottle.env.items()},
         "supervise": _last(bottles, "supervise", False),
@@ -114,21 +118,6 @@ def _resources(stated: Sequence[Resources]) -> ResourcesDocument:
         "memory": _last(stated, "memory", None),
         "pids": _last(stated, "pids", None),
     }
-
-
-def _credential(credential: Credential) -> CredentialDocument:
-    origin = credential.from_
-    if origin.command is not None:
-        source = "command:" + json.dumps(origin.command)
-    elif origin.file is not None:
-        source = "file:" + os.path.expanduser(origin.file)
-    elif origin.keyring is not None:
-        source = "keyring:" + origin.keyring
-    else:
-        source = f"env:{origin.env}"
-    if credential.bearer:
-        return {"source": source, "header": "authorization", "prefix": "Bearer "}
-    return {"source": source, "header": credential.header or "", "prefix": credential.prefix}
 
 
 def _git(stated: Sequence[Git]) -> GitDocument:

@@ -30,9 +30,15 @@ class RouteDocument(TypedDict):
 
 class CredentialDocument(TypedDict):
     source: str
-    """`env:NAME`, `file:PATH`, `command:JSON-ARGV`, `keyring:SERVICE/USER`"""
-    header: str
+    """`env:NAME`, `file:PATH`, `command:JSON-ARGV`, `keyring:SERVICE/USER`, `oauth:JSON` with `file`, `token_url`, `client_id`"""
+    scheme: Literal["header", "basic", "query"]
+    name: str
+    """The header's name in lower case, or the parameter's."""
     prefix: str
+    user: str
+    """With scheme `basic`: whose password it is; empty when the secret is `USER:PASSWORD`."""
+    variable: str | None
+    """The variable inside that holds the placeholder."""
 
 
 class SecretsDocument(TypedDict):
@@ -86,6 +92,8 @@ class BottleDocument(TypedDict):
     resources: ResourcesDocument
     egress: EgressDocument
     credentials: dict[str, CredentialDocument]
+    sensitive: dict[str, str]
+    """Sources by name, as `CredentialDocument.source` writes them, without `oauth`."""
     git: GitDocument
     env: dict[str, str]
     supervise: bool

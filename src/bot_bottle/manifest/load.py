@@ -13,10 +13,11 @@ from bot_bottle.manifest.compose import Part, compose
 from bot_bottle.manifest.document import AgentDocument, BottleDocument, ManifestDocument, SkillDocument
 from bot_bottle.manifest.explain import report_errors
 from bot_bottle.manifest.frontmatter import FrontMatter, parse
-from bot_bottle.manifest.model import Agent, Bottle, Strict
+from bot_bottle.manifest.model import Agent, Bottle
 from bot_bottle.manifest.places import Places, known_agents, known_bottles
 from bot_bottle.manifest.skills import find_skill
 from bot_bottle.manifest.source import Found, Reading, SeenSkill, StrPath, UnreadableError
+from bot_bottle.manifest.strict import Strict
 from bot_bottle.names import RULE, is_name
 
 FILES_LIMIT = 32

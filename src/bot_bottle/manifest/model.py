@@ -8,16 +8,16 @@ each on its own line.
 from typing import Annotated, Any, Literal, TypeVar
 
 from annotated_types import MinLen
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 
+from bot_bottle.manifest.credentials import Credential, Place
+from bot_bottle.manifest.strict import Strict
 from bot_bottle.manifest.values import (
     BaseUrl,
     Cores,
     Count,
-    Header,
     HeaderPattern,
     Host,
-    KeyringItem,
     Line,
     MatchedHeader,
     Memory,
@@ -27,7 +27,6 @@ from bot_bottle.manifest.values import (
     Names,
     Path,
     Port,
-    Prefix,
     ProxyUrl,
     RemoteUrl,
     Size,
@@ -42,12 +41,6 @@ from bot_bottle.manifest.values import (
 T = TypeVar("T")
 UNSET: Any = None
 """The default of a key whose value is worked out from the keys before it."""
-
-
-class Strict(BaseModel):
-    """Every key known, every type as written. None is a key that is not there."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class Route(Strict):
@@ -144,61 +137,6 @@ class Egress(Strict):
     upstream: EgressUpstream | None = None
 
 
-class Origin(Strict):
-    """Where a credential is read when a bottle starts; exactly one of these."""
-
-    model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
-
-    env: Variable | None = Field(None, description="A variable of the operator's environment.")
-    file: Path | None = Field(None, description="A file; absolute or `~/…`.")
-    command: Words | None = Field(None, description="A program's first line of output.")
-    keyring: KeyringItem | None = Field(None, description="`SERVICE/USER`.")
-
-
-class Credential(Strict):
-    """A secret by reference, and the header it goes out in."""
-
-    model_config = ConfigDict(
-        json_schema_extra={"oneOf": [{"required": ["header"]}, {"required": ["bearer"]}]},
-    )
-
-    from_: Origin = Field(alias="from", description="Where the secret is read.")
-    header: Header | None = Field(None, description="The header, such as x-api-key.")
-    prefix: Prefix = Field("", description="Stands before the secret.")
-    bearer: Literal[True] | None = Field(
-        None, validate_default=True, description="Short for header authorization with prefix `Bearer `."
-    )
-
-    @field_validator("from_")
-    @classmethod
-    def _one_origin(cls, value: Origin) -> Origin:
-        if len(value.model_fields_set) != 1:
-            raise wrong("must have exactly one of `env`, `file`, `command`, `keyring`")
-        return value
-
-    @field_validator("prefix")
-    @classmethod
-    def _prefix_needs_header(cls, value: str, info: ValidationInfo) -> str:
-        if info.data.get("header", "") is None:
-            raise wrong("needs `header:` beside it")
-        return value
-
-    @field_validator("bearer", mode="before")
-    @classmethod
-    def _one_header(cls, value: Any, info: ValidationInfo) -> Any:
-        if value is None:
-            if info.data.get("header", "") is None:
-                raise wrong(
-                    "or `header` is missing: write `bearer: true`, or `header:` with the header's name"
-                )
-            return None
-        if value is not True:
-            raise wrong("must be `true` (the secret itself goes under `from:`)")
-        if info.data.get("header") is not None:
-            raise wrong("and `header` exclude each other; keep one")
-        return value
-
-
 class Resources(Strict):
     """What the bottle as a whole may use."""
 
@@ -227,7 +165,7 @@ class Git(Strict):
     """Git inside the bottle."""
 
     user: GitUser | None = None
-    remotes: list[GitRemote] = []
+    remotes: list[GitRemote] = Field([])
 
 
 class Bottle(Strict):
@@ -243,7 +181,8 @@ class Bottle(Strict):
     )
     resources: Resources | None = None
     egress: Egress | None = None
-    credentials: dict[Name, Credential] = {}
+    credentials: dict[Name, Credential] = Field({}, description="Secrets by reference, put in outside.")
+    sensitive: dict[Name, Place] = Field({}, description="Secrets that must not leave by any way.")
     git: Git | None = None
     env: dict[Variable, str] = Field({}, description="Plain values; a secret goes under `credentials:`.")
     supervise: bool = Field(False, description="Whether the agent can ask the operator.")

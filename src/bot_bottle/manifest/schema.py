@@ -2,7 +2,8 @@
 
 from typing import Any, Literal
 
-from bot_bottle.manifest.model import Agent, Bottle, Strict
+from bot_bottle.manifest.model import Agent, Bottle
+from bot_bottle.manifest.strict import Strict
 
 Kind = Literal["bottle", "agent"]
 _MODELS: dict[Kind, type[Strict]] = {"bottle": Bottle, "agent": Agent}

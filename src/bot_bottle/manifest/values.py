@@ -194,10 +194,38 @@ def _file(text: str) -> str:
 
 
 def _keyring(text: str) -> str:
-    service, separator, user = text.partition("/")
+    service, separator, user = text.rpartition("/")
     if not (service and separator and user):
         raise wrong("must be `SERVICE/USER`")
     return _line(text)
+
+
+def _basic_user(text: str) -> str:
+    if not text.isascii() or not text.isprintable() or ":" in text:
+        raise wrong("must be a user's name in plain ASCII, without a colon (the password goes under `from:`)")
+    return text
+
+
+def _query_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._~-]{1,100}", text):
+        raise wrong(
+            "is no name of a URL's parameter; write it such as api_key (the value goes under `from:`)"
+        )
+    return text
+
+
+def _token_url(text: str) -> str:
+    hint = "must be an https URL such as https://login.example.org/token"
+    try:
+        url = urlsplit(text)
+        host, port = url.hostname or "", url.port
+    except ValueError:
+        raise wrong(hint) from None
+    local = url.scheme == "http" and host in ("127.0.0.1", "localhost")
+    plain = text.isascii() and text.isprintable() and " " not in text and "@" not in url.netloc
+    if not plain or not host or port == 0 or url.fragment or not (url.scheme == "https" or local):
+        raise wrong(hint)
+    return text
 
 
 def _base_url(text: str) -> str:
@@ -290,6 +318,9 @@ MatchedHeader = Annotated[Text, AfterValidator(_matched_header)]
 HeaderPattern = Annotated[Text, AfterValidator(_header_pattern)]
 ProxyUrl = Annotated[Text, AfterValidator(_proxy_url)]
 Prefix = Annotated[str, MaxLen(100), AfterValidator(_prefix)]
+BasicUser = Annotated[Text, AfterValidator(_basic_user)]
+QueryName = Annotated[Text, AfterValidator(_query_name)]
+TokenUrl = Annotated[Text, AfterValidator(_token_url)]
 KeyringItem = Annotated[Text, AfterValidator(_keyring)]
 BaseUrl = Annotated[Text, AfterValidator(_base_url)]
 ModelName = Annotated[Text, AfterValidator(_model_name)]

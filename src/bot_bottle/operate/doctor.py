@@ -23,7 +23,7 @@ class Finding(NamedTuple):
 def examine() -> list[Finding]:
     """Every check, in the order in which a person would mend things."""
     checks: tuple[Callable[[], Iterator[Finding]], ...] = (
-        _bubblewrap, _confinement, _limits, _git, _providers, _pipelock, _manifest, _record,
+        _bubblewrap, _confinement, _limits, _git, _providers, _pipelock, _manifest, _secrets, _record,
     )  # fmt: skip
     found: list[Finding] = []
     for check in checks:
@@ -125,6 +125,18 @@ def _manifest() -> Iterator[Finding]:
         )
     else:
         yield Finding("bottles", "ok", root)
+
+
+def _secrets() -> Iterator[Finding]:
+    """Whether what the bottles' files name can be read; nothing is."""
+    from bot_bottle.operate import sources
+
+    ring, do = sources.keyring()
+    yield Finding("keyring", "note" if do else "ok", ring, do)
+    yield from (
+        Finding("secrets", "note", f"bottle {one.bottle}, {one.name}: {one.seen}", one.do)
+        for one in sources.missing(paths.manifest_root())
+    )
 
 
 def _record() -> Iterator[Finding]:

@@ -10,11 +10,11 @@ from bot_bottle.host import paths
 from bot_bottle.names import new_run_id
 from bot_bottle.operate.record import existing_store, find_run, open_store
 from bot_bottle.plan.model import RunPlan, WorkspaceMode
-from bot_bottle.secret import Secret
 
 if TYPE_CHECKING:
     import socket
 
+    from bot_bottle.host.secrets import Vault
     from bot_bottle.launch.launcher import Outcome
     from bot_bottle.launch.sidecar import Sidecar
     from bot_bottle.state.model import RunRecord
@@ -40,7 +40,7 @@ class Prepared(NamedTuple):
     """A checked plan, with the secrets that it refers to."""
 
     plan: RunPlan
-    secrets: dict[str, Secret]
+    vault: "Vault"
 
 
 def plan(request: StartRequest) -> RunPlan:
@@ -51,6 +51,7 @@ def plan(request: StartRequest) -> RunPlan:
     from bot_bottle.plan.resolve import Choices, resolve
     from bot_bottle.providers.base import Request
     from bot_bottle.providers.place import locate
+    from bot_bottle.providers.placeholders import offered
     from bot_bottle.providers.registry import provider
     from bot_bottle.provision.git import identity
     from bot_bottle.provision.skills import read_skills
@@ -77,6 +78,8 @@ def plan(request: StartRequest) -> RunPlan:
             term=facts.term,
             time_zone=facts.time_zone,
             bottle_env=manifest["bottle"]["env"],
+            credentials=offered(manifest["bottle"]),
+            token=os.urandom(8).hex(),
         )
     )
     skills = read_skills(manifest["agent"]["skills"], setup.skills)
@@ -90,6 +93,7 @@ def plan(request: StartRequest) -> RunPlan:
             command=setup.command,
             files=(*setup.files, *skills, *identity(manifest["bottle"]["git"], foreign_owner=False)),
             mounts=setup.mounts,
+            placeholders=setup.placeholders,
             notes=(*setup.notes, *check.notes(manifest)),
         ),
     )
@@ -107,8 +111,7 @@ def prepare(request: StartRequest) -> Prepared:
     from bot_bottle.host import secrets
 
     made = plan(request)
-    used = {route.credential for route in made.egress.routes}
-    return Prepared(made, {item.name: secrets.read(item) for item in made.credentials if item.name in used})
+    return Prepared(made, secrets.read_all(made.credentials, made.sensitive))
 
 
 def free_id(agent: str, state_root: str) -> str:
@@ -162,7 +165,7 @@ def run_here(
                 store=store,
                 backend=backend(prepared.plan.backend),
                 interrupts=interrupts,
-                secrets=prepared.secrets,
+                vault=prepared.vault,
                 early=early,
                 foreground=foreground,
                 phase=phase,

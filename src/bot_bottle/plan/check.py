@@ -3,6 +3,7 @@
 Fail closed: a rule that this version can't enforce is refused, never left out in silence.
 """
 
+import json
 from collections.abc import Iterator
 
 from bot_bottle.errors import PlanError
@@ -11,12 +12,10 @@ from bot_bottle.plan.facts import HostFacts
 from bot_bottle.plan.model import RunPlan
 from bot_bottle.policy.ports import unreachable
 
-READABLE_SOURCES = ("env:", "file:")
-
 
 def mismatches(manifest: ManifestDocument, plan: RunPlan, facts: HostFacts) -> tuple[str, ...]:
     """One sentence for each thing that this version or this host can't keep."""
-    return (*_bottle(manifest["bottle"]), *_ports(plan), *_host(plan, facts))
+    return (*_bottle(manifest["bottle"]), *_ports(plan), *_seen_inside(plan), *_host(plan, facts))
 
 
 def refuse(problems: tuple[str, ...], where: str) -> None:
@@ -53,16 +52,8 @@ def _bottle(bottle: BottleDocument) -> Iterator[str]:
             yield f"egress.upstream.{key}: upstreams are dialled directly, by the system's certificates, in this version"
     for route in egress["routes"]:
         name = f"egress.routes: {route['host']}:{route['port']}"
-        if route["protocol"] == "https" and _tls_outside(route):
-            yield f"{name}: an https:// upstream goes with protocol http; the agent's own TLS is not opened"
-        for rule in ("methods", "paths", "headers"):
-            if route["protocol"] == "https" and route[rule]:
-                yield f"{name}: {rule} can't be enforced inside TLS in this version; with protocol http they can"
-        if route["credential"] and not (route["protocol"] == "http" and _tls_outside(route)):
-            yield f"{name}: a credential needs protocol http and an https:// upstream in this version"
-    for name, credential in bottle["credentials"].items():
-        if not credential["source"].startswith(READABLE_SOURCES):
-            yield f"credentials.{name}: only env and file are read in this version"
+        if route["credential"] and route["protocol"] != "https" and not _tls_outside(route):
+            yield f"{name}: a credential needs protocol https or an https:// upstream: it never goes out in the clear"
     if bottle["git"]["remotes"]:
         yield "git.remotes: there is no git gate in this version"
 
@@ -83,6 +74,17 @@ def _pipelock(egress: EgressDocument) -> Iterator[str]:
 
 def _tls_outside(route: RouteDocument) -> bool:
     return bool(route["upstream"] and route["upstream"]["tls"])
+
+
+def _seen_inside(plan: RunPlan) -> Iterator[str]:
+    """Secrets that are read where the agent could read them, too."""
+    named = [(f"credentials.{item.name}", item.source) for item in plan.credentials]
+    named += [(f"sensitive.{item.name}", item.source) for item in plan.sensitive]
+    for name, source in named:
+        kind, _, place = source.partition(":")
+        file = place if kind == "file" else str(json.loads(place)["file"]) if kind == "oauth" else ""
+        if file.startswith(plan.workspace.source.rstrip("/") + "/"):
+            yield f"{name}: {file} lies in the workspace, which the agent sees"
 
 
 def _ports(plan: RunPlan) -> Iterator[str]:

@@ -78,12 +78,26 @@ class Paths(NamedTuple):
 
 
 class Credential(NamedTuple):
-    """A secret by reference: where it is read (`env:NAME`, `file:PATH`), and the header it goes out in."""
+    """A secret by reference: where it is read (`CredentialDocument.source`), and how it goes out.
+
+    `key` is the header's or the parameter's name. Inside, `variable` (if any) holds `placeholder`, which is no secret.
+    """
 
     name: str
     source: str
-    header: str
+    scheme: Literal["header", "basic", "query"]
+    key: str
     prefix: str = ""
+    user: str = ""
+    variable: str = ""
+    placeholder: str = ""
+
+
+class Sensitive(NamedTuple):
+    """A secret that must not leave, by reference."""
+
+    name: str
+    source: str
 
 
 class Outward(NamedTuple):
@@ -122,5 +136,7 @@ class RunPlan(NamedTuple):
     egress: EgressPolicy = EgressPolicy()
     outward: Outward = Outward()
     credentials: tuple[Credential, ...] = ()
+    """Those that a route names."""
+    sensitive: tuple[Sensitive, ...] = ()
     notes: tuple[str, ...] = ()
     """What the person should know: something asked for that this version or host can't do, and that weakens nothing."""

@@ -1,8 +1,9 @@
 """The plan for people and for programs. Secrets stand in it by reference, so nothing has to be hidden."""
 
+import json
 from typing import Any
 
-from bot_bottle.plan.model import Mount, RunPlan
+from bot_bottle.plan.model import Credential, Mount, RunPlan
 from bot_bottle.policy.model import Route
 
 ENGINE = "pipelock behind our own proxy: what has no upstream of its own leaves only when both agree"
@@ -78,8 +79,34 @@ def rules(route: Route) -> str:
 
 
 def secrets(plan: RunPlan) -> list[str]:
-    """A line per credential: where it is read and where it goes."""
-    return [f"{item.name} from {item.source}, sent as {item.header}" for item in plan.credentials]
+    """A line per secret: where it is read and where it goes."""
+    lines = []
+    for item in plan.credentials:
+        line = f"{item.name} from {where(item.source)}, sent as {sent_as(item)}"
+        lines.append(line + (f"; inside, {item.variable} holds a placeholder" if item.variable else ""))
+    return lines + [
+        f"{item.name} from {where(item.source)}, must not leave by any way" for item in plan.sensitive
+    ]
+
+
+def sent_as(credential: Credential) -> str:
+    """How it goes out, in words."""
+    if credential.scheme == "basic":
+        return f"the password of {credential.user}" if credential.user else "USER:PASSWORD"
+    if credential.scheme == "query":
+        return f"the URL's parameter {credential.key}"
+    return f"{credential.key} ({credential.prefix.strip()})" if credential.prefix else credential.key
+
+
+def where(source: str) -> str:
+    """A source in words: `env:NAME` and its like as they are, a login with where it is renewed."""
+    kind, _, place = source.partition(":")
+    if kind == "command":
+        return "the output of " + " ".join(json.loads(place))
+    if kind == "oauth":
+        login = json.loads(place)
+        return f"the login in {login['file']} (renewed outside, at {login['token_url']})"
+    return source
 
 
 def limits(plan: RunPlan) -> list[str]:

@@ -1,5 +1,7 @@
 """Makes the plan: checked manifest and host facts in, frozen data out. No I/O."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 from zlib import crc32
 
@@ -16,6 +18,7 @@ from bot_bottle.plan.model import (
     Outward,
     Paths,
     RunPlan,
+    Sensitive,
     Workspace,
     WorkspaceMode,
 )
@@ -36,6 +39,8 @@ class Choices(NamedTuple):
     command: Command
     files: tuple[File, ...] = ()
     mounts: tuple[Mount, ...] = ()
+    placeholders: Mapping[str, str] = MappingProxyType({})
+    """By the credential's name."""
     notes: tuple[str, ...] = ()
 
 
@@ -71,10 +76,8 @@ def resolve(manifest: ManifestDocument, facts: HostFacts, choices: Choices) -> R
         limits=limits(bottle),
         egress=egress(bottle["egress"]),
         outward=outward(bottle["egress"]),
-        credentials=tuple(
-            Credential(name=name, source=item["source"], header=item["header"], prefix=item["prefix"])
-            for name, item in sorted(bottle["credentials"].items())
-        ),
+        credentials=credentials(bottle, choices.placeholders),
+        sensitive=tuple(Sensitive(name, source) for name, source in sorted(bottle["sensitive"].items())),
         notes=choices.notes,
     )
 
@@ -102,11 +105,30 @@ def limits(bottle: BottleDocument) -> Limits:
     )
 
 
+def credentials(bottle: BottleDocument, placeholders: Mapping[str, str]) -> tuple[Credential, ...]:
+    """Those that a route names: what no route needs is not even read."""
+    used = {item["credential"] for item in bottle["egress"]["routes"]}
+    return tuple(
+        Credential(
+            name=name,
+            source=item["source"],
+            scheme=item["scheme"],
+            key=item["name"],
+            prefix=item["prefix"],
+            user=item["user"],
+            variable=item["variable"] or "",
+            placeholder=placeholders.get(name, ""),
+        )
+        for name, item in sorted(bottle["credentials"].items())
+        if name in used
+    )
+
+
 def egress(document: EgressDocument) -> EgressPolicy:
     """What may be reached."""
     secrets = document["secrets"]
     return EgressPolicy(
-        routes=tuple(route(item) for item in document["routes"] if can_be_kept(item)),
+        routes=tuple(map(route, document["routes"])),
         secrets=SecretsPolicy(**secrets) if secrets else None,
         mode=document["mode"],
         engine=document["engine"],
@@ -116,13 +138,6 @@ def egress(document: EgressDocument) -> EgressPolicy:
 def outward(document: EgressDocument) -> Outward:
     """How it is reached."""
     return Outward(ca=document["upstream"]["ca"] or "", proxy=document["upstream"]["proxy"] or "")
-
-
-def can_be_kept(item: RouteDocument) -> bool:
-    """Whether the bundle can enforce all of it. One with rules that it can't enforce would open more than was asked for:
-    it opens nothing, whatever `plan/check.py` says of it."""
-    has_rules = item["methods"] or item["paths"] or item["headers"]
-    return item["protocol"] != "https" or not has_rules
 
 
 def route(item: RouteDocument) -> Route:

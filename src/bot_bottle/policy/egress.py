@@ -1,6 +1,6 @@
 """May this bottle reach this: a host on a port in a protocol, and there this request? Pure and total: every input gets an answer.
 
-A host is compared in one spelling only (`canonical_host`), and so is a path (`paths.py`): there is no second spelling to slip
+A host is compared in one spelling only (`hosts.py`), and so is a path (`paths.py`): there is no second spelling to slip
 through. Whatever can't be brought into it (an address in any notation, a bad label, a path that servers read differently) is
 refused. Default: no.
 
@@ -8,18 +8,20 @@ Routes only ever add: what one allows, no other takes away. Of several that allo
 says where it goes and with which credential.
 """
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from bot_bottle.policy import lines
-from bot_bottle.policy.model import EgressPolicy, HeaderMatch, Protocol, Route
-from bot_bottle.policy.paths import canonical_path, glob_matches, literal_length, path_matches
+from bot_bottle.policy.hosts import canonical_host, canonical_pattern, matches, why_no_name
+from bot_bottle.policy.model import EgressPolicy, Protocol, Route
+from bot_bottle.policy.paths import canonical_path, literal_length, path_matches
+from bot_bottle.policy.rules import Headers, objection
 
 __all__ = (
     "REASONS",
     "REQUEST_REASONS",
     "Decision",
+    "Headers",
     "Wanted",
     "canonical_host",
     "canonical_path",
@@ -33,22 +35,6 @@ __all__ = (
     "names_allowed",
     "protocol_on",
 )
-
-MAX_HOST = 253
-_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
-_HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
-_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
-_DEVIATIONS = frozenset("\u00df\u1e9e\u03c2\u200c\u200d")
-"""Letters that IDNA 2003 and 2008 map to different names: whoever means such a host writes its `xn--` form."""
-_METHOD_OVERRIDES = frozenset((b"x-http-method-override", b"x-http-method", b"x-method-override"))
-_PATH_OVERRIDES = frozenset(
-    b"x-original-url x-rewrite-url x-original-uri x-forwarded-uri x-http-path-override x-http-destinationurl"
-    b" x-waws-unencoded-url".split()
-)
-"""Headers by which some servers take another method or path than the request line's."""
-
-Headers = Sequence[tuple[bytes, bytes]]
-"""Names in lower case; those that go on to the upstream."""
 
 
 class Wanted(NamedTuple):
@@ -112,50 +98,6 @@ REQUEST_REASONS = (
 """Why a request is refused whose connection is allowed. Of several routes the one that came furthest, in this order, says it."""
 
 
-def canonical_host(text: str) -> str | None:
-    """The one spelling of a host name: lower case, no trailing dot, punycode. None for anything that is not a name.
-
-    Addresses are no names, in whatever notation (`127.1`, `0x7f000001`, `017700000001`, `[::1]`): as in the URL standard,
-    a name whose last label is a number is an address.
-    """
-    if not text or len(text) > 4 * MAX_HOST:
-        return None
-    if not text.isascii():
-        ascii_text = _punycode(text)
-        if ascii_text is None:
-            return None
-        text = ascii_text
-    host = text.lower().removesuffix(".")
-    if len(host) > MAX_HOST or _HOST.fullmatch(host) is None:
-        return None
-    return None if _NUMBER.fullmatch(host.rpartition(".")[2]) else host
-
-
-def _punycode(text: str) -> str | None:
-    if _DEVIATIONS.intersection(text):
-        return None
-    try:
-        return text.encode("idna").decode("ascii")
-    except (UnicodeError, IndexError):
-        return None
-
-
-def canonical_pattern(text: str) -> str | None:
-    """A route's host in its one spelling: a name, or `*.` and a name. None for anything else."""
-    wildcard = text.startswith("*.")
-    host = canonical_host(text[2:] if wildcard else text)
-    if host is None:
-        return None
-    return f"*.{host}" if wildcard else host
-
-
-def matches(pattern: str, host: str) -> bool:
-    """Whether the canonical `host` is what `pattern` names; `*.` stands for one or more whole labels."""
-    if pattern.startswith("*."):
-        return len(host) > len(pattern) - 1 and host.endswith(pattern[1:])
-    return host == pattern
-
-
 def names_allowed(policy: EgressPolicy, host: str) -> bool:
     """Whether any route names the canonical `host`, on whatever port: whether the bottle's DNS knows it."""
     return any(matches(route.host, host) for route in policy.routes)
@@ -188,8 +130,8 @@ def decide_request(
     if isinstance(found, Decision):
         return found._replace(wanted=found.wanted._replace(method=verb, path=shown))
     wanted = found[0]._replace(method=verb, path=shown)
-    refusals = {route: _objection(route, wanted.method, path, headers) for route in found[1]}
-    allowing = [route for route, objection in refusals.items() if not objection]
+    refusals = {route: objection(route, wanted.method, path, headers) for route in found[1]}
+    allowing = [route for route, why in refusals.items() if not why]
     if allowing:
         return Decision(
             True, max(allowing, key=lambda route: _request_exactness(route, path)), "allowed", wanted
@@ -241,7 +183,7 @@ def _fitting(
     """What is asked for and the routes for it, at least one; else the refusal."""
     name = canonical_host(host)
     if name is None:
-        return Decision(False, None, _no_name_reason(host), Wanted(host, port, protocol))
+        return Decision(False, None, why_no_name(host), Wanted(host, port, protocol))
     wanted = Wanted(name, port, protocol)
     named = [route for route in policy.routes if matches(route.host, name)]
     on_port = [route for route in named if route.port == port]
@@ -250,41 +192,6 @@ def _fitting(
         return wanted, fitting
     reason = "protocol_not_allowed" if on_port else "port_not_allowed" if named else "host_not_allowed"
     return Decision(False, None, reason, wanted, lines.for_connection(wanted))
-
-
-def _objection(route: Route, method: str, path: str | None, headers: Headers) -> str:
-    """Why `route` does not allow this request; empty when it does."""
-    if route.methods and method not in route.methods:
-        return "method_not_allowed"
-    if route.paths and path is None:
-        return "bad_path"
-    if route.paths and not any(path_matches(pattern, path or "") for pattern in route.paths):
-        return "path_not_allowed"
-    if route.has_rules and _is_overridden(route, headers):
-        return "override_not_allowed"
-    return "" if all(_has(headers, header) for header in route.headers) else "header_not_allowed"
-
-
-def _is_overridden(route: Route, headers: Headers) -> bool:
-    for name, value in headers:
-        name = _folded(name)
-        if route.methods and name in _METHOD_OVERRIDES and value.decode("latin-1") not in route.methods:
-            return True
-        if route.paths and name in _PATH_OVERRIDES:
-            return True
-    return False
-
-
-def _has(headers: Headers, wanted: HeaderMatch) -> bool:
-    """Whether the header is there, and each time with a value that matches: servers differ on which of several counts."""
-    name, pieces = _folded(wanted.name.encode("latin-1", "replace")), tuple(wanted.pattern.split("*"))
-    found = [value.decode("latin-1") for given, value in headers if _folded(given) == name]
-    return bool(found) and all(glob_matches(pieces, value) for value in found)
-
-
-def _folded(name: bytes) -> bytes:
-    """A header's name as servers that make variables of it read it."""
-    return name.lower().replace(b"_", b"-")
 
 
 def _exactness(route: Route) -> tuple[bool, int]:
@@ -296,9 +203,3 @@ def _request_exactness(route: Route, path: str | None) -> tuple[tuple[bool, int]
     fitting: Iterable[str] = (pattern for pattern in route.paths if path and path_matches(pattern, path))
     spelled = max((literal_length(pattern) for pattern in fitting), default=-1)
     return (_exactness(route), spelled, len(route.headers), bool(route.methods))
-
-
-def _no_name_reason(host: str) -> str:
-    last = host.lower().removesuffix(".").rpartition(".")[2]
-    is_address = ":" in host or host.startswith("[") or _NUMBER.fullmatch(last) is not None
-    return "address_literal" if is_address else "not_a_host_name"

@@ -22,6 +22,20 @@ PROMPT_FILE = f"{INSIDE_NOTES}/prompt.md"
 INSTRUCTIONS_FILE = f"{INSIDE_NOTES}/instructions.md"
 
 
+class Offered(NamedTuple):
+    """A credential that the bottle puts in outside, as far as a provider may know it: how it goes out, and where.
+
+    `header` is empty when it goes out another way; `login` is whether it is an OAuth login. `variable` is the one that the
+    bottle's file wants to hold the placeholder, empty when it says nothing.
+    """
+
+    name: str
+    header: str
+    login: bool
+    variable: str
+    routes: tuple["NeededRoute", ...]
+
+
 class Request(NamedTuple):
     """What is asked of a provider for one run.
 
@@ -38,6 +52,9 @@ class Request(NamedTuple):
     term: str = ""
     time_zone: str = ""
     bottle_env: Mapping[str, str] = MappingProxyType({})
+    credentials: tuple[Offered, ...] = ()
+    token: str = ""
+    """What makes this run's placeholders its own."""
 
 
 class NeededRoute(NamedTuple):
@@ -54,7 +71,8 @@ class NeededRoute(NamedTuple):
 class Setup(NamedTuple):
     """A provider's answer: everything that the tool needs inside, and nothing that is made yet.
 
-    `skills` is the folder inside that the tool reads skills from; empty when it knows none.
+    `skills` is the folder inside that the tool reads skills from; empty when it knows none. `placeholders` has what stands
+    inside for each offered credential that something inside holds.
     """
 
     command: Command
@@ -62,6 +80,7 @@ class Setup(NamedTuple):
     mounts: tuple[Mount, ...] = ()
     routes: tuple[NeededRoute, ...] = ()
     skills: str = ""
+    placeholders: Mapping[str, str] = MappingProxyType({})
     notes: tuple[str, ...] = ()
 
 

@@ -1,7 +1,8 @@
 """Claude Code: its command line, the answers to its first-run questions, and how it logs in without a secret.
 
-The agent never holds a key. It is given a placeholder that says so; a route with a credential puts the real
-key in outside.
+The agent never holds a key or a login. It is given a placeholder; the route to the model's API puts the real one in outside.
+A placeholder in CLAUDE_CODE_OAUTH_TOKEN has no expiry and nothing to renew it with, so the tool never tries to: that is done
+outside, too.
 """
 
 import json
@@ -9,18 +10,21 @@ from urllib.parse import urlsplit
 
 from bot_bottle.errors import NotFoundError, UsageError
 from bot_bottle.plan.model import INSIDE_HOME, INSIDE_WORKSPACE, Command, File, Mount
+from bot_bottle.policy.egress import matches
 from bot_bottle.providers.base import (
     INSIDE_TOOLS,
     INSTRUCTIONS_FILE,
     PROMPT_FILE,
     NeededRoute,
+    Offered,
     Request,
     Setup,
 )
 from bot_bottle.providers.environment import environment
+from bot_bottle.providers.placeholders import named, shaped
 
-PLACEHOLDER = "sk-ant-placeholder-held-outside-the-bottle"
-"""What stands where the tool wants an API key."""
+_API = "https://api.anthropic.com"
+_KEY, _OAUTH, _GATEWAY = "ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN", "ANTHROPIC_AUTH_TOKEN"
 
 _REMEMBERED = 20
 """Claude Code remembers a key that it asked about by its last 20 characters."""
@@ -28,7 +32,6 @@ _REMEMBERED = 20
 _INSIDE_PROGRAM = f"{INSIDE_TOOLS}/claude"
 
 _ENVIRONMENT = {
-    "ANTHROPIC_API_KEY": PLACEHOLDER,
     "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
     "DISABLE_AUTOUPDATER": "1",
     "DISABLE_INSTALLATION_CHECKS": "1",
@@ -53,19 +56,23 @@ class Claude:
             )
         agent = request.agent
         task, instructions = _texts(request)
-        tool_env = dict(_ENVIRONMENT)
+        api = _route(agent["base_url"] or _API)
+        login, placeholders = _login(request, api)
+        tool_env = {**_ENVIRONMENT, **login}
         if agent["base_url"]:
             tool_env["ANTHROPIC_BASE_URL"] = agent["base_url"]
         texts = [(PROMPT_FILE, task if request.headless else ""), (INSTRUCTIONS_FILE, instructions)]
+        env = environment(request, tool_env)
         return Setup(
-            command=Command(argv=_argv(request, task, instructions), env=environment(request, tool_env)),
+            command=Command(argv=_argv(request, task, instructions), env=env),
             files=(
-                *_configuration(),
+                *_configuration(dict(env).get(_KEY, "")),
                 *(File(target=place, content=text.encode()) for place, text in texts if text),
             ),
             mounts=(Mount(source=request.program, target=_INSIDE_PROGRAM),),
-            routes=(_route(agent["base_url"] or "https://api.anthropic.com"),),
+            routes=(api,),
             skills=f"{INSIDE_HOME}/.claude/skills",
+            placeholders=placeholders,
         )
 
 
@@ -96,12 +103,37 @@ def _argv(request: Request, task: str, instructions: str) -> tuple[str, ...]:
     return (*argv, *request.arguments, *(["--", task] if task else []))
 
 
-def _configuration() -> tuple[File, ...]:
-    """The answers to what Claude Code asks a person when it first starts."""
+def _login(request: Request, api: NeededRoute) -> tuple[dict[str, str], dict[str, str]]:
+    """The variable in which the tool finds its login, and every credential's placeholder by name."""
+    placeholders = named(request)
+    leads = (item for item in request.credentials if any(_leads_to(route, api) for route in item.routes))
+    credential = next(leads, None)
+    if credential is None:
+        return {_KEY: shaped(_KEY, "none", request.token)}, placeholders
+    if credential.variable:
+        return {}, placeholders
+    variable = _variable(credential, api)
+    placeholders[credential.name] = shaped(variable, credential.name, request.token)
+    return {variable: placeholders[credential.name]}, placeholders
+
+
+def _leads_to(route: NeededRoute, api: NeededRoute) -> bool:
+    return matches(route.host, api.host) and (route.port, route.protocol) == (api.port, api.protocol)
+
+
+def _variable(credential: Offered, api: NeededRoute) -> str:
+    """What makes the tool send what the API expects: an OAuth login is sent with other headers than a gateway's token."""
+    if credential.header != "authorization":
+        return _KEY
+    return _OAUTH if credential.login or api.host == urlsplit(_API).hostname else _GATEWAY
+
+
+def _configuration(key: str) -> tuple[File, ...]:
+    """The answers to what Claude Code asks a person when it first starts; `key` is the API key that it finds."""
     state = {
         "hasCompletedOnboarding": True,
         "projects": {INSIDE_WORKSPACE: {"hasTrustDialogAccepted": True}},
-        "customApiKeyResponses": {"approved": [PLACEHOLDER[-_REMEMBERED:]], "rejected": []},
+        "customApiKeyResponses": {"approved": [key[-_REMEMBERED:]] if key else [], "rejected": []},
     }
     settings = {"skipDangerousModePermissionPrompt": True}
     return (

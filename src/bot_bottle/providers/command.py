@@ -4,6 +4,7 @@ from bot_bottle.errors import UsageError
 from bot_bottle.plan.model import Command, File
 from bot_bottle.providers.base import INSTRUCTIONS_FILE, PROMPT_FILE, Request, Setup
 from bot_bottle.providers.environment import environment
+from bot_bottle.providers.placeholders import named
 
 
 class AnyCommand:
@@ -30,4 +31,5 @@ class AnyCommand:
             files=tuple(
                 File(target=place, content=text.encode()) for place, text in texts.values() if text.strip()
             ),
+            placeholders=named(request),
         )

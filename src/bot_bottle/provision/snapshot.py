@@ -8,13 +8,13 @@ follows no link and opens no pipe, and git gets contents over a pipe of its own.
 
 import os
 import stat
-import time
 from collections.abc import Callable, Collection
 from functools import cached_property
 from typing import NamedTuple
 
 from bot_bottle.errors import HostError
 from bot_bottle.host import files, git, ignore, tree
+from bot_bottle.provision.workspace import START
 
 MAX_BYTES = 1 << 30
 MAX_FILES = 200_000
@@ -107,16 +107,15 @@ def begin(copy: str, base: str) -> None:
             if selection.takes(found):
                 facts, _ = take_in(found, into)
                 lines.append(b"%o %d %d %d %d %b" % (*facts, os.fsencode(found.path)))
-    begun = b"%d" % (time.time_ns() - _TICK)
     # The last thing written, whole or not at all: the agent only runs after it.
     partial = os.path.join(base, "files.partial")
-    files.write(partial, b"\0".join([begun, *lines]))
-    os.rename(partial, os.path.join(base, "files"))
+    files.write(partial, b"\0".join(lines))
+    os.rename(partial, os.path.join(base, START))
 
 
 def is_complete(base: str) -> bool:
     """Whether `begin` came to its end; if not, no agent has run in the copy."""
-    return os.path.isfile(os.path.join(base, "files"))
+    return os.path.isfile(os.path.join(base, START))
 
 
 def compare(copy: str, base: str, scratch: str) -> Differences:
@@ -221,13 +220,13 @@ def take_in(found: tree.Found, into: git.Import) -> tuple[Facts, str | None]:
 
 
 def _recorded(base: str) -> tuple[int, dict[str, Facts]]:
-    """When the start was complete, and what was known of each file then."""
-    begun, *lines = files.read(os.path.join(base, "files")).split(b"\0")
+    """Since when a change of a file may not show in its times, and what was known of each file at the start."""
+    start = os.path.join(base, START)
     known: dict[str, Facts] = {}
-    for line in lines:
+    for line in filter(None, files.read(start).split(b"\0")):
         mode, size, changed, touched, inode, path = line.split(b" ", 5)
         known[os.fsdecode(path)] = (int(mode, 8), int(size), int(changed), int(touched), int(inode))
-    return int(begun), known
+    return os.stat(start).st_mtime_ns - _TICK, known
 
 
 def _hidden(path: str, left_out: dict[str, str]) -> bool:

@@ -10,6 +10,8 @@ import os
 from bot_bottle.errors import HostError
 from bot_bottle.plan.model import RunPlan
 
+START = "files"
+"""What the base keeps of each file at the start; its time is when the agent could begin to change them."""
 _NO_SPACE = "Free some space, or mount the workspace instead of copying it (workspace: mount)."
 
 
@@ -67,6 +69,14 @@ def remember_start(plan: RunPlan) -> None:
         snapshot.begin(plan.workspace.copy, plan.workspace.base)
     except OSError as error:
         raise _failed(plan.workspace.copy, error) from error
+
+
+def agent_begins(plan: RunPlan) -> None:
+    """Notes that nobody but us could change the copy until now; called before the agent is let go, for a quick look later."""
+    try:
+        os.utime(os.path.join(plan.workspace.base, START))
+    except OSError as error:
+        raise _failed(plan.workspace.base, error) from error
 
 
 def _owner(plan: RunPlan) -> tuple[int, int] | None:

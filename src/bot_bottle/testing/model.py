@@ -8,12 +8,13 @@ agents' health checks; anything else is 404. A request that offers no tools is a
 title, a topic): it is answered with a word and moves nothing.
 
 The log has one JSON line a request: what was asked for, which turn answered. Headers are never logged, so
-that no credential can be.
+that no credential can be. A test may say who is admitted by their headers; whoever is not gets a 401, as from the real API.
 """
 
 import argparse
 import json
 import secrets
+import ssl
 import sys
 import threading
 import time
@@ -32,6 +33,8 @@ _IDLE = 120.0
 _SHOWN = 500
 
 Log = Callable[[Mapping[str, Any]], None]
+Admit = Callable[[Mapping[str, str]], bool]
+"""Whether the sender of a request with these headers (names in lower case) is admitted."""
 
 
 class _RequestError(Exception):
@@ -47,10 +50,21 @@ class _Server(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, address: tuple[str, int], scripts: Sequence[Script], log: Log) -> None:
+    def __init__(
+        self,
+        address: tuple[str, int],
+        scripts: Sequence[Script],
+        log: Log,
+        *,
+        admit: Admit | None,
+        tls: ssl.SSLContext | None,
+    ) -> None:
         super().__init__(address, _Handler)
         self.scripts = scripts
         self.log = log
+        self.admit = admit
+        if tls is not None:  # the handshake is the connection's own thread's
+            self.socket = tls.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
         self.free = threading.Semaphore(MOST_CONNECTIONS)
 
     def process_request(self, request: Any, client_address: Any) -> None:
@@ -82,6 +96,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._json(200, {})
 
     def do_GET(self) -> None:
+        if not self._admitted():
+            return
         self._note({})
         if self._route == "/v1/models":
             self._json(200, {"data": [], "has_more": False})
@@ -93,6 +109,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         try:
             body = self._body()
+            if not self._admitted():
+                return
             request = _object(body)
             if self._route == "/v1/messages":
                 self._messages(request)
@@ -106,6 +124,15 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             self._note({"refused": str(error)})
             self._json(error.status, _error("invalid_request_error", str(error)))
+
+    def _admitted(self) -> bool:
+        """Answers with 401 whoever is not."""
+        admit = self.server.admit
+        if admit is None or admit({name.lower(): value for name, value in self.headers.items()}):
+            return True
+        self._note({"refused": "401"})
+        self._json(401, _error("authentication_error", "invalid credentials"))
+        return False
 
     @property
     def _route(self) -> str:
@@ -276,11 +303,18 @@ class Serving(NamedTuple):
 
 
 @contextmanager
-def serving(scripts: Sequence[Script], *, log: Path | None = None, port: int = 0) -> Iterator[Serving]:
+def serving(
+    scripts: Sequence[Script],
+    *,
+    log: Path | None = None,
+    port: int = 0,
+    admit: Admit | None = None,
+    tls: ssl.SSLContext | None = None,
+) -> Iterator[Serving]:
     """Serves `scripts` on the loopback interface, in threads of this process, until the block ends.
 
-    `port` 0 is any free one; `log` is appended to. Raises OSError when the port is taken or the log can't
-    be written.
+    `port` 0 is any free one; `log` is appended to; with `tls`, it speaks that. Raises OSError when the port is taken or the
+    log can't be written.
     """
     lock = threading.Lock()
     lines = log.open("a") if log else None
@@ -292,7 +326,7 @@ def serving(scripts: Sequence[Script], *, log: Path | None = None, port: int = 0
                 lines.flush()
 
     try:
-        with _Server(("127.0.0.1", port), scripts, note) as server:
+        with _Server(("127.0.0.1", port), scripts, note, admit=admit, tls=tls) as server:
             thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
             thread.start()
             try:

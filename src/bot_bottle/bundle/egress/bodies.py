@@ -3,7 +3,7 @@
 import asyncio
 import re
 
-from bot_bottle.bundle.egress.heads import BadMessage, Body
+from bot_bottle.bundle.egress.heads import NO_BODY, BadMessage, Body
 from bot_bottle.bundle.egress.hooks import Filter
 from bot_bottle.bundle.egress.wire import CHUNK, Ended, Wire
 
@@ -11,6 +11,8 @@ _SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}")
 _TRAILER = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*")
 _LINE = 8 * 1024
 _TRAILERS = 32
+_AT_ONCE = 4
+"""Pieces that are carried before others have their turn."""
 
 
 class SinkFailed(Exception):
@@ -18,14 +20,22 @@ class SinkFailed(Exception):
 
 
 async def carry(
-    source: Wire, target: Wire, framing: Body, *, chunked: bool, through: Filter | None = None
+    source: Wire,
+    target: Wire,
+    framing: Body,
+    *,
+    chunked: bool,
+    head: bytes = b"",
+    through: Filter | None = None,
 ) -> None:
-    """Carries the body that `framing` describes, led through `through`; written in chunks or as it is.
+    """Carries `head` and the body that `framing` describes, led through `through`; written in chunks or as it is.
 
     Each piece goes on as it comes, and no more is read before it has gone. Raises BadMessage when the framing breaks, Ended
     when the source ends too early, TimeoutError and OSError when it fails, SinkFailed when the target does.
     """
-    sink = _Sink(target, chunked=chunked, through=through)
+    sink = _Sink(target, chunked=chunked, head=head, through=through)
+    if head and not source.buffer and framing != NO_BODY:
+        await sink.flush()  # what comes behind it may take its time
     if framing.chunked:
         await _from_chunks(source, sink)
     elif framing.until_close:
@@ -37,26 +47,36 @@ async def carry(
 
 
 class _Sink:
-    """Where a body goes."""
+    """Where a body goes. `_before` is what is written with its next piece."""
 
-    def __init__(self, target: Wire, *, chunked: bool, through: Filter | None) -> None:
+    def __init__(self, target: Wire, *, chunked: bool, head: bytes, through: Filter | None) -> None:
         self._target = target
         self._chunked = chunked
+        self._before = head
         self._through = through
+        self._pieces = 0
 
     async def put(self, data: bytes) -> None:
-        await self._write(data if self._through is None else self._through.feed(data), b"")
-        await asyncio.sleep(0)  # two sides that are always ready would let nobody else run
+        if self._through is not None:
+            data = self._through.feed(data)
+        if data:
+            await self._write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+        self._pieces += 1
+        if self._pieces % _AT_ONCE == 0:  # two sides that are always ready would let nobody else run
+            await asyncio.sleep(0)
 
     async def end(self) -> None:
         last = b"" if self._through is None else self._through.end()
-        await self._write(last, b"0\r\n\r\n" if self._chunked else b"")
+        if self._chunked:
+            last = b"%x\r\n%b\r\n0\r\n\r\n" % (len(last), last) if last else b"0\r\n\r\n"
+        await self._write(last)
 
-    async def _write(self, data: bytes, behind: bytes) -> None:
-        if data and self._chunked:
-            data = b"%x\r\n%b\r\n%b" % (len(data), data, behind)
-        elif behind:
-            data += behind
+    async def flush(self) -> None:
+        await self._write(b"")
+
+    async def _write(self, data: bytes) -> None:
+        if self._before:
+            data, self._before = self._before + data, b""
         if data:
             try:
                 await self._target.write(data)

@@ -1,10 +1,11 @@
 """What every connection of one bottle shares, and the one place where a connection is judged and its end recorded."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from socket import socket
 from typing import TYPE_CHECKING, NamedTuple
 
+from bot_bottle.bundle.egress.credentials import Credentials
 from bot_bottle.bundle.egress.denial import Refusal, explain
 from bot_bottle.bundle.egress.dial import Dialer, DialFailed
 from bot_bottle.bundle.egress.heads import BadMessage, Body, Headers
@@ -14,7 +15,7 @@ from bot_bottle.bundle.egress.names import Names
 from bot_bottle.bundle.egress.pump import Pump
 from bot_bottle.bundle.egress.selector import DirectSelector
 from bot_bottle.bundle.egress.wire import Ended, SocketTransport, Transport, Wire, say_last
-from bot_bottle.bundle.model import BundleLimits, HeaderValue
+from bot_bottle.bundle.model import BundleLimits
 from bot_bottle.bundle.record import Record
 from bot_bottle.policy.egress import Decision, Wanted, decide, decide_request, intercepts, protocol_on
 from bot_bottle.policy.model import EgressPolicy, Route
@@ -38,7 +39,7 @@ class Context:
     """`policy` is replaced as a whole when it changes; whoever decides reads it once."""
 
     policy: EgressPolicy
-    credentials: Mapping[str, HeaderValue]
+    credentials: Credentials
     limits: BundleLimits
     bottle_file: str
     record: Record

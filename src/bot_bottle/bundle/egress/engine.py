@@ -42,7 +42,7 @@ class EngineDialer(Dialer):
         if route.protocol == "http":
             return sock
         try:
-            await connect_through(sock, host, port, "", self._seconds)
+            await connect_through(sock, host, port, None, self._seconds)
         except DialFailed as failed:
             sock.close()
             raise _explained(failed) from failed

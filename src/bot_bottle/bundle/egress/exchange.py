@@ -20,7 +20,7 @@ from bot_bottle.bundle.egress.heads import (
 from bot_bottle.bundle.egress.hooks import Filter, Head
 from bot_bottle.bundle.egress.inject import inject
 from bot_bottle.bundle.egress.wire import Ended, TooLarge, Wire
-from bot_bottle.bundle.model import BundleLimits, HeaderValue
+from bot_bottle.bundle.model import BundleLimits, Injection
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _MOST_INTERIM = 16
@@ -50,16 +50,17 @@ class Outgoing(NamedTuple):
     host: bytes
     body: Body | None
     whole: bytes | None
-    credential: HeaderValue | None
+    credential: Injection | None
     head_filter: Filter | None
     body_filter: Filter | None
 
 
 class Outcome(NamedTuple):
-    """Which of the two connections can carry another request."""
+    """Which of the two connections can carry another request; and the response's status, if there was one."""
 
     agent_lives: bool
     upstream_lives: bool
+    status: int = 0
 
 
 async def exchange(agent: Wire, upstream: Wire, outgoing: Outgoing, limits: BundleLimits) -> Outcome:
@@ -99,12 +100,11 @@ async def _both_ways(
     try:
         await asyncio.wait({upload, download}, return_when=asyncio.FIRST_COMPLETED)
         if download.done() and not download.result().upstream_lives:
-            return Outcome(False, False)
+            return Outcome(False, False, download.result().status)
         try:
             await upload
         except SinkFailed:  # the upstream wants no more of it: what it answers is what counts
-            await download
-            return Outcome(False, False)
+            return Outcome(False, False, (await download).status)
         return await download
     finally:
         for task in (upload, download):
@@ -135,10 +135,9 @@ async def _respond(agent: Wire, upstream: Wire, outgoing: Outgoing, limits: Bund
     head = _response_head(response, request.method, body, chunked=chunked, lives=agent_lives)
     if outgoing.head_filter is not None:
         head = outgoing.head_filter.feed(head) + outgoing.head_filter.end()
-    await agent.write(head)
-    await carry(upstream, agent, body, chunked=chunked, through=outgoing.body_filter)
+    await carry(upstream, agent, body, chunked=chunked, head=head, through=outgoing.body_filter)
     upstream_lives = not body.until_close and wants_more(response.minor, response.headers)
-    return Outcome(agent_lives, upstream_lives)
+    return Outcome(agent_lives, upstream_lives, response.status)
 
 
 async def _final_response(upstream: Wire, limits: BundleLimits) -> Response:

@@ -68,8 +68,9 @@ class HttpConnection:
     async def run(self) -> None:
         try:
             while await self._one_request():
-                await asyncio.sleep(0)  # whoever pipelines without end lets the others run, too
-        except (Ended, OSError, TimeoutError):
+                if self._wire.buffer:  # whoever pipelines without end lets the others run, too
+                    await asyncio.sleep(0)
+        except (SinkFailed, Ended, OSError, TimeoutError):
             # The response broke off, or the agent went away: a reset says that what came is not the whole.
             self._wire.abort()
         finally:
@@ -126,6 +127,8 @@ class HttpConnection:
         context.allowed(self._entry.via, wanted)
         outgoing = self._outgoing(request, head, body, whole, wanted, route)
         outcome = await self._carry(outgoing, wanted, route)
+        if outgoing.credential is not None:
+            context.credentials.refused(route.credential, outcome.status)
         if not outcome.upstream_lives:
             self._retire()
         if not outcome.agent_lives:

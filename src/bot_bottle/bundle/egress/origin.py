@@ -25,14 +25,14 @@ class _Kept:
 
 
 class OriginTransport(TlsTransport):
-    """A TlsTransport that leaves its session for the next connection to the same place when it ends."""
+    """A TlsTransport that leaves the session that it was verified for to the next connections to the same place."""
 
     keep: "OrderedDict[tuple[str, str], _Kept] | None" = None
     place: tuple[str, str] = ("", "")
     verified_at = 0.0
 
     def close(self) -> None:
-        if self.keep is not None and self.sock.fileno() >= 0:
+        if self.keep is not None and self.sock.fileno() >= 0 and not self.resumed():
             session = self.session()
             if session is not None:
                 self.keep[self.place] = _Kept(session, self.verified_at)
@@ -82,7 +82,7 @@ class Origin:
             failure, cause = DialFailed("tls_failed", "the upstream ended during the TLS handshake"), error
         else:
             transport.keep, transport.place = self._sessions, place
-            transport.verified_at = kept.verified_at if kept and transport.resumed() else now
+            transport.verified_at = now
             return transport
         transport.close()
         raise failure from cause

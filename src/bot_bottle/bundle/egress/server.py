@@ -6,6 +6,7 @@ from collections.abc import Coroutine, Sequence
 from concurrent.futures import Executor
 
 from bot_bottle.bundle.egress.context import Context, Tls
+from bot_bottle.bundle.egress.credentials import Credentials
 from bot_bottle.bundle.egress.dial import Dialer, make_lively
 from bot_bottle.bundle.egress.engine import EngineDialer
 from bot_bottle.bundle.egress.http import HttpConnection
@@ -34,7 +35,7 @@ def make_context(
     loop = asyncio.get_running_loop()
     return Context(
         policy=config.policy,
-        credentials=config.credentials,
+        credentials=Credentials(config.credentials),
         limits=config.limits,
         bottle_file=config.bottle_file,
         record=record,

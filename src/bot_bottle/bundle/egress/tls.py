@@ -16,8 +16,9 @@ from bot_bottle.bundle.egress.selector import DirectSelector
 from bot_bottle.bundle.egress.wire import discard, reset
 
 PIECE = 128 * 1024
-"""Bytes read from a socket at once."""
-_RECORD = 16 * 1024
+"""Bytes that are carried at once, at most."""
+_SMALLEST, _TOGETHER = 16 * 1024, 16 * 1024 * 1024
+"""A connection's buffers stay as large as its largest piece, so of many connections each gets a smaller one."""
 _MOST_ANSWERS = 64 * 1024
 """What a peer may make us want to say (alerts, key updates) without taking it."""
 _raw = memoryview(bytearray(PIECE))
@@ -39,6 +40,9 @@ class TlsBroken(ConnectionResetError):
 
 class TlsTransport:
     """`sock` is non-blocking. Nothing but `handshake` waits."""
+
+    alive = 0
+    """How many there are, of both sides."""
 
     def __init__(
         self,
@@ -65,6 +69,8 @@ class TlsTransport:
         # Given a buffer it answers with a number, and any writable buffer will do.
         self._read = cast("Callable[[int, memoryview], int]", self._object.read)
         self._unsent = memoryview(b"")
+        self._is_alive = True
+        TlsTransport.alive += 1
         self._dry = False
         self._ended = False
         self._broken = False
@@ -102,7 +108,7 @@ class TlsTransport:
     def receive(self, limit: int) -> bytes | None:
         if self._ended:
             return b""
-        limit = min(limit, PIECE)
+        limit = min(limit, self._most())
         while True:
             if not self._dry:
                 count = self._decrypt(limit)
@@ -139,6 +145,9 @@ class TlsTransport:
             self._answer()
         return count
 
+    def _most(self) -> int:
+        return max(_SMALLEST, min(PIECE, _TOGETHER // max(1, TlsTransport.alive)))
+
     def _answer(self) -> None:
         """Sends what OpenSSL has to say for itself."""
         if self._outgoing.pending > _MOST_ANSWERS:
@@ -149,7 +158,7 @@ class TlsTransport:
     def _fill(self) -> bool:
         """Reads what is there from the socket; False when there is nothing yet."""
         try:
-            count = self.sock.recv_into(_raw)
+            count = self.sock.recv_into(_raw[: self._most()])
         except BlockingIOError:
             return False
         if not count:
@@ -207,11 +216,17 @@ class TlsTransport:
         return discard(self.sock)
 
     def close(self) -> None:
-        self.ready.forget()
+        self._leave()
         if self.sock.fileno() >= 0:
             self._say_end()
             self.sock.close()
 
     def abort(self) -> None:
-        self.ready.forget()
+        self._leave()
         reset(self.sock)
+
+    def _leave(self) -> None:
+        self.ready.forget()
+        if self._is_alive:
+            self._is_alive = False
+            TlsTransport.alive -= 1

@@ -5,13 +5,14 @@ import re
 import socket
 
 from bot_bottle.bundle.egress.dial import DialFailed
+from bot_bottle.secret import Secret
 
 _MOST = 16 * 1024
 _STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3})(?: [^\r\n]*)?")
 
 
 async def connect_through(
-    sock: socket.socket, host: str, port: int, authorization: str, seconds: float
+    sock: socket.socket, host: str, port: int, authorization: Secret | None, seconds: float
 ) -> None:
     """Makes `sock`, connected to a proxy, lead to `host` and `port`. Raises DialFailed; `sock` is the caller's to close."""
     try:
@@ -27,11 +28,11 @@ async def connect_through(
         )
 
 
-async def _ask(sock: socket.socket, host: str, port: int, authorization: str) -> int:
+async def _ask(sock: socket.socket, host: str, port: int, authorization: Secret | None) -> int:
     loop = asyncio.get_running_loop()
     lines = [f"CONNECT {host}:{port} HTTP/1.1", f"Host: {host}:{port}"]
-    if authorization:
-        lines.append(f"Proxy-Authorization: {authorization}")
+    if authorization is not None:
+        lines.append(f"Proxy-Authorization: {authorization.reveal()}")
     await loop.sock_sendall(sock, "\r\n".join([*lines, "", ""]).encode("ascii"))
     heard = b""
     while b"\r\n\r\n" not in heard:

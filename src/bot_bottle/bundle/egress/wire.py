@@ -13,7 +13,7 @@ from bot_bottle.bundle.egress.heads import END, BadMessage, has_bare_control
 from bot_bottle.bundle.egress.ready import Ready
 from bot_bottle.bundle.egress.selector import DirectSelector
 
-CHUNK = 64 * 1024
+CHUNK = 128 * 1024
 _DISCARD_LINGER = struct.pack("ii", 1, 0)
 _GOODBYE_SECONDS = 1.0
 
