@@ -40,6 +40,7 @@ TEST_TOOLS = (
     Tool("setpriv", "util-linux", "lets the tests be another user"),
     Tool("curl", "curl", "is a client that the tests put into a bottle"),
     Tool("openssl", "openssl", "makes the tests' certificates"),
+    Tool("tinyproxy", "tinyproxy-bin", "is the company's proxy in the tests"),
     Tool("ssh", "openssh-client", "is a client that the tests put into a bottle"),
 )
 BENCH_TOOLS = (

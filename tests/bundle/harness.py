@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from bot_bottle.bundle.model import BundleLimits, Injection
+from bot_bottle.bundle.model import BundleLimits, Injection, UpstreamProxy
 from bot_bottle.door.model import STANDARD, Listener
 from bot_bottle.policy.model import EgressPolicy, Route, Upstream
 from bot_bottle.secret import Secret
@@ -127,6 +127,8 @@ class Bundle:
         env: dict[str, str] | None = None,
         hook: str = "",
         engine_port: int = 0,
+        proxy: UpstreamProxy | None = None,
+        authorities: str = "",
     ) -> None:
         self.line, theirs = socket.socketpair()
         self.door, door = socket.socketpair()
@@ -139,6 +141,8 @@ class Bundle:
             "bottle_file": "/home/me/.bot-bottle/bottles/test.md",
             "limits": limits or BundleLimits(),
             "engine_port": engine_port,
+            "proxy": proxy.document() if proxy else None,
+            "authorities": authorities,
         }
         passed = [door.fileno(), theirs.fileno()]
         self.keeper = subprocess.Popen(

@@ -9,7 +9,7 @@ import socket
 import sys
 
 from bot_bottle.bundle import confine, main
-from bot_bottle.bundle.model import BundleConfig, Injection
+from bot_bottle.bundle.model import BundleConfig, Injection, UpstreamProxy
 
 
 def hooked(code: str) -> None:
@@ -29,6 +29,8 @@ def hooked(code: str) -> None:
 if __name__ == "__main__":
     door, keeper = (socket.socket(fileno=int(number)) for number in sys.argv[1:3])
     config, credentials = pickle.load(sys.stdin.buffer)
+    if config["proxy"]:
+        config["proxy"] = UpstreamProxy.from_document(config["proxy"])
     if sys.argv[3]:
         hooked(sys.argv[3])
     if os.geteuid() == 0:

@@ -12,10 +12,9 @@ import pytest
 from bot_bottle.bundle.egress.dial import DialFailed
 from bot_bottle.bundle.egress.engine import EngineDialer
 from bot_bottle.bundle.egress.hooks import Head
-from bot_bottle.bundle.model import BundleLimits
+from bot_bottle.bundle.model import BundleLimits, Proxy
 from bot_bottle.engines.pipelock.process import Pipelock, Settings
-from bot_bottle.policy.egress import Wanted
-from bot_bottle.policy.model import EgressPolicy, Route
+from bot_bottle.policy.model import EgressPolicy, Route, Upstream
 from bundle.conftest import Certificate
 from bundle.harness import Bundle, Holder, Server, read_head, read_response, until
 from support.pipelock import KINDS, provide, skip_unless_there
@@ -260,14 +259,12 @@ def test_a_protocol_that_the_engine_does_not_carry_is_not_dialled_past_it() -> N
     assert failed.value.refused
 
 
-def test_a_request_is_rewritten_only_where_pipelock_is_to_read_it() -> None:
+def test_a_request_is_changed_only_where_pipelock_is_to_read_it() -> None:
     dialer = EngineDialer(BundleLimits(), None, port=1)  # type: ignore[arg-type]
     head = Head(b"/a", [(b"x-pipelock-agent", b"root"), (b"accept", b"*/*")])
     plain = Route(host="a.test", port=80, protocol="http")
-    assert dialer.forward(head, plain, Wanted("a.test", 80, "http")) == Head(
-        b"http://a.test/a", [(b"accept", b"*/*")]
-    )
-    whole = head._replace(target=b"*")
-    assert dialer.forward(whole, plain, Wanted("a.test", 8080, "http")).target == b"http://a.test:8080"
-    for route in (Route(host="a.test", port=443), plain._replace(upstream=Server.upstream)):  # type: ignore[arg-type]
-        assert dialer.forward(head, route, Wanted("a.test", 443, "https")) == head
+    assert dialer.proxy_for(plain, "a.test", 80) == Proxy("127.0.0.1", 1)
+    assert dialer.forward(head, plain).headers == [(b"accept", b"*/*")]
+    for route in (Route(host="a.test", port=443), plain._replace(upstream=Upstream("127.0.0.1", 8080))):
+        assert dialer.proxy_for(route, "a.test", 443) is None
+        assert dialer.forward(head, route) == head

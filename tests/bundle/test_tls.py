@@ -202,9 +202,16 @@ def test_this_client_sends_no_encrypted_hello_so_refusing_those_harms_it_not(cli
 
 
 @pytest.fixture(scope="module")
-def api(certificate: Certificate) -> Iterator[tuple[Holder, Bundle]]:
+def seen() -> list[bytes]:
+    """The heads that reached the upstream of `api`."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def api(certificate: Certificate, seen: list[bytes]) -> Iterator[tuple[Holder, Bundle]]:
     def handle(sock: ssl.SSLSocket) -> None:
         head, _ = read_head(sock)
+        seen.append(head)
         sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(head), head))
 
     server = Server(over_tls(certificate, handle))
@@ -229,17 +236,19 @@ def api(certificate: Certificate) -> Iterator[tuple[Holder, Bundle]]:
     server.close()
 
 
-def test_the_credential_is_put_in_outside_and_replaces_the_agents_own(api: tuple[Holder, Bundle]) -> None:
+def test_the_credential_is_put_in_outside_and_replaces_the_agents_own(
+    api: tuple[Holder, Bundle], seen: list[bytes]
+) -> None:
     holder, bundle = api
     with holder.connect(*PROXY) as sock:
         sock.sendall(
             b"GET http://api.test/v1 HTTP/1.1\r\nHost: api.test\r\nX-API-KEY: mine\r\nX-Other: 1\r\n\r\n"
         )
-        _, body = read_response(sock)
-    lines = body.split(b"\r\n")
+        read_response(sock)
+    lines = seen[-1].split(b"\r\n")
     assert b"X-Api-Key: s3cret-value" in lines
     assert b"x-other: 1" in lines
-    assert b"mine" not in body
+    assert b"mine" not in seen[-1]
     bundle.event("egress.allowed", host="api.test")
     assert "s3cret" not in str(bundle.messages)
 

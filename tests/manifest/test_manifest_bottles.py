@@ -34,7 +34,7 @@ def test_a_bottle_that_says_nothing_allows_nothing(home) -> None:
             "mode": "enforce",
             "routes": [],
             "secrets": None,
-            "upstream": {"ca": None, "proxy": None},
+            "upstream": {"ca": None, "proxy": None, "credential": None},
         },
         "credentials": {},
         "sensitive": {},

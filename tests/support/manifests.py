@@ -23,7 +23,7 @@ def egress(*routes: RouteDocument, **keys: Any) -> EgressDocument:
     """What may be reached, with every default."""
     base: EgressDocument = {
         "engine": "builtin", "mode": "enforce", "routes": list(routes), "secrets": None,
-        "upstream": {"ca": None, "proxy": None},
+        "upstream": {"ca": None, "proxy": None, "credential": None},
     }  # fmt: skip
     return {**base, **keys}  # type: ignore[typeddict-item]
 

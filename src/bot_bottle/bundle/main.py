@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bot_bottle.bundle.egress.context import Tls
+    from bot_bottle.bundle.egress.dial import OpenTls
     from bot_bottle.bundle.egress.selector import DirectSelector
 
 _KEPT_ENVIRONMENT = ("SSL_CERT_FILE", "SSL_CERT_DIR")
@@ -146,6 +147,8 @@ def _run(config: BundleConfig, door: socket.socket, keeper: socket.socket) -> No
     selector = DirectSelector()
     loop = asyncio.SelectorEventLoop(selector)
     tls = _speak_tls(config, selector)
+    if config.needs_guard:
+        from bot_bottle.bundle.egress import guarding  # can't be loaded any more once confined
     confine.drop_root(config.uid, config.gid)
     linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)  # forgotten by the kernel when the user changed
     linux.prctl(linux.PR_SET_DUMPABLE, 0)
@@ -178,6 +181,10 @@ def _run(config: BundleConfig, door: socket.socket, keeper: socket.socket) -> No
         executor = threads.ThreadPoolExecutor(_RESOLVER_THREADS)
         context = server.make_context(config, record, executor, tls, selector)
         context.credentials.tell = line.tell
+        if config.needs_guard:
+            context.guard = guarding.Guarding(
+                lambda: context.policy, context.credentials, config.sensitive, record.event
+            )
         egress = server.Egress(context)
         egress.serve(config.listeners, listeners)
         if tls.interceptor is not None:
@@ -200,7 +207,7 @@ def _import_all() -> None:
     from concurrent.futures import thread  # noqa: F401
 
     from bot_bottle.bundle import keeper, record  # noqa: F401
-    from bot_bottle.bundle.egress import server  # noqa: F401
+    from bot_bottle.bundle.egress import server, via  # noqa: F401
 
     _warm_up()
 
@@ -229,14 +236,28 @@ def _speak_tls(config: BundleConfig, selector: "DirectSelector") -> "Tls":
         return Tls(None, None)
     from bot_bottle.bundle.egress.origin import Origin
 
-    origin = Origin(selector, seconds=config.limits.dial_seconds)
+    origin = Origin(selector, seconds=config.limits.dial_seconds, authorities=config.authorities)
+    to_proxy = _tls_to_proxy(config, selector)
     names = intercepted_names(config.policy)
     if not names:
-        return Tls(origin, None)
+        return Tls(origin, None, to_proxy)
     from bot_bottle.bundle.egress.authority import Authority
     from bot_bottle.bundle.egress.intercept import Interceptor
 
-    return Tls(origin, Interceptor(Authority(names)))
+    return Tls(origin, Interceptor(Authority(names)), to_proxy)
+
+
+def _tls_to_proxy(config: BundleConfig, selector: "DirectSelector") -> "OpenTls | None":
+    """What speaks TLS to a proxy that asks for it."""
+    if config.proxy is None or not any(one is not None and one.tls for one in config.proxy[:3]):
+        return None
+    from bot_bottle.bundle.egress.via import TlsToProxy
+
+    limits = config.limits
+    made = TlsToProxy(
+        selector, authorities=config.authorities, seconds=limits.dial_seconds, idle=limits.idle_seconds
+    )
+    return made.open
 
 
 def _warm_up() -> None:

@@ -9,6 +9,14 @@ from bot_bottle.policy.egress import intercepts_any
 from bot_bottle.policy.model import EgressPolicy
 from bot_bottle.secret import Secret
 
+AUTHORITY_PLACES = 16
+"""How many authorities of a bottle programs find that look them up by name: the places are made before they are."""
+
+
+def authority_name(number: int) -> str:
+    """The whole name (its common name) of the authority that a bundle makes as its `number`th, from 0."""
+    return f"bot-bottle {number}"
+
 
 class Injection(NamedTuple):
     """A credential that is put into requests: as the header `name`, or as the URL's parameter `name`.
@@ -52,10 +60,54 @@ class BundleLimits(NamedTuple):
     dial_seconds: float = 10.0
     """For one address to answer."""
     resolve_seconds: float = 15.0
+    proxy_seconds: float = 30.0
+    """For a proxy to dial an upstream and to say so."""
     head_bytes: int = 64 * 1024
     headers: int = 200
     names: int = 4096
     """Names below wildcards that get an address of their own."""
+
+
+class Proxy(NamedTuple):
+    """An HTTP proxy on the way to upstreams. With `tls` TLS is spoken to it; `authorization` is what it is told."""
+
+    host: str
+    port: int
+    tls: bool = False
+    authorization: Secret | None = None
+
+
+class UpstreamProxy(NamedTuple):
+    """The proxy for each protocol, where there is one; `direct` are the entries of NO_PROXY."""
+
+    https: Proxy | None = None
+    http: Proxy | None = None
+    tcp: Proxy | None = None
+    direct: tuple[str, ...] = ()
+
+    def document(self) -> dict[str, Any]:
+        """As JSON-able data, logins in plain: for the keeper's own socket to the bundle, nothing else."""
+        plain = {name: _plain(one) for name, one in zip(self._fields[:3], self[:3], strict=True)}
+        return {**plain, "direct": self.direct}
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> "UpstreamProxy":
+        """What `document` gave. Raises KeyError, ValueError or TypeError when it is something else."""
+        https, http, tcp = (_proxy(document[name]) for name in cls._fields[:3])
+        return cls(https, http, tcp, tuple(document["direct"]))
+
+
+def _plain(proxy: Proxy | None) -> list[Any] | None:
+    if proxy is None:
+        return None
+    return [*proxy[:3], proxy.authorization.reveal() if proxy.authorization else None]
+
+
+def _proxy(plain: list[Any] | None) -> Proxy | None:
+    if plain is None:
+        return None
+    host, port, tls, login = plain
+    return Proxy(host, port, tls, Secret(login) if login else None)
 
 
 class BundleConfig(NamedTuple):
@@ -76,6 +128,9 @@ class BundleConfig(NamedTuple):
     credentials: Mapping[str, Injection] = MappingProxyType({})
     sensitive: tuple[Secret, ...] = ()
     """What else must not leave."""
+    authorities: str = ""
+    """Certificate authorities (PEM) that upstreams are trusted by, beside the system's."""
+    proxy: UpstreamProxy | None = None
     limits: BundleLimits = BundleLimits()
     engine_port: int = 0
     """Where on loopback the engine listens through which upstreams are dialled; 0 when there is none."""
@@ -83,8 +138,15 @@ class BundleConfig(NamedTuple):
     @property
     def needs_tls(self) -> bool:
         """Whether the bundle itself has to speak TLS to somebody."""
+        if self.proxy is not None and any(one is not None and one.tls for one in self.proxy[:3]):
+            return True
         to_tls = any(route.upstream is not None and route.upstream.tls for route in self.policy.routes)
         return to_tls or intercepts_any(self.policy)
+
+    @property
+    def needs_guard(self) -> bool:
+        """Whether there is anything to look for in what goes out or comes back."""
+        return self.policy.secrets is not None or bool(self.credentials)
 
     def document(self) -> dict[str, Any]:
         """Everything as JSON-able data, the credentials in plain: for the keeper's own socket to the bundle, nothing else."""
@@ -93,6 +155,7 @@ class BundleConfig(NamedTuple):
             "policy": self.policy.document(),
             "credentials": {name: item.document() for name, item in self.credentials.items()},
             "sensitive": [secret.reveal() for secret in self.sensitive],
+            "proxy": self.proxy.document() if self.proxy else None,
             "limits": self.limits._asdict(),
         }
 
@@ -106,6 +169,7 @@ class BundleConfig(NamedTuple):
                 name: Injection.from_document(item) for name, item in document["credentials"].items()
             },
             "sensitive": tuple(Secret(value) for value in document["sensitive"]),
+            "proxy": UpstreamProxy.from_document(document["proxy"]) if document["proxy"] else None,
             "limits": BundleLimits(**document["limits"]),
         }
         return cls(**{**document, **made})

@@ -3,7 +3,7 @@
 import os
 
 from bot_bottle.errors import HostError
-from bot_bottle.host import cgroups, paths
+from bot_bottle.host import cgroups, paths, proxies, stores
 from bot_bottle.plan.facts import HostFacts
 
 FORBIDDEN_WORKSPACES = (
@@ -26,6 +26,8 @@ def gather(workspace: str) -> HostFacts:
         cgroup_limits=cgroups.available(),
         term=os.environ.get("TERM", ""),
         time_zone=_time_zone(),
+        stores=stores.look(),
+        proxies=proxies.find(),
     )
 
 

@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from bot_bottle.backends.base import Backend, Bottle, Stdio
 from bot_bottle.bundle.model import BundleConfig
@@ -21,6 +21,7 @@ from bot_bottle.host.secrets import Vault
 from bot_bottle.launch import control, copies, folders
 from bot_bottle.launch.credentials import Around, Credentials
 from bot_bottle.launch.output import Log, Outlet, Shown
+from bot_bottle.launch.outward import Outside
 from bot_bottle.launch.session import Session
 from bot_bottle.launch.sidecar import Sidecar
 from bot_bottle.launch.signals import Interrupts
@@ -28,9 +29,9 @@ from bot_bottle.plan.model import RunPlan
 from bot_bottle.state.model import RunRecord
 from bot_bottle.state.store import Store
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from bot_bottle.launch.engine import Engine
+    from bot_bottle.provision.trust import TrustStore
 
 RESTARTS = 3
 """How often a bundle (or an engine behind it) that died is started again in one run; then the bottle stays without a way out."""
@@ -58,6 +59,7 @@ class Surroundings(NamedTuple):
     backend: Backend
     interrupts: Interrupts
     vault: Vault = Vault()
+    outside: Outside = Outside()
     early: Sidecar | None = None
     """A bundle that was forked before there was a plan, to be used where it can."""
     foreground: bool = True
@@ -88,6 +90,10 @@ class _Run:
         self.sidecar: Sidecar
         self.bottle: Bottle
         self.session: Session | None = None
+        self.trust_inside: TrustStore | None = None
+        self.heard_authority = ""
+        self.authority = ""
+        """The SHA-256 of the certificate of the bottle's own authority, once it is trusted inside."""
         self.copying: copies.Copying | None = None
 
     def keep(self) -> Outcome:
@@ -180,6 +186,8 @@ class _Run:
             gid=plan.bundle_gid,
             bottle_file=plan.bottle_file,
             engine_port=self.engine.port if self.engine else 0,
+            authorities=self.around.outside.authorities,
+            proxy=self.around.outside.proxy,
             credentials=self.credentials.injections(),
             sensitive=self.around.vault.sensitive,
         )
@@ -198,6 +206,7 @@ class _Run:
 
     def _open(self, undo: ExitStack) -> Session:
         with self._phase("sandbox"):
+            self._prepare_trust()
             streams = _Streams(self.plan.tty)
             undo.callback(streams.close)
             self.bottle = self.around.backend.create(self.plan, streams.inside)
@@ -211,12 +220,39 @@ class _Run:
 
                 provision(self.bottle, self.plan)
         with self._phase("policy"):
-            self.sidecar.wait_ready(self.plan.egress.fingerprint())
+            self._wait_for_bundle()
             if self.engine:
                 self.engine.wait_ready()
         server = control.listen(self.plan.paths.run)
         undo.callback(server.close)
         return self._session(server, streams)
+
+    def _prepare_trust(self) -> None:
+        """The certificate stores that the bottle shows; what they hold of it comes when its bundle has made it."""
+        if self.plan.trust:
+            from bot_bottle.provision.trust import TrustStore
+
+            self.trust_inside = TrustStore(self.plan.trust, self.around.outside.authorities)
+            self.trust_inside.prepare()
+
+    def _wait_for_bundle(self) -> None:
+        """Until the bundle serves the planned policy, and the bottle trusts the authority that it has made for it.
+
+        Raises SandboxError when it does not, or has made none and would need one.
+        """
+        self.sidecar.wait_ready(self.plan.egress.fingerprint())
+        if self.plan.trust and self.plan.trust.intercepts and not self.sidecar.authority:
+            raise SandboxError("The bundle opens TLS and has made no certificate authority for it")
+        self._trust_authority()
+
+    def _trust_authority(self) -> bool:
+        """Makes the bottle trust its bundle's authority; whether that is another than before. Raises BotBottleError."""
+        authority = self.sidecar.authority
+        if not authority or authority == self.heard_authority or self.trust_inside is None:
+            return False
+        self.heard_authority = authority
+        self.authority = self.trust_inside.accept(authority)
+        return True
 
     def _session(self, server: socket.socket, streams: "_Streams") -> Session:
         session = self.session = Session(
@@ -248,6 +284,7 @@ class _Run:
             started = {
                 "policy": self.plan.egress.fingerprint(),
                 "confined": self.sidecar.facts.get("confined"),
+                "authority": self.authority,
                 **({"pipelock": self.engine.facts()} if self.engine else {}),
             }
             event = self._event("run.started", started)
@@ -264,6 +301,11 @@ class _Run:
 
     def _hear_bundle(self) -> None:
         messages = self.sidecar.read()
+        try:
+            if self._trust_authority():
+                self.store.append([self._event("door.authority", {"sha256": self.authority})])
+        except BotBottleError as error:  # what it opens is not trusted inside then; the rest goes on
+            self.outcome.warnings.append(f"{error.brief}: TLS that is opened fails inside the bottle")
         if messages is None:
             self._bundle_died()
             return
@@ -299,15 +341,15 @@ class _Run:
         try:
             self.sidecar = Sidecar(self._bundle_config())
             self.bottle.open_door(self.listeners, self.sidecar.door)
-            self.sidecar.wait_ready(self.plan.egress.fingerprint())
-        except SandboxError as error:
+            self._wait_for_bundle()
+        except BotBottleError as error:
             self.sidecar.stop()
             self.outcome.warnings.append(f"The bundle died and could not be started again: {error.brief}")
             return
         session.watch(self.sidecar.sock, self._hear_bundle)
         if self.engine and not self.engine.pid:
-            self.sidecar.tell({"engine": False})
-        self.store.append([self._event("door.opened", {"again": self.restarts})])
+            self._tell_engine(False)
+        self.store.append([self._event("door.opened", {"again": self.restarts, "authority": self.authority})])
         self.credentials.confirmed()  # it was started with them
 
     def _hear_engine(self) -> None:

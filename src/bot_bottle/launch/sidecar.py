@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from bot_bottle.events import NewEvent
 
 _KILL = 9  # signal.SIGKILL; that module makes enumerations of all of them first
+MOST_AUTHORITIES = 1000
+"""How often a bundle may change them: a reload may, and time does once a month."""
 READY_WITHIN = 15.0
 """Seconds; the bundle is ready within a tenth of one on an idle machine."""
 
@@ -33,6 +35,9 @@ class Sidecar:
         parent = os.getpid()
         self.facts: Mapping[str, Any] = {}
         self.code: int | None = None
+        self.authority = ""
+        """The bottle's own certificate authorities in PEM, as the bundle said last; empty until it has made one."""
+        self._authorities_heard = 0
         self._buffer = b""
         self._told_to_stop = False
         door, door_inside = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -96,7 +101,15 @@ class Sidecar:
         *lines, self._buffer = (self._buffer + data).split(b"\n")
         if len(self._buffer) > 1 << 20:
             return None
-        return [message for line in lines if isinstance(message := _parse(line), dict)]
+        messages = [message for line in lines if isinstance(message := _parse(line), dict)]
+        for message in messages:
+            if (
+                isinstance(given := message.get("authority"), str)
+                and self._authorities_heard < MOST_AUTHORITIES
+            ):
+                self.authority = given
+                self._authorities_heard += 1
+        return messages
 
     def events(self, run: str, messages: "list[dict[str, Any]]") -> "list[NewEvent]":
         """The events among `messages`, with the run's name from here: a bundle cannot name another."""

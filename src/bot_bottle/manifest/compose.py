@@ -53,6 +53,7 @@ def compose(name: str, parts: Sequence[Part], reading: Reading) -> BottleDocumen
     }
     placed = _routes(parts, reading)
     _check(placed, credentials, reading)
+    _check_login(parts, credentials, reading)
     egress: EgressDocument = {
         "engine": _last(stated, "engine", "builtin"),
         "mode": _last(stated, "mode", "enforce"),
@@ -109,6 +110,7 @@ def _egress_upstream(stated: Sequence[Egress]) -> EgressUpstreamDocument:
     return {
         "ca": None if ca is None else os.path.expanduser(ca),
         "proxy": _last(upstreams, "proxy", None),
+        "credential": next((one.credential for one in reversed(upstreams) if one.proxy is not None), None),
     }
 
 
@@ -184,6 +186,20 @@ def _scope(route: RouteDocument) -> tuple[Any, ...]:
         tuple(route["paths"]),
         tuple(route["headers"].items()),
     )
+
+
+def _check_login(parts: Sequence[Part], credentials: dict[str, CredentialDocument], reading: Reading) -> None:
+    """Reports a login at a proxy that is not there."""
+    for part in parts:
+        upstream = part.bottle.egress.upstream if part.bottle.egress else None
+        if (
+            upstream is not None
+            and upstream.credential is not None
+            and upstream.credential not in credentials
+        ):
+            line = part.front.line(("egress", "upstream", "credential"))
+            what = f"`{upstream.credential}` is not in `credentials:`; add it there"
+            reading.wrong(part.file, line, f"egress.upstream.credential: {what}")
 
 
 def _check(routes: Sequence[_Placed], credentials: dict[str, CredentialDocument], reading: Reading) -> None:

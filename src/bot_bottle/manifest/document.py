@@ -51,6 +51,8 @@ class EgressUpstreamDocument(TypedDict):
     ca: str | None
     """An absolute path."""
     proxy: str | None
+    credential: str | None
+    """The login at the proxy: one of `credentials:`."""
 
 
 class EgressDocument(TypedDict):

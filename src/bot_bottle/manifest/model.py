@@ -123,6 +123,14 @@ class EgressUpstream(Strict):
 
     ca: Path | None = Field(None, description="Certificates (PEM) trusted beside the system's.")
     proxy: ProxyUrl | None = Field(None, description="The HTTP proxy that all connections go through.")
+    credential: Name | None = Field(None, description="The login at the proxy: one of `credentials:`.")
+
+    @field_validator("credential")
+    @classmethod
+    def _of_a_proxy(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("proxy", "") is None:
+            raise wrong("is the login at a proxy; add `proxy:`, or take it away")
+        return value
 
 
 class Egress(Strict):

@@ -172,7 +172,9 @@ def _proxy_url(text: str) -> str:
     except ValueError:
         raise wrong(hint) from None
     if "@" in url.netloc:
-        raise wrong("has a user or password in it, which does not belong into this file")
+        raise wrong(
+            "has a user or password in it; a secret goes under `credentials:`, its name under `credential:` here"
+        )
     plain = text.isascii() and text.isprintable() and " " not in text
     if not plain or url.scheme not in ("http", "https") or url.path not in ("", "/") or port == 0:
         raise wrong(hint)

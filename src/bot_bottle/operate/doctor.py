@@ -23,7 +23,8 @@ class Finding(NamedTuple):
 def examine() -> list[Finding]:
     """Every check, in the order in which a person would mend things."""
     checks: tuple[Callable[[], Iterator[Finding]], ...] = (
-        _bubblewrap, _confinement, _limits, _git, _providers, _pipelock, _manifest, _secrets, _record,
+        _bubblewrap, _confinement, _limits, _git, _certificates, _proxies,
+        _providers, _pipelock, _manifest, _secrets, _record,
     )  # fmt: skip
     found: list[Finding] = []
     for check in checks:
@@ -83,6 +84,41 @@ def _git() -> Iterator[Finding]:
         yield Finding("git", "ok", run(["git", "--version"]).stdout.decode().strip())
     else:
         yield Finding("git", "missing", "not found", "Install git: the changes of a run are kept with it.")
+
+
+def _certificates() -> Iterator[Finding]:
+    from bot_bottle.host import stores
+
+    found = stores.look()
+    if found.list:
+        yield Finding("certificates", "ok", found.list)
+    else:
+        yield Finding(
+            "certificates",
+            "note",
+            "this host has no list of certificate authorities",
+            "Install ca-certificates: without it no TLS can be checked, outside or in bottles.",
+        )
+
+
+def _proxies() -> Iterator[Finding]:
+    from bot_bottle.host import proxies
+
+    found = proxies.find()
+    for name in found.wrong:
+        do = f"Unset {name}, or set `egress.upstream.proxy` in the bottles: http:// and https:// proxies are used."
+        yield Finding("proxy", "missing", f"{name} names no HTTP proxy", do)
+    for reference in dict.fromkeys(one for one in (found.https, found.http) if one):
+        url, name = reference
+        login = "with a login" if proxies.login(name) else "without a login"
+        trouble = proxies.trouble(url)
+        said = f"{url} (from {name}), {login}"
+        do = f"Connections of bottles go through it: mend it, or unset {name}."
+        yield (
+            Finding("proxy", "missing", f"{said}: {trouble}", do) if trouble else Finding("proxy", "ok", said)
+        )
+    if found.direct and (found.https or found.http):
+        yield Finding("no proxy for", "ok", ", ".join(found.direct))
 
 
 def _providers() -> Iterator[Finding]:

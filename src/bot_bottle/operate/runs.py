@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from bot_bottle.host.secrets import Vault
     from bot_bottle.launch.launcher import Outcome
+    from bot_bottle.launch.outward import Outside
     from bot_bottle.launch.sidecar import Sidecar
     from bot_bottle.state.model import RunRecord
 
@@ -41,6 +42,7 @@ class Prepared(NamedTuple):
 
     plan: RunPlan
     vault: "Vault"
+    outside: "Outside"
 
 
 def plan(request: StartRequest) -> RunPlan:
@@ -111,7 +113,13 @@ def prepare(request: StartRequest) -> Prepared:
     from bot_bottle.host import secrets
 
     made = plan(request)
-    return Prepared(made, secrets.read_all(made.credentials, made.sensitive))
+    from bot_bottle.launch import outward
+
+    login = made.outward.login
+    vault = secrets.read_all((*made.credentials, *([login] if login else [])), made.sensitive)
+    way = outward.read(made.outward, vault.credentials[login.name].value if login else None)
+    of_routes = {item.name: vault.credentials[item.name] for item in made.credentials}
+    return Prepared(made, vault._replace(credentials=of_routes), way)
 
 
 def free_id(agent: str, state_root: str) -> str:
@@ -166,6 +174,7 @@ def run_here(
                 backend=backend(prepared.plan.backend),
                 interrupts=interrupts,
                 vault=prepared.vault,
+                outside=prepared.outside,
                 early=early,
                 foreground=foreground,
                 phase=phase,

@@ -15,7 +15,9 @@ from bot_bottle.policy.ports import unreachable
 
 def mismatches(manifest: ManifestDocument, plan: RunPlan, facts: HostFacts) -> tuple[str, ...]:
     """One sentence for each thing that this version or this host can't keep."""
-    return (*_bottle(manifest["bottle"]), *_ports(plan), *_seen_inside(plan), *_host(plan, facts))
+    bottle = manifest["bottle"]
+    ours = (*_bottle(bottle), *_pipelock(bottle["egress"], plan), *_ports(plan))
+    return (*ours, *_seen_inside(plan), *_host(plan, facts))
 
 
 def refuse(problems: tuple[str, ...], where: str) -> None:
@@ -41,15 +43,8 @@ def _bottle(bottle: BottleDocument) -> Iterator[str]:
     if bottle["image"]:
         yield "image: the namespace backend uses the host's own /usr, read-only"
     egress = bottle["egress"]
-    if egress["engine"] == "pipelock":
-        yield from _pipelock(egress)
     if egress["mode"] != "enforce":
         yield f"egress.mode: {egress['mode']} is not in this version; enforce is"
-    if egress["secrets"]:
-        yield "egress.secrets: outgoing traffic is not searched for secrets in this version"
-    for key in ("ca", "proxy"):
-        if egress["upstream"][key]:
-            yield f"egress.upstream.{key}: upstreams are dialled directly, by the system's certificates, in this version"
     for route in egress["routes"]:
         name = f"egress.routes: {route['host']}:{route['port']}"
         if route["credential"] and route["protocol"] != "https" and not _tls_outside(route):
@@ -58,12 +53,15 @@ def _bottle(bottle: BottleDocument) -> Iterator[str]:
         yield "git.remotes: there is no git gate in this version"
 
 
-def _pipelock(egress: EgressDocument) -> Iterator[str]:
+def _pipelock(egress: EgressDocument, plan: RunPlan) -> Iterator[str]:
     """What pipelock behind our proxy can't keep. Rules, credentials and secrets are kept by our proxy in front of it."""
+    if egress["engine"] != "pipelock":
+        return
     if egress["mode"] == "observe":
         yield "egress.mode: pipelock refuses what observe would let through; take engine: builtin to learn"
-    if egress["upstream"]["proxy"]:
-        yield "egress.upstream.proxy: pipelock dials by itself, past any other proxy; take engine: builtin"
+    outward = plan.outward
+    for source in sorted({one.source for one in (outward.https, outward.http, outward.tcp) if one}):
+        yield f"egress.engine: pipelock dials by itself, past the proxy of {source}; take engine: builtin"
     for route in egress["routes"]:
         if route["protocol"] == "tcp" and not route["upstream"]:
             yield (
@@ -93,6 +91,12 @@ def _ports(plan: RunPlan) -> Iterator[str]:
 
 
 def _host(plan: RunPlan, facts: HostFacts) -> Iterator[str]:
+    login = plan.outward.login
+    if login and (login.scheme == "query" or login.source.startswith("oauth:")):
+        yield f"egress.upstream.credential: {login.name} is no login at a proxy; `basic: USER` or `bearer: true` are"
+    if plan.egress.routes and not (plan.outward.https and plan.outward.http):
+        for name in facts.proxies.wrong:
+            yield f"{name} names no HTTP proxy (http://HOST:PORT or https://HOST:PORT): unset it, or set egress.upstream.proxy"
     for name in plan.limits.stated:
         if name not in facts.cgroup_limits:
             yield f"resources.{name}: no cgroup that could keep it is delegated to this user on this host"

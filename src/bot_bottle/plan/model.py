@@ -77,6 +77,25 @@ class Paths(NamedTuple):
     """Log and saved changes; stay until `bot-bottle cleanup --forget`."""
 
 
+class Trust(NamedTuple):
+    """Which certificate authorities programs inside trust, as files: the host's, and in their midst the bottle's own.
+
+    `mounts` show, in the places of the host's stores, files of `folder` (the run's own) and `copies` of the host's folders (the
+    host's and ours, shared by all bottles, made once). `list`, `java` and `extra` are the host's files that they are made from;
+    `ca` is what the bottle's file adds. None of those is ever written.
+    """
+
+    folder: str
+    mounts: tuple[Mount, ...] = ()
+    copies: tuple[tuple[str, str], ...] = ()
+    list: str = ""
+    java: str = ""
+    extra: str = ""
+    ca: str = ""
+    intercepts: bool = False
+    """Whether the policy opens TLS from the start, so that the agent must not run before the bottle has its authority."""
+
+
 class Credential(NamedTuple):
     """A secret by reference: where it is read (`CredentialDocument.source`), and how it goes out.
 
@@ -100,14 +119,30 @@ class Sensitive(NamedTuple):
     source: str
 
 
-class Outward(NamedTuple):
-    """How the servers outside are reached from this host: certificates trusted beside the system's, and a proxy.
+class ProxyReference(NamedTuple):
+    """A proxy on the way to the servers outside: `url` without a login, and where it stands (`source`).
 
-    `ca` is an absolute path; empty means none.
+    `credential` names the one of the bottle's that is its login; else a variable as `source` may hold one.
+    """
+
+    url: str
+    source: str
+    credential: str = ""
+
+
+class Outward(NamedTuple):
+    """How the servers outside are reached from this host: certificates trusted beside the system's, and proxies.
+
+    `ca` is an absolute path; empty means none. `direct` are the entries of NO_PROXY.
     """
 
     ca: str = ""
-    proxy: str = ""
+    https: ProxyReference | None = None
+    http: ProxyReference | None = None
+    tcp: ProxyReference | None = None
+    direct: tuple[str, ...] = ()
+    login: Credential | None = None
+    """What the proxy of the bottle's file is told; by reference, as every credential."""
 
 
 class RunPlan(NamedTuple):
@@ -138,5 +173,7 @@ class RunPlan(NamedTuple):
     credentials: tuple[Credential, ...] = ()
     """Those that a route names."""
     sensitive: tuple[Sensitive, ...] = ()
+    trust: Trust | None = None
+    """None: nothing may be reached, so nothing has to be trusted."""
     notes: tuple[str, ...] = ()
     """What the person should know: something asked for that this version or host can't do, and that weakens nothing."""

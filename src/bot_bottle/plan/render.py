@@ -36,6 +36,7 @@ def text(plan: RunPlan) -> str:
         ("Command", [" ".join(plan.command.argv)]),
         ("Workspace", [f"/workspace is {shown}"]),
         ("May reach", reach(plan) or ["nothing: no route is allowed"]),
+        ("Way out", way(plan)),
         *([("Engine", [ENGINE])] if plan.egress.engine == "pipelock" else []),
         ("Secrets", secrets(plan) or ["none"]),
         ("Sees of the host", ["/usr and parts of /etc, read-only", *(shown_mount(mount) for mount in plan.mounts)]),
@@ -67,6 +68,27 @@ def reach(plan: RunPlan) -> list[str]:
         if route.credential:
             line += f" with credential {route.credential}, put in outside the bottle"
         found.append(line)
+    return found
+
+
+def way(plan: RunPlan) -> list[str]:
+    """A line for each thing about the way to the servers outside that is not the usual one."""
+    outward = plan.outward
+    if not plan.egress.routes:
+        return []
+    found = []
+    for protocol, proxy in (("https", outward.https), ("http", outward.http), ("tcp", outward.tcp)):
+        if proxy:
+            login = f", login by credential {proxy.credential}" if proxy.credential else ""
+            found.append(f"{protocol} through {proxy.url} (from {proxy.source}{login})")
+    if found and outward.direct:
+        found.append("directly: " + ", ".join(outward.direct))
+    if outward.ca:
+        found.append(f"certificates by the authorities in {outward.ca} are trusted, too")
+    if plan.trust and plan.trust.intercepts:
+        found.append(
+            "TLS is opened where the policy needs it; programs inside trust the bottle's own authority"
+        )
     return found
 
 

@@ -5,8 +5,15 @@ from types import MappingProxyType
 from typing import NamedTuple
 from zlib import crc32
 
-from bot_bottle.manifest.document import BottleDocument, EgressDocument, ManifestDocument, RouteDocument
-from bot_bottle.plan.facts import HostFacts
+from bot_bottle.manifest.document import (
+    BottleDocument,
+    CredentialDocument,
+    EgressDocument,
+    ManifestDocument,
+    RouteDocument,
+)
+from bot_bottle.plan import trust
+from bot_bottle.plan.facts import HostFacts, HostProxies
 from bot_bottle.plan.model import (
     BASE_FOLDER,
     COPY_FOLDER,
@@ -17,8 +24,10 @@ from bot_bottle.plan.model import (
     Mount,
     Outward,
     Paths,
+    ProxyReference,
     RunPlan,
     Sensitive,
+    Trust,
     Workspace,
     WorkspaceMode,
 )
@@ -51,6 +60,12 @@ def resolve(manifest: ManifestDocument, facts: HostFacts, choices: Choices) -> R
     state = f"{facts.state_root}/runs/{choices.id}"
     uid, gid = host_identity(facts, choices.id)
     apart = 0 if facts.uid else UNUSED_UIDS
+    paths = Paths(run=f"{facts.runtime_root}/{choices.id}", state=state)
+    policy = egress(bottle["egress"])
+    stores = certificate_stores(policy, facts, run=paths.run, ca=bottle["egress"]["upstream"]["ca"] or "")
+    command = choices.command
+    if stores:
+        command = command._replace(env=trust.environment(command.env, intercepts=stores.intercepts))
     return RunPlan(
         id=choices.id,
         agent=agent["name"],
@@ -58,7 +73,7 @@ def resolve(manifest: ManifestDocument, facts: HostFacts, choices: Choices) -> R
         bottle_file=bottle["file"],
         backend=bottle["backend"],
         provider=agent["provider"],
-        command=choices.command,
+        command=command,
         tty=choices.tty,
         workspace=Workspace(
             source=facts.workspace,
@@ -66,7 +81,7 @@ def resolve(manifest: ManifestDocument, facts: HostFacts, choices: Choices) -> R
             copy=f"{state}/{COPY_FOLDER}" if mode == "copy" else "",
             base=f"{state}/{BASE_FOLDER}" if mode == "copy" else "",
         ),
-        paths=Paths(run=f"{facts.runtime_root}/{choices.id}", state=state),
+        paths=paths,
         uid=uid,
         gid=gid,
         bundle_uid=uid + apart,
@@ -74,11 +89,25 @@ def resolve(manifest: ManifestDocument, facts: HostFacts, choices: Choices) -> R
         mounts=choices.mounts,
         files=choices.files,
         limits=limits(bottle),
-        egress=egress(bottle["egress"]),
-        outward=outward(bottle["egress"]),
+        egress=policy,
+        outward=outward(bottle, facts.proxies),
         credentials=credentials(bottle, choices.placeholders),
         sensitive=tuple(Sensitive(name, source) for name, source in sorted(bottle["sensitive"].items())),
+        trust=stores,
         notes=choices.notes,
+    )
+
+
+def certificate_stores(policy: EgressPolicy, facts: HostFacts, *, run: str, ca: str) -> Trust | None:
+    """What the bottle trusts, wherever something may be reached: a later policy may open TLS that this one does not."""
+    if not policy.routes:
+        return None
+    from bot_bottle.policy import (
+        egress as judge,
+    )  # takes 3 ms, and a bottle that reaches nothing has no need of it
+
+    return trust.trust(
+        facts.stores, run=run, data=facts.data_root, ca=ca, intercepts=judge.intercepts_any(policy)
     )
 
 
@@ -109,18 +138,23 @@ def credentials(bottle: BottleDocument, placeholders: Mapping[str, str]) -> tupl
     """Those that a route names: what no route needs is not even read."""
     used = {item["credential"] for item in bottle["egress"]["routes"]}
     return tuple(
-        Credential(
-            name=name,
-            source=item["source"],
-            scheme=item["scheme"],
-            key=item["name"],
-            prefix=item["prefix"],
-            user=item["user"],
-            variable=item["variable"] or "",
-            placeholder=placeholders.get(name, ""),
-        )
+        credential(name, item, placeholders.get(name, ""))
         for name, item in sorted(bottle["credentials"].items())
         if name in used
+    )
+
+
+def credential(name: str, item: CredentialDocument, placeholder: str = "") -> Credential:
+    """One credential by reference."""
+    return Credential(
+        name=name,
+        source=item["source"],
+        scheme=item["scheme"],
+        key=item["name"],
+        prefix=item["prefix"],
+        user=item["user"],
+        variable=item["variable"] or "",
+        placeholder=placeholder,
     )
 
 
@@ -135,9 +169,16 @@ def egress(document: EgressDocument) -> EgressPolicy:
     )
 
 
-def outward(document: EgressDocument) -> Outward:
-    """How it is reached."""
-    return Outward(ca=document["upstream"]["ca"] or "", proxy=document["upstream"]["proxy"] or "")
+def outward(bottle: BottleDocument, host: HostProxies) -> Outward:
+    """How it is reached. What the bottle's file says wins, and holds for every protocol; the host's variables are about HTTP."""
+    stated = bottle["egress"]["upstream"]
+    ca, direct, login = stated["ca"] or "", host.direct, stated["credential"]
+    if stated["proxy"]:
+        one = ProxyReference(stated["proxy"], "egress.upstream.proxy", login or "")
+        item = bottle["credentials"].get(login) if login else None
+        return Outward(ca, one, one, one, direct, credential(login, item) if login and item else None)
+    https, http = (ProxyReference(*found) if found else None for found in (host.https, host.http))
+    return Outward(ca, https, http, None, direct)
 
 
 def route(item: RouteDocument) -> Route:

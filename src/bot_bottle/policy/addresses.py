@@ -58,3 +58,23 @@ def address_is_public(ip: str) -> bool:
     except (OSError, ValueError):  # a scope id ("fe80::1%eth0"), a NUL, or no address at all
         return False
     return not any(number & mask == net for net, mask in _V4)
+
+
+_PRIVATE_ENDS = (
+    "localhost",
+    "local",
+    "localdomain",
+    "internal",
+    "intranet",
+    "private",
+    "corp",
+    "home",
+    "lan",
+    "home.arpa",
+)
+"""RFC 6761, 6762 (with its appendix G) and 8375: names that are never those of a public server."""
+
+
+def name_is_private(host: str) -> bool:
+    """Whether the canonical `host` can be told by its spelling not to be a public server's; a name without a dot is one's own."""
+    return "." not in host or any(host == end or host.endswith("." + end) for end in _PRIVATE_ENDS)

@@ -86,6 +86,11 @@ REASONS = {
     "bad_path": "servers could read this path in more than one way, so no path rule can allow it",
     "header_not_allowed": "this host is allowed, but only for requests with other headers",
     "no_name": "this address stands for no name that the bottle's DNS gave out",
+    "secret_found": "there is a secret in it",
+    "secret_held": "there is a secret in it",
+    "secret_unreadable": "it can't be searched for secrets",
+    "placeholder_misused": "there is a credential's placeholder in it, which may go to that credential's route only",
+    "body_too_large": "its body is larger than what is searched for secrets",
     "override_not_allowed": "a header asks the server to take another method or path than the policy judged",
 }
 REQUEST_REASONS = (

@@ -31,11 +31,13 @@ Argument = str | Content
 
 
 def mounts(plan: RunPlan) -> tuple[Mount, ...]:
-    """The workspace and the bottle's own mounts, in the order in which they are made: outer ones before inner ones."""
+    """The workspace, the bottle's own mounts and its certificate stores, in the order in which they are made: outer ones
+    before inner ones."""
     workspace = plan.workspace
     source = workspace.copy if workspace.mode == "copy" else workspace.source
     first = Mount(source=source, target=INSIDE_WORKSPACE, writable=True)
-    return (first, *sorted(plan.mounts, key=lambda mount: mount.target.count("/")))
+    others = (*plan.mounts, *(plan.trust.mounts if plan.trust else ()))
+    return (first, *sorted(others, key=lambda mount: mount.target.count("/")))
 
 
 def arguments(plan: RunPlan, view: View, bound: Sequence[Mount], *, holder: bytes) -> list[Argument]:

@@ -31,6 +31,7 @@ class Tree(NamedTuple):
 def detach(plan: RunPlan, mounts: Sequence[Mount], owned: ExitStack) -> tuple[Tree, ...]:
     """A detached tree for each of `mounts`, its owner shown as the agent's user; `owned` closes them. Raises HostError."""
     trees = []
+    public = plan.trust.mounts if plan.trust else ()
     for number, mount in enumerate(mounts):
         try:
             status = os.stat(mount.source)
@@ -38,7 +39,7 @@ def detach(plan: RunPlan, mounts: Sequence[Mount], owned: ExitStack) -> tuple[Tr
         except OSError as error:
             raise HostError(f"{mount.source} can't be shown in the bottle", details=str(error)) from error
         owned.callback(os.close, tree)
-        if (status.st_uid, status.st_gid) != (plan.uid, plan.gid):
+        if (status.st_uid, status.st_gid) != (plan.uid, plan.gid) and mount not in public:
             _show_owner_as_agent(plan, mount, tree, status)
         staged = mount._replace(source=f"{_STAGE}/{number}")
         trees.append(Tree(tree, stat.S_ISDIR(status.st_mode), staged))

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from bot_bottle.bundle.egress.tls import harden
+from bot_bottle.bundle.model import authority_name
 from bot_bottle.policy.egress import matches
 
 _DAY = 86400.0
@@ -65,6 +66,7 @@ class Authority:
         self._clock = clock
         self._names: frozenset[str] = frozenset()
         self._issuers: list[_Issuer] = []
+        self._made = 0
         self._leaves: OrderedDict[str, _Leaf] = OrderedDict()
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._key_pem = self._key.private_bytes(
@@ -120,7 +122,8 @@ class Authority:
         now = self._clock()
         key = ec.generate_private_key(ec.SECP256R1())
         ends = now + AUTHORITY_DAYS * _DAY
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"bot-bottle {os.urandom(4).hex()}")])
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, authority_name(self._made))])
+        self._made += 1
         roots = sorted({name.removeprefix("*.") for name in self._names})
         identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
         certificate = (

@@ -95,16 +95,60 @@ async def _exactly(length: int, source: Wire, sink: _Sink) -> None:
 
 
 async def _from_chunks(source: Wire, sink: _Sink) -> None:
-    while True:
-        size = await source.line(limit=_LINE)
-        if _SIZE.fullmatch(size) is None:  # a chunk extension, too: readers disagree on where those end
-            raise BadMessage("a malformed chunk size")
-        length = int(size, 16)
-        if not length:
-            break
+    while length := await _chunk_size(source):
         await _exactly(length, source, sink)
-        if await source.line(limit=2):
-            raise BadMessage("a chunk that is longer than it says")
+        await _chunk_end(source)
+    await _trailers(source)
+
+
+async def collect(source: Wire, framing: Body, *, limit: int) -> bytes | None:
+    """The body that `framing` describes, whole; None when it is longer than `limit`, and then it is still there to be read.
+
+    Raises as `carry` does of its source.
+    """
+    if not framing.chunked:
+        return None if framing.length > limit else await _take(source, framing.length)
+    parts: list[bytes] = []
+    size = 0
+    while length := await _chunk_size(source):
+        if size + length > limit:
+            before = b"".join(parts)
+            again = b"%x\r\n%b\r\n" % (size, before) if before else b""
+            source.buffer = b"%b%x\r\n%b" % (again, length, source.buffer)
+            return None
+        parts.append(await _take(source, length))
+        size += length
+        await _chunk_end(source)
+    await _trailers(source)
+    return b"".join(parts)
+
+
+async def _take(source: Wire, length: int) -> bytes:
+    parts: list[bytes] = []
+    while length:
+        data = await source.some(min(length, CHUNK))
+        if not data:
+            raise Ended(clean=False)
+        parts.append(data)
+        length -= len(data)
+    return b"".join(parts)
+
+
+async def _chunk_size(source: Wire) -> int:
+    """The size of the next chunk, 0 for the end."""
+    size = await source.line(limit=_LINE)
+    if _SIZE.fullmatch(size) is None:  # a chunk extension, too: readers disagree on where those end
+        raise BadMessage("a malformed chunk size")
+    return int(size, 16)
+
+
+async def _chunk_end(source: Wire) -> None:
+    if await source.line(limit=2):
+        raise BadMessage("a chunk that is longer than it says")
+
+
+async def _trailers(source: Wire) -> None:
+    """Read and dropped."""
     for _ in range(_TRAILERS):
         line = await source.line(limit=_LINE)
         if not line:

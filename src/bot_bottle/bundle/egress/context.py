@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bot_bottle.bundle.egress.credentials import Credentials
 from bot_bottle.bundle.egress.denial import Refusal, explain
-from bot_bottle.bundle.egress.dial import Dialer, DialFailed
+from bot_bottle.bundle.egress.dial import Dialer, DialFailed, OpenTls
 from bot_bottle.bundle.egress.heads import BadMessage, Body, Headers
 from bot_bottle.bundle.egress.hello import INTERNAL_ERROR, Hello
 from bot_bottle.bundle.egress.hooks import Filter, Guard, Head
@@ -32,6 +32,7 @@ class Tls(NamedTuple):
 
     originate: Originate | None
     interceptor: "Interceptor | None"
+    to_proxy: OpenTls | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -53,7 +54,7 @@ class Context:
     def judge(self, *, host: str, port: int, protocol: str) -> Decision:
         """What the policy says. Whatever goes wrong in deciding is a no."""
         try:
-            return decide(self.policy, host=host, port=port, protocol=protocol)
+            return self._named(host, decide(self.policy, host=host, port=port, protocol=protocol))
         except Exception:  # noqa: BLE001 - a decision that can't be made must not let anything through
             return Decision(False, None, "undecided", Wanted(host, port, protocol))
 
@@ -69,7 +70,7 @@ class Context:
     ) -> Decision:
         """What the policy says of one request. Whatever goes wrong in deciding is a no."""
         try:
-            return decide_request(
+            decision = decide_request(
                 self.policy,
                 host=host,
                 port=port,
@@ -78,8 +79,16 @@ class Context:
                 target=target,
                 headers=headers,
             )
+            return self._named(host, decision)
         except Exception:  # noqa: BLE001 - as in `judge`
             return Decision(False, None, "undecided", Wanted(host, port, protocol))
+
+    def _named(self, host: str, decision: Decision) -> Decision:
+        """`decision`, unless the guard has something against the name as it was written."""
+        if decision.route is None or not decision.route.host.startswith("*."):
+            return decision
+        reason = self.look_at_name(host)
+        return Decision(False, None, reason, decision.wanted) if reason else decision
 
     def intercepts(self, wanted: Wanted) -> bool:
         """Whether TLS to it is opened; when that can't be decided, nothing passes through."""
@@ -106,6 +115,7 @@ class Context:
     def look_at_head(self, wanted: Wanted, route: Route, method: str, head: Head) -> Head:
         """`head` as the guard lets it go on. Raises Refusal, also when the guard itself fails."""
         if self.guard is None:
+            self._needs_no_guard(wanted)
             return head
         try:
             return self.guard.head(wanted, route, method, head.target, head.headers)
@@ -113,6 +123,32 @@ class Context:
             raise
         except Exception as error:
             raise _undecided(wanted) from error
+
+    def _needs_no_guard(self, wanted: Wanted) -> None:
+        """A policy that wants secrets to be looked for must not be served without what does it."""
+        if self.policy.secrets is not None:
+            raise _undecided(wanted)
+
+    def look_before_body(self, framing: Body, headers: Headers, wanted: Wanted, route: Route) -> None:
+        """What the guard says before the body was read. Raises Refusal, also when the guard itself fails."""
+        if self.guard is None:
+            self._needs_no_guard(wanted)
+            return
+        try:
+            self.guard.before_body(framing, headers, wanted, route)
+        except Refusal:
+            raise
+        except Exception as error:
+            raise _undecided(wanted) from error
+
+    def look_at_name(self, name: str) -> str:
+        """Why the guard lets nobody name this host below a wildcard, as a name can carry something out; empty for no reason."""
+        if self.guard is None:
+            return ""
+        try:
+            return self.guard.host(name)
+        except Exception:  # noqa: BLE001 - as in `judge`
+            return "undecided"
 
     async def look_at_body(
         self, agent: Wire, framing: Body, headers: Headers, wanted: Wanted, route: Route

@@ -2,19 +2,22 @@
 
 A route with `upstream:` goes where the bottle file says, unchecked: that is the one exception to the refusal of private
 addresses. Everything else goes to the public internet only, and never to this host itself.
+
+Where the host has a proxy, it resolves the name and dials (`via.py`); what is left to check here is the name's spelling.
 """
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 
 from bot_bottle.bundle.egress.hooks import Head
-from bot_bottle.bundle.model import BundleLimits
-from bot_bottle.policy.addresses import address_is_public
-from bot_bottle.policy.egress import Wanted
+from bot_bottle.bundle.model import BundleLimits, Proxy, UpstreamProxy
+from bot_bottle.policy.addresses import address_is_public, name_is_private
 from bot_bottle.policy.model import Route
+from bot_bottle.policy.proxies import goes_direct
 
+OpenTls = Callable[[socket.socket, str], Awaitable[socket.socket]]
 Resolve = Callable[[str, int], list[str]]
 _KEEP_IDLE = 60
 _MOST_ADDRESSES = 8
@@ -42,23 +45,73 @@ def resolve(host: str, port: int) -> list[str]:
 class Dialer:
     """Dials for one bottle; `executor` does the blocking look-ups."""
 
-    def __init__(self, limits: BundleLimits, executor: Executor, *, resolve: Resolve = resolve) -> None:
+    def __init__(
+        self,
+        limits: BundleLimits,
+        executor: Executor,
+        *,
+        resolve: Resolve = resolve,
+        proxy: UpstreamProxy | None = None,
+        open_tls: OpenTls | None = None,
+    ) -> None:
+        """`open_tls` speaks TLS to a proxy that asks for it."""
         self._limits = limits
         self._executor = executor
         self._resolve = resolve
+        self._proxy = proxy
+        self._open_tls = open_tls
+
+    def proxy_for(self, route: Route, host: str, port: int) -> Proxy | None:
+        """The proxy through which `route` reaches `host` and `port`; None for the direct way."""
+        if self._proxy is None or route.upstream is not None:
+            return None
+        if goes_direct(self._proxy.direct, host, port):
+            return None
+        return {"https": self._proxy.https, "http": self._proxy.http, "tcp": self._proxy.tcp}[route.protocol]
 
     async def dial(self, route: Route, host: str, port: int) -> socket.socket:
-        """A connected, non-blocking socket to where `route` leads for `host` and `port`. Raises DialFailed."""
+        """A connected, non-blocking socket to where `route` leads for `host` and `port`. Raises DialFailed.
+
+        For a plain http route that has a proxy, it leads to that proxy, which wants requests in absolute form.
+        """
         upstream = route.upstream
+        proxy = self.proxy_for(route, host, port)
+        if proxy is not None:
+            return await self._dial_by(proxy, host, port, tunnel=route.protocol != "http")
         target, target_port = (upstream.host, upstream.port) if upstream else (host, port)
         addresses = await self._addresses(target, target_port)
         if upstream is None:
             self._check(addresses)
         return await self._connect(addresses, target_port)
 
-    def forward(self, head: Head, route: Route, wanted: Wanted) -> Head:  # noqa: ARG002
-        """A request's head as whoever `dial` leads to takes it."""
+    def forward(self, head: Head, route: Route) -> Head:  # noqa: ARG002
+        """A request's head as whoever `dial` leads to may get it."""
         return head
+
+    async def _dial_by(self, proxy: Proxy, host: str, port: int, *, tunnel: bool) -> socket.socket:
+        if name_is_private(host):
+            raise DialFailed(
+                "name_not_public", "a name like this is not that of a public server", refused=True
+            )
+        try:
+            sock = await self._connect(await self._addresses(proxy.host, proxy.port), proxy.port)
+        except DialFailed as error:
+            text = f"the proxy can't be reached: {error.message}"
+            raise DialFailed("proxy_unreachable", text, timeout=error.timeout) from error
+        if proxy.tls:
+            if self._open_tls is None:
+                sock.close()
+                raise DialFailed("proxy_tls_failed", "this bundle was started without TLS to proxies")
+            sock = await self._open_tls(sock, proxy.host)
+        if tunnel:
+            from bot_bottle.bundle.egress.via import connect_through  # was imported before confinement
+
+            try:
+                await connect_through(sock, host, port, proxy.authorization, self._limits.proxy_seconds)
+            except BaseException:
+                sock.close()
+                raise
+        return sock
 
     async def _addresses(self, host: str, port: int) -> list[str]:
         if _family(host) is not None:

@@ -10,14 +10,12 @@ from concurrent.futures import Executor
 from bot_bottle.bundle.egress.dial import Dialer, DialFailed, Resolve, resolve
 from bot_bottle.bundle.egress.hooks import Head
 from bot_bottle.bundle.egress.via import connect_through
-from bot_bottle.bundle.model import BundleLimits
-from bot_bottle.policy.egress import Wanted
+from bot_bottle.bundle.model import BundleLimits, Proxy
 from bot_bottle.policy.model import Route
 
 _HOST = "127.0.0.1"
 _OWN_HEADERS = b"x-pipelock-"
 """Headers by which a client tells the engine who it is: not the agent's to say."""
-_REASONS = {403: "engine_refused", 429: "engine_limited", 503: "engine_stopped"}
 
 
 class EngineDialer(Dialer):
@@ -32,7 +30,7 @@ class EngineDialer(Dialer):
         self.up = True
 
     async def dial(self, route: Route, host: str, port: int) -> socket.socket:
-        """As `Dialer.dial`; for a plain HTTP route without an upstream it leads to the engine itself (`forward`)."""
+        """As `Dialer.dial`; for a plain HTTP route without an upstream it leads to the engine itself (`proxy_for`)."""
         if route.upstream is not None:
             return await super().dial(route, host, port)
         if route.protocol == "tcp":
@@ -59,22 +57,21 @@ class EngineDialer(Dialer):
         except (OSError, TimeoutError) as error:
             raise DialFailed("engine_down", "the egress engine does not answer") from error
 
-    def forward(self, head: Head, route: Route, wanted: Wanted) -> Head:
-        """A plain request as the engine takes it: its whole URL, and nothing that speaks to the engine itself."""
-        if route.upstream is not None or route.protocol != "http":
+    def proxy_for(self, route: Route, host: str, port: int) -> Proxy | None:  # noqa: ARG002
+        """The engine, for what it is asked as any proxy is: in absolute form, so that it can read it."""
+        return Proxy(_HOST, self._port) if route.upstream is None and route.protocol == "http" else None
+
+    def forward(self, head: Head, route: Route) -> Head:
+        """A plain request's head without what speaks to the engine itself."""
+        if self.proxy_for(route, "", 0) is None:
             return head
-        headers = [item for item in head.headers if not item[0].startswith(_OWN_HEADERS)]
-        authority = wanted.host if wanted.port == 80 else f"{wanted.host}:{wanted.port}"
-        path = b"" if head.target == b"*" else head.target
-        return head._replace(headers=headers, target=b"http://" + authority.encode("ascii") + path)
+        return head._replace(headers=[item for item in head.headers if not item[0].startswith(_OWN_HEADERS)])
 
 
 def _explained(failed: DialFailed) -> DialFailed:
-    """What the tunnel's failure means when the proxy is an engine."""
-    status = failed.reason.removeprefix("proxy_status_")
-    if not status.isdecimal():
-        return DialFailed("engine_failed", "the egress engine gave no usable answer", timeout=failed.timeout)
-    reason = _REASONS.get(int(status), "engine_failed")
-    if failed.refused:
-        return DialFailed(reason, "the egress engine (pipelock) does not let this through", refused=True)
-    return DialFailed(reason, f"the egress engine answered with status {status}")
+    """What a tunnel's failure means when the proxy is an engine."""
+    if failed.reason == "proxy_refused":
+        return DialFailed(
+            "engine_refused", "the egress engine (pipelock) does not let this through", refused=True
+        )
+    return DialFailed("engine_failed", "the egress engine gave no usable answer", timeout=failed.timeout)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from bot_bottle.bundle.egress.bodies import SinkFailed, carry
 from bot_bottle.bundle.egress.heads import (
+    NO_BODY,
     BadMessage,
     Body,
     Headers,
@@ -19,8 +20,9 @@ from bot_bottle.bundle.egress.heads import (
 )
 from bot_bottle.bundle.egress.hooks import Filter, Head
 from bot_bottle.bundle.egress.inject import inject
+from bot_bottle.bundle.egress.via import refusal
 from bot_bottle.bundle.egress.wire import Ended, TooLarge, Wire
-from bot_bottle.bundle.model import BundleLimits, Injection
+from bot_bottle.bundle.model import BundleLimits, Injection, Proxy
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _MOST_INTERIM = 16
@@ -42,7 +44,8 @@ class Outgoing(NamedTuple):
     """A request as it goes on, `request` as it came.
 
     `head` has the fields that go on, without Host; `host` is that field's text; `body` is the framing (None: no body), `whole`
-    the body where it is here already and needs not be read from the agent. The filters are for the response.
+    the body where it is here already and needs not be read from the agent. With a `proxy` it goes there, in absolute form. The
+    filters are for the response.
     """
 
     request: Request
@@ -51,6 +54,7 @@ class Outgoing(NamedTuple):
     body: Body | None
     whole: bytes | None
     credential: Injection | None
+    proxy: Proxy | None
     head_filter: Filter | None
     body_filter: Filter | None
 
@@ -66,8 +70,8 @@ class Outcome(NamedTuple):
 async def exchange(agent: Wire, upstream: Wire, outgoing: Outgoing, limits: BundleLimits) -> Outcome:
     """Carries one request and its response.
 
-    Raises UpstreamFailed while there is something to answer with; any other exception (BadMessage, Ended, SinkFailed,
-    TimeoutError, OSError) means that the agent's connection can't be saved.
+    Raises UpstreamFailed, or DialFailed for a proxy that refuses, while there is something to answer with; any other exception
+    (BadMessage, Ended, SinkFailed, TimeoutError, OSError) means that the agent's connection can't be saved.
     """
     agent.partner, upstream.partner = upstream, agent
     try:
@@ -124,11 +128,15 @@ async def _upload(agent: Wire, upstream: Wire, outgoing: Outgoing, body: Body) -
 
 async def _respond(agent: Wire, upstream: Wire, outgoing: Outgoing, limits: BundleLimits) -> Outcome:
     response = await _final_response(upstream, limits)
+    if outgoing.proxy is not None and response.status == 407:
+        raise refusal(407)  # between the proxy and the bundle: the agent has no login, and none to give
     request = outgoing.request
     try:
         body = response_body(response, request.method)
     except BadMessage as error:
         raise UpstreamFailed("upstream_malformed") from error
+    if outgoing.body_filter is not None and body != NO_BODY and is_encoded(response.headers):
+        raise UpstreamFailed("response_encoded")  # no filter could see a credential in it
     chunked = (body.chunked or body.until_close) and request.minor == 1
     to_agent = not (body.until_close or body.chunked) or chunked
     agent_lives = to_agent and wants_more(request.minor, request.headers)
@@ -162,6 +170,11 @@ async def _final_response(upstream: Wire, limits: BundleLimits) -> Response:
         raise UpstreamFailed("upstream_failed", untouched=upstream.received == before) from error
 
 
+def is_encoded(headers: Headers) -> bool:
+    """Whether the body is compressed, although it was asked for as it is."""
+    return bool(listed(headers, b"content-encoding") - {b"identity"})
+
+
 def wants_more(minor: int, headers: Headers) -> bool:
     """Whether the sender of a head keeps its connection; HTTP/1.0's own way of asking for that is not taken up."""
     return minor == 1 and b"close" not in listed(headers, b"connection")
@@ -173,6 +186,10 @@ def _request_head(outgoing: Outgoing) -> bytes:
     if outgoing.credential is not None:
         target, headers = inject(target, headers, outgoing.credential)
     headers = [(b"host", outgoing.host), *headers]
+    if outgoing.proxy is not None:
+        target = b"http://" + outgoing.host + (b"" if target == b"*" else target)
+        if outgoing.proxy.authorization is not None:
+            headers.append((b"proxy-authorization", outgoing.proxy.authorization.reveal().encode()))
     return write_head(b"%b %b HTTP/1.1" % (outgoing.request.method, target), headers, outgoing.body)
 
 

@@ -30,14 +30,30 @@ class Guard(Protocol):
     """Looks for what must not leave, and hides in responses what must not come back. Raises Refusal; anything else that it
     raises refuses, too."""
 
+    def host(self, name: str) -> str:
+        """Why the name of a host below a wildcard is not to be reached; empty when there is no reason."""
+        ...
+
     def head(self, wanted: Wanted, route: Route, method: str, target: bytes, headers: Headers) -> Head:
         """The head as it may go on."""
+        ...
+
+    def before_body(self, framing: Body, headers: Headers, wanted: Wanted, route: Route) -> None:
+        """What can be said before the agent was asked for the body."""
         ...
 
     async def body(
         self, agent: Wire, framing: Body, headers: Headers, wanted: Wanted, route: Route
     ) -> bytes | None:
         """The whole body, read from `agent`, as it may go on; None when it is to be streamed, and then nothing was read."""
+        ...
+
+    def whole(self, data: bytes, headers: Headers, wanted: Wanted, route: Route) -> bytes:
+        """The same of a body that was read already."""
+        ...
+
+    def frame(self, data: bytes, wanted: Wanted, route: Route) -> bytes:
+        """One whole message of a connection that was switched to messages, as it may go on."""
         ...
 
     def reflection(self, route: Route) -> Filter | None:

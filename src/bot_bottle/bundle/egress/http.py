@@ -121,6 +121,7 @@ class HttpConnection:
         head = context.look_at_head(wanted, route, wanted.method, Head(target.path, headers))
         whole = None
         if body is not None and (body.chunked or body.length):
+            context.look_before_body(body, headers, wanted, route)
             if listed(request.headers, b"expect"):
                 await self._wire.write(CONTINUE)
             whole = await context.look_at_body(self._wire, body, headers, wanted, route)
@@ -152,11 +153,14 @@ class HttpConnection:
                 raise self._failure(wanted, "no_credential", "The route's credential is not there.", 502)
         return Outgoing(
             request=request,
-            head=context.dialer.forward(head, route, wanted),
+            head=context.dialer.forward(head, route),
             host=_host_field(wanted, route),
             body=body if whole is None else Body(length=len(whole)),
             whole=whole,
             credential=credential,
+            proxy=context.dialer.proxy_for(route, wanted.host, wanted.port)
+            if route.protocol == "http"
+            else None,
             head_filter=context.reflection(route),
             body_filter=context.reflection(route),
         )
@@ -168,6 +172,9 @@ class HttpConnection:
             upstream = self._upstream if kept and self._upstream else await self._open(wanted, route)
             try:
                 return await exchange(self._wire, upstream.wire, outgoing, self._context.limits)
+            except DialFailed as error:
+                self._retire()
+                raise self._not_dialled(wanted, error) from error
             except UpstreamFailed as error:
                 self._retire()
                 if kept and error.untouched and outgoing.body is None:

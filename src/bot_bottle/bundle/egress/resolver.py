@@ -19,7 +19,7 @@ from bot_bottle.bundle.egress.dns import (
 from bot_bottle.bundle.egress.names import LOCALHOST, NoAddressLeft
 from bot_bottle.bundle.egress.wire import Ended, SocketTransport, Wire
 from bot_bottle.door.inside import IP_PKTINFO
-from bot_bottle.policy.egress import canonical_host
+from bot_bottle.policy.egress import canonical_host, names_allowed
 
 _AT_ONCE = 64
 _TCP_QUERIES = 256
@@ -36,6 +36,10 @@ def answer_query(context: Context, query: bytes) -> bytes | None:
     if question.network != CLASS_IN:
         _refused(context, "dns_class", text)
         return answer(query, REFUSED, question)
+    carries = "" if host is None else _carries(context, host, text)
+    if carries:
+        _refused(context, carries, text)
+        return answer(query, NAME_ERROR, question)
     try:
         address = None if host is None else _address(context, host)
     except NoAddressLeft:
@@ -51,6 +55,14 @@ def _address(context: Context, host: str) -> bytes | None:
     if host == "localhost" or host.endswith(".localhost"):
         return LOCALHOST
     return context.names.address_for(host)
+
+
+def _carries(context: Context, host: str, text: str) -> str:
+    """Why nobody may ask for a name below a wildcard, as it could carry something out; empty for no reason."""
+    routes = context.policy.routes
+    if any(route.host == host for route in routes) or not names_allowed(context.policy, host):
+        return ""
+    return context.look_at_name(text)
 
 
 def _refused(context: Context, reason: str, host: str) -> None:

@@ -7,7 +7,7 @@ from concurrent.futures import Executor
 
 from bot_bottle.bundle.egress.context import Context, Tls
 from bot_bottle.bundle.egress.credentials import Credentials
-from bot_bottle.bundle.egress.dial import Dialer, make_lively
+from bot_bottle.bundle.egress.dial import Dialer, OpenTls, make_lively
 from bot_bottle.bundle.egress.engine import EngineDialer
 from bot_bottle.bundle.egress.http import HttpConnection
 from bot_bottle.bundle.egress.names import Names
@@ -40,17 +40,17 @@ def make_context(
         bottle_file=config.bottle_file,
         record=record,
         names=Names(config.policy, limit=config.limits.names),
-        dialer=make_dialer(config, executor),
+        dialer=make_dialer(config, executor, tls.to_proxy),
         pump=Pump(loop, selector, idle=config.limits.idle_seconds),
         selector=selector,
         tls=tls,
     )
 
 
-def make_dialer(config: BundleConfig, executor: Executor) -> Dialer:
+def make_dialer(config: BundleConfig, executor: Executor, open_tls: OpenTls | None) -> Dialer:
     """Straight to the upstreams, or through the engine that the policy asks for."""
     if not config.engine_port:
-        return Dialer(config.limits, executor)
+        return Dialer(config.limits, executor, proxy=config.proxy, open_tls=open_tls)
     return EngineDialer(config.limits, executor, port=config.engine_port)
 
 

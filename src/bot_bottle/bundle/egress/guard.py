@@ -1,0 +1,256 @@
+"""Looks at what the agent sends before it goes on: for secrets, where `egress: secrets:` says so, and for placeholders always.
+
+A placeholder stands inside for a credential that is put in outside, on its own route. On any other way it has no business, and
+shows that somebody tries to take the credential along. The guard also hides a credential that an upstream sends back.
+
+What is not understood is not let through: unknown compression, a body that unpacks to too much, too many encodings.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from bot_bottle.bundle.egress.bodies import collect
+from bot_bottle.bundle.egress.denial import Refusal, explain
+from bot_bottle.bundle.egress.heads import Body, Headers, values
+from bot_bottle.bundle.egress.hooks import Head
+from bot_bottle.bundle.egress.wire import Wire
+from bot_bottle.bundle.model import Injection
+from bot_bottle.digest import sha256_hex
+from bot_bottle.policy.egress import Wanted
+from bot_bottle.policy.model import EgressPolicy, Route, SecretsPolicy
+from bot_bottle.policy.secrets.hiding import Reflection, spellings, without
+from bot_bottle.policy.secrets.known import Known
+from bot_bottle.policy.secrets.scanner import Match, Scanner, TooTangled
+from bot_bottle.policy.secrets.shapes import HARD
+from bot_bottle.policy.secrets.unpack import CODINGS, Unreadable, unpack
+from bot_bottle.secret import Secret
+
+Note = Callable[[str, dict[str, Any]], None]
+"""Records an event: its kind and data."""
+_APART = bytes([HARD])
+_UNPACKED = 8
+"""How many times `limit` a body may have when it is unpacked."""
+_HOSTS = 4096
+_ADVICE = {
+    "secret_found": "Leave it out. If it has to go there, a person can give the route a `credential:`, or `scan: false`.",
+    "secret_held": "It is held for a person to decide, whom this version can't ask yet: so it is refused. Leave it out.",
+    "placeholder_misused": "A placeholder is of use on its credential's own route only.",
+    "secret_unreadable": "Send it uncompressed or with gzip, deflate or br, and encoded less.",
+    "body_too_large": "A person can raise `limit:` or say `oversize: pass` under `egress:`, `secrets:`.",
+}
+
+
+class SecretGuard:
+    """One bottle's guard, for one policy and one set of secrets; another one is made when either changes.
+
+    `retired` credentials are searched for like those in force. `key` makes fingerprints comparable within a run, and nowhere else.
+    """
+
+    def __init__(
+        self,
+        policy: EgressPolicy,
+        credentials: Mapping[str, Injection],
+        sensitive: Sequence[Secret],
+        *,
+        retired: Iterable[Injection] = (),
+        key: bytes,
+        note: Note,
+    ) -> None:
+        self._rules = policy.secrets or SecretsPolicy(oversize="pass")
+        self._credentials = dict(credentials)
+        self._key = key
+        self._note = note
+        placeholders = _placeholders([*credentials.items(), *(("", item) for item in retired)])
+        self._shown = tuple(item.value for item in placeholders)
+        self._bare = Scanner(placeholders, formats=False)
+        secrets = _secrets(credentials, retired, sensitive) if policy.secrets else ()
+        self._full = Scanner([*placeholders, *secrets]) if policy.secrets else self._bare
+        self._hosts: dict[str, str] = {}
+        self._reflected = {
+            name: spellings(item.secret.reveal().encode()) for name, item in credentials.items()
+        }
+
+    def host(self, name: str) -> str:
+        """Why the name of a host below a wildcard is not to be reached; empty when there is no reason."""
+        reason = self._hosts.get(name)
+        if reason is None:
+            if len(self._hosts) >= _HOSTS:
+                self._hosts.clear()
+            reason = self._hosts[name] = self._host(name)
+        return reason
+
+    def _host(self, name: str) -> str:
+        text = name.encode("ascii", "replace")
+        try:
+            matches = self._full.scan(_APART.join((text, text.replace(b".", b""))))
+        except (TooTangled, Unreadable):
+            return "secret_unreadable"
+        return self._reason(matches[0]) if matches else ""
+
+    def head(self, wanted: Wanted, route: Route, method: str, target: bytes, headers: Headers) -> Head:
+        """The head as it may go on. Raises Refusal."""
+        if self._matches(_joined(method, target, headers), route, wanted, "head"):
+            self._settle(method.encode(), route, wanted, "method", changeable=False)
+            target = self._settle(target, route, wanted, "url")
+            headers = [self._field(name, value, route, wanted) for name, value in headers]
+            self._settle(_joined(method, target, headers), route, wanted, "head", changeable=False)
+        if route.credential in self._credentials:
+            headers = [field for field in headers if field[0] != b"accept-encoding"]
+            headers.append((b"accept-encoding", b"identity"))  # what comes back has to be readable here
+        return Head(target, headers)
+
+    def _field(self, name: bytes, value: bytes, route: Route, wanted: Wanted) -> tuple[bytes, bytes]:
+        self._settle(name, route, wanted, "header name", changeable=False)
+        return name, self._settle(value, route, wanted, f"header {name.decode('ascii')}")
+
+    def before_body(self, framing: Body, headers: Headers, wanted: Wanted, route: Route) -> None:
+        """What can be said before a byte of the body was read. Raises Refusal."""
+        if not self._searches(route):
+            return
+        if framing.length > self._rules.limit and self._rules.oversize == "block":
+            raise _refusal("body_too_large", wanted, place="body")
+        if set(_codings(headers)) - CODINGS:
+            raise _refusal("secret_unreadable", wanted, place="body", detail="an unknown Content-Encoding")
+
+    async def body(
+        self, agent: Wire, framing: Body, headers: Headers, wanted: Wanted, route: Route
+    ) -> bytes | None:
+        """The whole body, read from `agent`, as it may go on; None when it is to be streamed. Raises Refusal."""
+        if not self._scanner(route).looks_for_anything:
+            return None
+        self.before_body(framing, headers, wanted, route)
+        data = await collect(agent, framing, limit=self._rules.limit)
+        if data is None:
+            if self._searches(route) and self._rules.oversize == "block":
+                raise _refusal("body_too_large", wanted, place="body")
+            return None
+        return self.whole(data, headers, wanted, route)
+
+    def whole(self, data: bytes, headers: Headers, wanted: Wanted, route: Route) -> bytes:
+        """A body that is there already, as it may go on. Raises Refusal."""
+        codings = _codings(headers)
+        try:
+            plain = unpack(data, codings, limit=_UNPACKED * self._rules.limit)
+        except Unreadable as error:
+            if not self._searches(route):
+                return data
+            raise _refusal("secret_unreadable", wanted, place="body", detail=str(error)) from error
+        changed = self._settle(plain, route, wanted, "body", changeable=plain is data)
+        return changed if plain is data else data
+
+    def frame(self, data: bytes, wanted: Wanted, route: Route) -> bytes:
+        """One whole message of a connection that was switched to messages, as it may go on. Raises Refusal."""
+        if len(data) > self._rules.limit:
+            if self._searches(route) and self._rules.oversize == "block":
+                raise _refusal("body_too_large", wanted, place="message")
+            return data
+        return self._settle(data, route, wanted, "message")
+
+    def reflection(self, route: Route) -> Reflection | None:
+        """What hides the credential of `route` in a stream of what comes back."""
+        words = self._reflected.get(route.credential or "")
+        return None if words is None else Reflection(words)
+
+    def _searches(self, route: Route) -> bool:
+        """Whether what goes to `route` is searched for secrets, and not for placeholders alone."""
+        return self._scanner(route) is not self._bare
+
+    def _scanner(self, route: Route) -> Scanner:
+        return self._full if route.scan else self._bare
+
+    def _settle(
+        self, data: bytes, route: Route, wanted: Wanted, place: str, *, changeable: bool = True
+    ) -> bytes:
+        """`data` as it may go on. Raises Refusal."""
+        matches = self._matches(data, route, wanted, place)
+        if not matches:
+            return data
+        secrets_only = not any(_is_placeholder(match) for match in matches)
+        if changeable and secrets_only and self._rules.on_match == "redact":
+            changed = data
+            for match in matches:
+                changed = without(changed, match.text)
+            if not self._matches(changed, route, wanted, place):
+                for match in matches:
+                    self._note("egress.redacted", {**wanted.asked(), **self._describe(match, place)})
+                return changed
+        worst = next(filter(_is_placeholder, matches), matches[0])
+        raise _refusal(self._reason(worst), wanted, **self._describe(worst, place))
+
+    def _matches(self, data: bytes, route: Route, wanted: Wanted, place: str) -> list[Match]:
+        """What must not go there. Raises Refusal when that can't be said."""
+        scanner = self._scanner(route)
+        try:
+            found = scanner.scan(data)
+        except (TooTangled, Unreadable) as error:
+            if scanner is self._bare:
+                return []
+            raise _refusal("secret_unreadable", wanted, place=place) from error
+        return [match for match in found if not self._belongs(match, route)]
+
+    def _belongs(self, match: Match, route: Route) -> bool:
+        """Whether it is the placeholder of the route's own credential, or a part of one that looks like a token."""
+        if match.known is not None:
+            return match.known.placeholder and match.known.name == route.credential
+        return any(match.text in shown or shown in match.text for shown in self._shown)
+
+    def _reason(self, match: Match) -> str:
+        if _is_placeholder(match):
+            return "placeholder_misused"
+        return "secret_held" if self._rules.on_match == "hold" else "secret_found"
+
+    def _describe(self, match: Match, place: str) -> dict[str, str]:
+        if match.known is not None and match.known.placeholder:
+            return {
+                "detector": f"placeholder of {match.known.name}",
+                "place": place,
+                "encoding": match.encoding,
+            }
+        fingerprint = sha256_hex(self._key + match.text)[:8]
+        return {
+            "detector": match.detector,
+            "place": place,
+            "encoding": match.encoding,
+            "fingerprint": fingerprint,
+        }
+
+
+def _is_placeholder(match: Match) -> bool:
+    return match.known is not None and match.known.placeholder
+
+
+def _refusal(reason: str, wanted: Wanted, **what: str) -> Refusal:
+    return Refusal(403, reason, f"{explain(reason)} {_ADVICE[reason]}", wanted=wanted, **what)
+
+
+def _joined(method: str, target: bytes, headers: Headers) -> bytes:
+    """A head as one text to search: its parts apart, and the query's values once more without what stands between them."""
+    query = target.partition(b"?")[2]
+    values_only = b"".join(piece.partition(b"=")[2] for piece in query.split(b"&")) if b"&" in query else b""
+    fields = (part for field in headers for part in field)
+    return _APART.join((method.encode(), target, values_only, *fields))
+
+
+def _codings(headers: Headers) -> list[str]:
+    """The content's codings in the order in which they were applied."""
+    named = b",".join(values(headers, b"content-encoding")).decode("latin-1").lower().split(",")
+    return [coding.strip() for coding in named if coding.strip()]
+
+
+def _placeholders(credentials: Iterable[tuple[str, Injection]]) -> list[Known]:
+    return [
+        Known(name, item.placeholder.encode(), placeholder=True)
+        for name, item in credentials
+        if item.placeholder
+    ]
+
+
+def _secrets(
+    credentials: Mapping[str, Injection], retired: Iterable[Injection], sensitive: Sequence[Secret]
+) -> list[Known]:
+    """Everything that must not leave, each value once."""
+    named = [(f"credential {name}", item.secret) for name, item in credentials.items()]
+    named += [("former credential", item.secret) for item in retired]
+    named += [(f"sensitive value {number}", item) for number, item in enumerate(sensitive, 1)]
+    once = {item.reveal(): name for name, item in reversed(named)}
+    return [Known(name, text.encode("utf-8", "surrogateescape")) for text, name in once.items()]

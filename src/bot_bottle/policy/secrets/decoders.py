@@ -1,0 +1,162 @@
+"""Undoing what text is wrapped in: views of some bytes, each without one encoding. Total, and linear in the bytes."""
+
+import binascii
+from collections.abc import Iterator
+
+from bot_bottle.policy.secrets import shapes
+from bot_bottle.policy.secrets.shapes import HARD, Pattern
+
+_APART = bytes([HARD])
+_HEX = b"0123456789abcdefABCDEF"
+_TO_BASE64 = bytes.maketrans(b"-_", b"+/")
+_NOT_BASE64 = bytes(byte for byte in range(256) if chr(byte) not in shapes.BASE64 + "-_")
+_BASE32_DIGITS = b"0123456789ABCDEFGHIJKLMNOPQRSTUV"
+_TO_BASE32 = bytes.maketrans(
+    shapes.BASE32.encode() + shapes.BASE32[:26].lower().encode(), _BASE32_DIGITS + _BASE32_DIGITS[:26]
+)
+_NOT_BASE32 = bytes(
+    byte for byte in range(256) if byte not in (shapes.BASE32 + shapes.BASE32.lower()).encode()
+)
+_NOT_HEX = bytes(byte for byte in range(256) if byte not in _HEX)
+_HEX_PAIRS = {bytes([high, low]): bytes([int(bytes([high, low]), 16)]) for high in _HEX for low in _HEX}
+_MARGIN = 32
+_NEAR = 2 * _MARGIN
+_WHOLE = 512
+_TIMES = 3
+_EVERY = frozenset(range(4))
+
+
+def without_escapes(view: bytes) -> bytes:
+    """`view` without the two characters that stand for the end of a line or a tab in JSON and most languages."""
+    if b"\\" in view:
+        for escape in shapes.ESCAPES:
+            view = view.replace(escape, b"")
+    return view
+
+
+def squeeze(view: bytes) -> bytes:
+    """`view` (already without escapes) without what may stand between two characters of one word."""
+    return view.translate(None, shapes.SKIPPED)
+
+
+def squeeze_hex(view: bytes) -> bytes:
+    """As `squeeze`, and without what stands between the bytes of hexadecimal."""
+    return view.replace(b"0x", b"").translate(None, shapes.SKIPPED + shapes.SKIPPED_IN_HEX)
+
+
+def unpercent(view: bytes) -> bytes:
+    """`view` with `%41` as `A`, and so on until nothing is left to undo, three times at most."""
+    for _ in range(_TIMES):
+        first, *parts = view.split(b"%")
+        made = [first]
+        for part in parts:
+            byte = _HEX_PAIRS.get(part[:2])
+            made.append(b"%" + part if byte is None else byte + part[2:])
+        before, view = view, b"".join(made)
+        if len(view) == len(before):
+            break
+    return view
+
+
+def unescape(view: bytes) -> bytes:
+    r"""`view` with `\u0041` and `\x41` as `A`."""
+    first, *parts = view.split(b"\\")
+    made = [first]
+    for part in parts:
+        if part[:1] == b"u" and len(part) >= 5 and not part[1:5].translate(None, _HEX):
+            made.append(chr(int(part[1:5], 16)).encode("utf-8", "replace") + part[5:])
+        elif part[:1] == b"x" and part[1:3] in _HEX_PAIRS:
+            made.append(_HEX_PAIRS[part[1:3]] + part[3:])
+        else:
+            made.append(b"\\" + part)
+    return b"".join(made)
+
+
+def near(marks: tuple[bytes, ...], found: Pattern, view: bytes, margin: int) -> list[tuple[int, int]]:
+    """As `around`, for what begins with one of `marks`; simply everything when there are so many of them."""
+    count = sum(map(view.count, marks))
+    return [(0, len(view))] if count * margin > len(view) else around(found, view, margin) if count else []
+
+
+def around(found: Pattern, view: bytes, margin: int) -> list[tuple[int, int]]:
+    """Where `found` matches, with `margin` bytes on both sides, and as one where these meet."""
+    made: list[tuple[int, int]] = []
+    for match in found.finditer(view):
+        low, high = match.span()
+        if made and low - made[-1][1] <= margin:
+            made[-1] = (made[-1][0], high + margin)
+        else:
+            made.append((max(0, low - margin), high + margin))
+    return made
+
+
+def parts_of(view: bytes, where: list[tuple[int, int]]) -> bytes:
+    """The regions of `view`, kept apart."""
+    return _APART.join(view[start:end] for start, end in where)
+
+
+def from_base64(found: Pattern, view: bytes) -> Iterator[bytes]:
+    """What looks like base64 in `view` decoded, once for each place at which a group of four may begin.
+
+    A long region is decoded only at the places where groups were seen, and its stretches' ends at all of them: there another
+    text may begin whose first groups look as if they went on with the one before.
+    """
+    at_place: list[list[bytes]] = [[], [], [], []]
+    for start, end, places, ends in _base64_regions(found, view):
+        for low, high, chosen in ((start, end, places), *((low, high, _EVERY) for low, high in ends)):
+            text = view[low:high].translate(_TO_BASE64, _NOT_BASE64)
+            for place in chosen:
+                at_place[place].append(_base64(text[place:]))
+    return (_APART.join(texts) for texts in at_place if texts)
+
+
+def _base64_regions(
+    found: Pattern, view: bytes
+) -> Iterator[tuple[int, int, frozenset[int], list[tuple[int, int]]]]:
+    """Start and end of each region, its places, and the ends of its stretches."""
+    spans = [match.span() for match in found.finditer(view)]
+    at = 0
+    while at < len(spans):
+        start, last = max(0, spans[at][0] - _MARGIN), at
+        while last + 1 < len(spans) and spans[last + 1][0] - spans[last][1] <= _NEAR:
+            last += 1
+        end = spans[last][1] + _MARGIN
+        if end - start <= _WHOLE:
+            yield start, end, _EVERY, []
+        else:
+            places, seen, before = set(), 0, start
+            for low, _ in spans[at : last + 1]:
+                seen += len(view[before:low].translate(None, _NOT_BASE64))
+                before = low
+                places.add(seen % 4)
+            yield (
+                start,
+                end,
+                frozenset(places),
+                [(max(start, high - _NEAR), high + _MARGIN) for _, high in spans[at : last + 1]],
+            )
+        at = last + 1
+
+
+def from_hex(found: Pattern, view: bytes) -> Iterator[bytes]:
+    """What looks like hexadecimal in `view` decoded, at both places."""
+    chosen = [view[start:end].translate(None, _NOT_HEX) for start, end in around(found, view, _MARGIN)]
+    for place in range(2) if chosen else ():
+        texts = (text[place:] for text in chosen)
+        yield _APART.join(binascii.unhexlify(text[: len(text) & ~1]) for text in texts)
+
+
+def from_base32(found: Pattern, view: bytes) -> Iterator[bytes]:
+    """What looks like base32 in `view` decoded, at eight places: one for each bit of a byte."""
+    numbers = []
+    for start, end in around(found, view, _MARGIN):
+        text = view[start:end].translate(_TO_BASE32, _NOT_BASE32)
+        numbers.append((int(text, 32), len(text)))
+    for shift in range(8) if numbers else ():
+        yield _APART.join(
+            (number << shift).to_bytes((5 * length + shift + 7) // 8, "big") for number, length in numbers
+        )
+
+
+def _base64(text: bytes) -> bytes:
+    return binascii.a2b_base64(text + b"A" * (-len(text) % 4))

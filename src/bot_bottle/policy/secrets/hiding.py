@@ -1,0 +1,85 @@
+"""Putting stars where a known text stands, of the same length, so that nothing around it moves. Pure."""
+
+from collections.abc import Iterable
+
+from bot_bottle.policy.secrets.known import SHORTEST, cores, percent, url_safe
+
+_RUN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/_=-")
+
+
+def without(data: bytes, text: bytes) -> bytes:
+    """`data` with stars for `text`, as it is and in the simple encodings (the whole encoded run). Perhaps not all of it."""
+    for word in (text, percent(text), text.hex().encode()):
+        data = _starred(data, word, fold=True)
+    for word in spellings(text)[1:]:
+        data = _starred(data, word, fold=False)
+    return data
+
+
+def _starred(data: bytes, word: bytes, *, fold: bool) -> bytes:
+    """`data` with stars for every `word`; without `fold`, and so for encoded text, with what belongs to the same run."""
+    within, wanted = (data.lower(), word.lower()) if fold else (data, word)
+    at = within.find(wanted)
+    if at < 0:
+        return data
+    made = bytearray(data)
+    while at >= 0:
+        start, end = at, at + len(word)
+        while not fold and start > 0 and made[start - 1] in _RUN:
+            start -= 1
+        while not fold and end < len(made) and made[end] in _RUN:
+            end += 1
+        made[start:end] = b"*" * (end - start)
+        at = within.find(wanted, end)
+    return bytes(made)
+
+
+def spellings(text: bytes) -> list[bytes]:
+    """`text` as it is, and as it looks in each simple encoding wherever it lies in a longer text; the longest first."""
+    simple = [text, percent(text), percent(text).lower(), text.replace(b"/", b"\\/")]
+    simple += [text.hex().encode(), text.hex().upper().encode()]
+    in_base64 = [spelled for core in cores(text, bits=6) for spelled in (core, url_safe(core))]
+    in_base32 = [spelled for core in cores(text, bits=5) for spelled in (core, core.lower())]
+    return sorted(dict.fromkeys([*simple, *in_base64, *in_base32]), key=len, reverse=True)
+
+
+class Reflection:
+    """A stream in which some texts become stars, wherever the pieces are cut. What may be a text's beginning is held back.
+
+    The same object serves one stream only.
+    """
+
+    def __init__(self, words: Iterable[bytes]) -> None:
+        self._words = [word for word in words if len(word) >= SHORTEST]
+        self._longest = max(map(len, self._words), default=1)
+        self._held = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """What can go on now."""
+        data = self._starred(self._held + data)
+        cut = self._beginning(data)
+        self._held = data[cut:]
+        return data[:cut]
+
+    def end(self) -> bytes:
+        """The rest."""
+        rest, self._held = self._held, b""
+        return rest
+
+    def _starred(self, data: bytes) -> bytes:
+        for word in self._words:
+            if word in data:
+                data = data.replace(word, b"*" * len(word))
+        return data
+
+    def _beginning(self, data: bytes) -> int:
+        """Where a text may begin that goes on in what comes next; the end of `data` when none does."""
+        first = len(data)
+        for word in self._words:
+            at = data.find(word[:1], max(0, len(data) - len(word) + 1))
+            while 0 <= at < first:
+                if word.startswith(data[at:]):
+                    first = at
+                    break
+                at = data.find(word[:1], at + 1)
+        return first

@@ -1,0 +1,216 @@
+"""Finds secrets in bytes: two cheap passes that say "nothing" of nearly everything, and the exact search behind them.
+
+The passes are automata over the raw bytes. `words` knows the beginnings of all tokens and the known values, `texts` what encoded
+text looks like, each with anything skippable in between. What they don't see, the exact search would not find either (a test
+holds that). The exact search takes out what stands between characters, looks for tokens and values, undoes one encoding at a
+time and starts again with what came out.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from bot_bottle.policy.secrets import decoders, shapes, unpack
+from bot_bottle.policy.secrets.known import Known, Needles, letters, needles_for
+from bot_bottle.policy.secrets.shapes import BETWEEN, BETWEEN_ALNUM, BETWEEN_HEX, BETWEEN_WORDS, spread
+from bot_bottle.policy.secrets.tokens import FORMATS, Crowded, Tokens, atoms
+
+DEPTH = 3
+"""Encodings around a secret that are undone."""
+_WORK, _LEAST_WORK = 24, 1 << 16
+"""Bytes that are looked at for each byte of input, with everything that is undone, and the least that is always allowed."""
+_MOST_MATCHES = 32
+_ANCHOR = 20
+_CONTEXT = 512
+"""Bytes around an escaped character that are unescaped with it: no token is longer."""
+_NOT_WORDS = bytes(
+    byte
+    for byte in range(256)
+    if byte > 0x7F or not (chr(byte).isalnum() or byte in b"_-" or byte == shapes.HARD)
+)
+
+
+class TooTangled(Exception):
+    """So much is encoded within these bytes that looking into all of it would take too long."""
+
+
+class Match(NamedTuple):
+    """`text`: the secret as found, for the caller's eyes alone; `encoding`: what was around it, the outermost first."""
+
+    detector: str
+    encoding: str
+    text: bytes
+    known: Known | None = None
+
+    def __repr__(self) -> str:
+        return f"Match({self.detector!r}, {self.encoding!r}, <secret>)"
+
+
+class _View(NamedTuple):
+    data: bytes
+    trail: tuple[str, ...]
+
+
+class Scanner:
+    """What is searched for: the token formats (unless `formats` is False) and the values of `known`."""
+
+    def __init__(self, known: Sequence[Known] = (), *, formats: bool = True) -> None:
+        self._needles = [needles for item in known if (needles := needles_for(item)) is not None]
+        self._formats = FORMATS if formats else ()
+        self._tokens = Tokens(self._formats)
+        self._strict = Tokens([item for item in self._formats if item.strict])
+        self._shapes = _Shapes()
+        self._words = shapes.compile_pattern("|".join([*self._anchors(), *_other_signs()]))
+        self._texts = shapes.compile_pattern(
+            f"{shapes.base64_text(gap=BETWEEN)}|{shapes.hex_text(gap=BETWEEN_HEX)}"
+        )
+
+    @property
+    def looks_for_anything(self) -> bool:
+        return bool(self._formats or self._needles)
+
+    def scan(self, data: bytes) -> list[Match]:
+        """Everything found in `data`, at most 32 secrets. Raises TooTangled, Unreadable."""
+        if not self.looks_for_anything:
+            return []
+        try:
+            return list(self.search(data))
+        except Crowded as error:
+            raise TooTangled from error
+
+    def search(self, data: bytes, *, thorough: bool = False) -> Iterator[Match]:
+        """The search itself; `thorough` without the passes before it. Raises as `scan`, and Crowded."""
+        left = max(_LEAST_WORK, _WORK * len(data))
+        seen: set[tuple[str, bytes]] = set()
+        waiting = [_View(data, ())]
+        while waiting:
+            view = waiting.pop()
+            left -= len(view.data)
+            if left < 0:
+                raise TooTangled
+            words = thorough or self._words.search(view.data) is not None
+            texts = thorough or self._texts.search(view.data) is not None
+            if not (words or texts):
+                continue
+            plain = decoders.without_escapes(view.data)
+            squeezed = decoders.squeeze(plain)
+            for match in self._matches(view, plain, squeezed) if words else ():
+                if (match.detector, match.text) not in seen:
+                    seen.add((match.detector, match.text))
+                    yield match
+                    if len(seen) >= _MOST_MATCHES:
+                        return
+            if len(view.trail) < DEPTH:
+                if words:
+                    waiting.extend(self._opened(view, squeezed, left))
+                if texts:
+                    waiting.extend(self._decoded(view, plain, squeezed))
+
+    def _matches(self, view: _View, plain: bytes, squeezed: bytes) -> Iterator[Match]:
+        for name, text in self._tokens.within(squeezed):
+            yield _match(view, name, text, how="" if text in view.data else "split")
+        for name, text in self._strict.within(plain.translate(None, _NOT_WORDS)):
+            yield _match(view, name, text, how="" if text in view.data else "split")
+        if self._needles:
+            joined = letters(plain)
+            for needles in self._needles:
+                how = _how(needles, view.data, joined, squeezed)
+                if how is not None:
+                    yield _match(view, needles.known.name, needles.known.value, how=how, known=needles.known)
+
+    def _opened(self, view: _View, squeezed: bytes, left: int) -> Iterator[_View]:
+        """`view` with one wrapping undone, for each that it may have, of those that `words` has a sign of."""
+        for name, marks, found, undo in (
+            ("percent", (b"%",), self._shapes.percent, decoders.unpercent),
+            ("escaped", (b"\\u", b"\\x"), self._shapes.escape, decoders.unescape),
+        ):
+            where = decoders.near(marks, found, view.data, _CONTEXT)
+            if where:
+                yield _View(undo(decoders.parts_of(view.data, where)), (*view.trail, name))
+        made = unpack.embedded(view.data, limit=left)
+        if made is not None:
+            yield _View(made, (*view.trail, "gzip"))
+        for made in decoders.from_base64(self._shapes.packed, squeezed):
+            yield _View(made, (*view.trail, "base64"))
+        for made in decoders.from_base32(self._shapes.base32, squeezed):
+            yield _View(made, (*view.trail, "base32"))
+
+    def _decoded(self, view: _View, plain: bytes, squeezed: bytes) -> Iterator[_View]:
+        """The same for what `texts` has a sign of."""
+        for made in decoders.from_base64(self._shapes.base64, squeezed):
+            yield _View(made, (*view.trail, "base64"))
+        for made in decoders.from_hex(self._shapes.hex, decoders.squeeze_hex(plain)):
+            yield _View(made, (*view.trail, "hex"))
+
+    def _anchors(self) -> Iterator[str]:
+        for item in self._formats:
+            gap = BETWEEN_WORDS if item.strict else BETWEEN
+            for anchor in item.anchors:
+                yield spread(atoms(anchor), gap)
+        for needles in self._needles:
+            for word in (*needles.joined, *needles.reverse):
+                yield spread(map(_either_case, word[:_ANCHOR]), BETWEEN_ALNUM)
+            for word in needles.exact:
+                yield spread(map(_byte, word[:_ANCHOR]), "")
+            for word in needles.tight:
+                yield spread(map(_byte, word[:_ANCHOR]), BETWEEN)
+            for word in dict.fromkeys(word[:_ANCHOR] for _, word in needles.coded):
+                yield spread(map(_byte, word), "")
+            for word in needles.coded_hex:
+                yield spread(map(_either_case, word[:_ANCHOR]), "")
+
+
+class _Shapes:
+    """What encoded text looks like in a view from which everything between characters was taken out."""
+
+    def __init__(self) -> None:
+        self.percent = shapes.compile_pattern("%[0-9A-Fa-f]{2}")
+        self.escape = shapes.compile_pattern(r"\\u[0-9A-Fa-f]{4}|\\x[0-9A-Fa-f]{2}")
+        self.packed = shapes.compile_pattern("H4sI[A-Za-z0-9+/_-]{20,}")
+        self.base64 = shapes.compile_pattern(shapes.base64_text(repeat=","))
+        self.hex = shapes.compile_pattern(shapes.hex_text(repeat=","))
+        self.base32 = shapes.compile_pattern(
+            "|".join(shapes.base32_text(alphabet, repeat=",") for alphabet in _BASE32)
+        )
+
+
+_BASE32 = (shapes.BASE32, shapes.BASE32.lower())
+
+
+def _other_signs() -> Iterator[str]:
+    yield shapes.base32_text(_BASE32[0], gap=BETWEEN)
+    yield shapes.base32_text(_BASE32[1])  # with gaps, every other sentence would be one
+    yield "%[2-7][0-9A-Fa-f]"
+    yield r"\\u00[2-7][0-9A-Fa-f]|\\x[2-7][0-9A-Fa-f]"
+    yield spread(map(_byte, unpack.GZIP), "")
+    yield spread("H4sI", BETWEEN)
+
+
+def _how(needles: Needles, view: bytes, joined: bytes, squeezed: bytes) -> str | None:
+    """In which form the value is there; empty for as it is."""
+    value = needles.known.value
+    if any(word in joined for word in needles.joined):
+        return "" if value in view or letters(value) != needles.joined[0] else "split"
+    if any(word in view for word in needles.exact):
+        return ""
+    if any(word in squeezed for word in needles.tight):
+        return "split"
+    if any(word in joined for word in needles.reverse):
+        return "reversed"
+    if needles.coded_hex:
+        lower = view.lower()
+        if any(word in lower for word in needles.coded_hex):
+            return "hex"
+    return next((how for how, word in needles.coded if word in view), None)
+
+
+def _match(view: _View, detector: str, text: bytes, *, how: str, known: Known | None = None) -> Match:
+    trail = (*view.trail, how) if how else view.trail
+    return Match(detector, "+".join(trail) or "plain", text, known)
+
+
+def _byte(byte: int) -> str:
+    return f"\\x{byte:02x}"
+
+
+def _either_case(byte: int) -> str:
+    return shapes.one_of({byte, *bytes([byte]).upper(), *bytes([byte]).lower()})
