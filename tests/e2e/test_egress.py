@@ -5,12 +5,11 @@ import os
 import signal
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
 
 from support.bottles import write_agent, write_bottle, write_script
-from support.leftovers import processes
+from support.bundles import bundles
 from support.pipelock import KINDS, provide, skip_unless_there
 from support.waiting import wait_for
 
@@ -125,19 +124,3 @@ def test_a_bundle_that_dies_is_started_again_with_the_same_policy(place, cli, re
     assert "host_not_allowed" in said
     kinds = [json.loads(line)["kind"] for line in cli("events", run, "--json").stdout.splitlines()]
     assert kinds.index("door.closed") < kinds.index("door.opened") < kinds.index("egress.allowed")
-
-
-def bundles(place) -> list[int]:
-    """The bundles of the place's runs: the keepers' children that are confined and outside every sandbox."""
-    found = []
-    for keeper in processes(str(place.root), place.token):
-        for child in Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split():
-            lines = Path(f"/proc/{child}/status").read_text().splitlines()
-            status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
-            if (
-                status["Seccomp"] == "2"
-                and len(status["NSpid"].split()) == 1
-                and status["Name"] == "bot-bottle"
-            ):
-                found.append(int(child))
-    return found

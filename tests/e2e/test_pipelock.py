@@ -88,6 +88,47 @@ def test_a_pipelock_that_dies_is_started_again_three_times_and_then_the_door_sta
     assert not [e for e in events(cli, run) if e["kind"] == "egress.closed"]
 
 
+def allowed(place):
+    """What the running pipelock's config lists."""
+    [config] = place.home.rglob("pipelock/pipelock.yaml")
+    return json.loads(config.read_text())["api_allowlist"]
+
+
+def test_a_change_of_the_bottles_file_reaches_pipelock_and_the_bundle(place, cli, repository, pipelock):
+    write_script(place, "work", "sleep 600")
+    run = detached(place, cli, "work")
+    assert allowed(place) == ["one.example.org"]
+    write_bottle(place, egress={"engine": "pipelock", "routes": [*ROUTES, {"host": "*.example.com"}]})
+    done = json.loads(cli("reload", run, "--json").stdout)
+    assert done["applied"], done
+    assert allowed(place) == ["*.example.com", "one.example.org"]
+    write_bottle(place, egress={"routes": ROUTES})
+    assert cli("reload", run, "--json").code != 0  # the engine itself can't be changed
+    assert allowed(place) == ["*.example.com", "one.example.org"]
+    assert cli("stop", run, "--now").code == 0
+
+
+def test_a_change_that_pipelock_does_not_take_is_in_force_nowhere(place, cli, repository):
+    write_bottle(place, egress={"engine": "pipelock", "routes": ROUTES})
+    write_script(place, "work", "sleep 600")
+    target = provide("stand-in", place.root) / "pipelock"
+    stubborn = "                config, digest = load(self.path)\n"
+    text = STAND_IN.read_text()
+    assert stubborn in text
+    refuse = (
+        '                if "two.example.org" in str(config):\n                    raise ValueError("no")\n'
+    )
+    target.write_text(text.replace(stubborn, stubborn + refuse))
+    run = detached(place, cli, "work")
+    write_bottle(place, egress={"engine": "pipelock", "routes": [*ROUTES, {"host": "two.example.org"}]})
+    done = cli("reload", run, "--json")
+    assert done.code != 0
+    assert "refused a new config" in done.stdout + done.stderr
+    assert allowed(place) == ["one.example.org"]
+    assert not [event for event in events(cli, run) if event["kind"] == "policy.changed"]
+    assert cli("stop", run, "--now").code == 0
+
+
 def test_a_killed_keeper_leaves_no_pipelock(place, cli, repository, pipelock):
     write_script(place, "work", "echo ready; sleep 600")
     argv = place.argv([str(program()), "start", "work", "--headless"])

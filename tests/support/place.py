@@ -159,6 +159,14 @@ def program() -> Path:
     return copy_installation(source)
 
 
+def python() -> list[str]:
+    """The interpreter of that installation, with what it needs to import."""
+    beside = program().parent / "python"
+    if beside.exists():
+        return [str(beside)]
+    return ["env", f"PYTHONPATH={program().parent.parent / 'lib'}", str(Path(sys.executable).resolve())]
+
+
 def copy_installation(source: Path) -> Path:
     """Copies the package and its libraries to where every user can run them; removed when the tests end."""
     import atexit

@@ -7,7 +7,7 @@ neither. `apply` is what a reload calls, before it hands the policy to the bundl
 import os
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bot_bottle.bundle.record import Record
 from bot_bottle.engines.pipelock import config, log, program
@@ -17,6 +17,10 @@ from bot_bottle.events import NewEvent
 from bot_bottle.plan.model import RunPlan
 from bot_bottle.policy.model import EgressPolicy
 
+if TYPE_CHECKING:
+    from bot_bottle.launch.session import Session
+
+RESTARTS = 3
 FOLDER = "pipelock"
 """Its config's folder, below the run's."""
 
@@ -127,6 +131,91 @@ class Engine:
     def _taken(self) -> list[NewEvent]:
         told, self._told = self._told, []
         return [NewEvent(self._run, item["at"], item["event"], item["data"]) for item in told]
+
+
+class EngineKeeper:
+    """Keeps the engine of one run: heard while a session serves, started again when it dies, at most `RESTARTS` times.
+
+    `tell` says something to the bundle, `append` and `record` put events into the record, `warn` is for the person.
+    """
+
+    def __init__(
+        self,
+        plan: RunPlan,
+        *,
+        tell: Callable[[dict[str, object]], None],
+        append: Callable[[list[NewEvent]], object],
+        record: Callable[[str, dict[str, object]], None],
+        warn: Callable[[str], None],
+    ) -> None:
+        """Raises HostError when there is none that could be used."""
+        self._engine = Engine(plan)
+        self._tell, self._append, self._record, self._warn = tell, append, record, warn
+        self._session: Session | None = None
+
+    @property
+    def port(self) -> int:
+        return self._engine.port
+
+    def start(self) -> None:
+        """Raises SandboxError."""
+        self._engine.start()
+
+    def wait_ready(self) -> None:
+        """Raises SandboxError, HostError."""
+        self._engine.wait_ready()
+
+    def facts(self) -> dict[str, str]:
+        return self._engine.facts()
+
+    def serve(self, session: "Session") -> None:
+        """Hears it in the session's loop from now on."""
+        self._session = session
+        session.watch(self._engine, self._hear)
+
+    def leave(self) -> None:
+        """Hears it no more."""
+        if self._session:
+            self._session.forget(self._engine)
+            self._session = None
+
+    def bundle_began(self) -> None:
+        """After another bundle took the place of the one that was told."""
+        if not self._engine.pid:
+            self._tell({"engine": False})
+
+    def apply(self, policy: EgressPolicy) -> None:
+        """As `Engine.apply`; one that had to be ended over it is started again with what it enforced before."""
+        try:
+            self._engine.apply(policy)
+        except SandboxError:
+            if not self._engine.pid:
+                self._again()
+            raise
+
+    def stop(self) -> list[NewEvent]:
+        """Ends it; its last events. Idempotent."""
+        return self._engine.stop()
+
+    def _hear(self) -> None:
+        events = self._engine.events()
+        if events:
+            self._append(events)
+        elif events is None:
+            self._again()
+
+    def _again(self) -> None:
+        session = self._session
+        if session is None:
+            return
+        session.forget(self._engine)
+        why = revive(
+            self._engine, most=RESTARTS, tell=lambda up: self._tell({"engine": up}), note=self._record
+        )
+        if why:
+            self._warn(why)
+        else:
+            session.watch(self._engine, self._hear)
 
 
 def revive(

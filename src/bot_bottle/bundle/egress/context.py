@@ -11,13 +11,15 @@ from bot_bottle.bundle.egress.dial import Dialer, DialFailed, OpenTls
 from bot_bottle.bundle.egress.heads import BadMessage, Body, Headers
 from bot_bottle.bundle.egress.hello import INTERNAL_ERROR, Hello
 from bot_bottle.bundle.egress.hooks import Filter, Guard, Head
+from bot_bottle.bundle.egress.live import Judge, Live
 from bot_bottle.bundle.egress.names import Names
+from bot_bottle.bundle.egress.observe import let_through, spoken
 from bot_bottle.bundle.egress.pump import Pump
 from bot_bottle.bundle.egress.selector import DirectSelector
 from bot_bottle.bundle.egress.wire import Ended, SocketTransport, Transport, Wire, say_last
 from bot_bottle.bundle.model import BundleLimits
 from bot_bottle.bundle.record import Record
-from bot_bottle.policy.egress import Decision, Wanted, decide, decide_request, intercepts, protocol_on
+from bot_bottle.policy.egress import Decision, Wanted, decide, decide_request, intercepts
 from bot_bottle.policy.model import EgressPolicy, Route
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ class Context:
     limits: BundleLimits
     bottle_file: str
     record: Record
+    live: Live
     names: Names
     dialer: Dialer
     pump: Pump
@@ -53,10 +56,10 @@ class Context:
 
     def judge(self, *, host: str, port: int, protocol: str) -> Decision:
         """What the policy says. Whatever goes wrong in deciding is a no."""
-        try:
-            return self._named(host, decide(self.policy, host=host, port=port, protocol=protocol))
-        except Exception:  # noqa: BLE001 - a decision that can't be made must not let anything through
-            return Decision(False, None, "undecided", Wanted(host, port, protocol))
+        return self._judged(
+            lambda policy: decide(policy, host=host, port=port, protocol=protocol),
+            Wanted(host, port, protocol),
+        )
 
     def judge_request(
         self,
@@ -69,23 +72,17 @@ class Context:
         headers: Headers,
     ) -> Decision:
         """What the policy says of one request. Whatever goes wrong in deciding is a no."""
-        try:
-            decision = decide_request(
-                self.policy,
-                host=host,
-                port=port,
-                protocol=protocol,
-                method=method,
-                target=target,
-                headers=headers,
+
+        def ask(policy: EgressPolicy) -> Decision:
+            return decide_request(
+                policy, host=host, port=port, protocol=protocol, method=method, target=target, headers=headers
             )
-            return self._named(host, decision)
-        except Exception:  # noqa: BLE001 - as in `judge`
-            return Decision(False, None, "undecided", Wanted(host, port, protocol))
+
+        return self._judged(ask, Wanted(host, port, protocol))
 
     def _named(self, host: str, decision: Decision) -> Decision:
-        """`decision`, unless the guard has something against the name as it was written."""
-        if decision.route is None or not decision.route.host.startswith("*."):
+        """`decision`, unless the guard has something against the name as it was written, where the agent can make it up."""
+        if decision.route is None or not (decision.route.host.startswith("*.") or decision.reason != "allowed"):
             return decision
         reason = self.look_at_name(host)
         return Decision(False, None, reason, decision.wanted) if reason else decision
@@ -100,7 +97,7 @@ class Context:
     def speaks_tcp(self, *, host: str, port: int) -> bool:
         """Whether connections to it are carried as they are, whatever they speak."""
         try:
-            return protocol_on(self.policy, host=host, port=port) == "tcp"
+            return spoken(self.policy, host=host, port=port) == "tcp"
         except Exception:  # noqa: BLE001 - as in `judge`: what is taken for TLS or HTTP is judged further
             return False
 
@@ -111,6 +108,27 @@ class Context:
             await say_last(wire, INTERNAL_ERROR)
             return
         await self.tls.interceptor.serve(self, via, wanted, wire, sock, hello)
+
+    def rests(self, wanted: Wanted) -> None:
+        """The running connection waits for its next request: what is kept of the last is where it went."""
+        self.live.rests(
+            lambda policy: let_through(
+                policy, decide(policy, host=wanted.host, port=wanted.port, protocol=wanted.protocol)
+            )
+        )
+
+    def _judged(self, ask: Judge, asked: Wanted) -> Decision:
+        """What `ask` says of the policy in force; what lets something through is kept, to be asked again of the next one."""
+
+        def judge(policy: EgressPolicy) -> Decision:
+            return let_through(policy, ask(policy))
+
+        try:
+            decision = self._named(asked.host, judge(self.policy))
+            self.live.note(decision, judge)
+        except Exception:  # noqa: BLE001 - a decision that can't be made must not let anything through
+            return Decision(False, None, "undecided", asked)
+        return decision
 
     def look_at_head(self, wanted: Wanted, route: Route, method: str, head: Head) -> Head:
         """`head` as the guard lets it go on. Raises Refusal, also when the guard itself fails."""
@@ -177,7 +195,11 @@ class Context:
         return await self.tls.originate(sock, verified_name(route, host))
 
     def allowed(self, via: str, wanted: Wanted, **more: str) -> None:
-        self.record.event("egress.allowed", {"via": via, **wanted.asked(), "reason": "allowed", **more})
+        kind, reason = ("egress.allowed", "allowed")
+        decision = self.live.decision()
+        if decision is not None and decision.wanted == wanted and decision.reason != reason:
+            kind, reason = ("egress.observed", decision.reason)
+        self.record.event(kind, {"via": via, **wanted.asked(), "reason": reason, **more})
 
     def refused(self, via: str, reason: str, wanted: Wanted | None, **more: str) -> None:
         asked = wanted.asked() if wanted else {}
@@ -188,6 +210,7 @@ class Context:
         self.record.event("egress.failed", {"via": via, **asked, "reason": reason, **more})
 
     def closed(self, via: str, wanted: Wanted, *, up: int, down: int, seconds: float, reason: str) -> None:
+        reason = self.live.ended_by() or reason
         counts = {"up": up, "down": down, "seconds": round(seconds, 3), "reason": reason}
         self.record.event("egress.closed", {"via": via, **wanted.asked(), **counts})
 

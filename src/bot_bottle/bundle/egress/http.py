@@ -134,6 +134,7 @@ class HttpConnection:
             self._retire()
         if not outcome.agent_lives:
             await self._wire.finish()
+        context.rests(wanted)
         return outcome.agent_lives
 
     def _outgoing(
@@ -194,6 +195,7 @@ class HttpConnection:
             raise self._not_dialled(wanted, error) from error
         wire = Wire(transport, idle=context.limits.idle_seconds)
         self._upstream = _Upstream(wire, wanted, route, began)
+        context.live.carries(lambda: (wire.sent, wire.received))
         return self._upstream
 
     def _not_dialled(self, wanted: Wanted, error: DialFailed, *, via: str = "") -> Refusal:
@@ -211,6 +213,7 @@ class HttpConnection:
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             upstream.wire.close()
+            self._context.live.carries_nothing()
             self._context.closed(
                 self._entry.via,
                 upstream.wanted,

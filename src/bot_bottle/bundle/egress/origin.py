@@ -80,6 +80,9 @@ class Origin:
             failure, cause = DialFailed("tls_failed", text), error
         except OSError as error:
             failure, cause = DialFailed("tls_failed", "the upstream ended during the TLS handshake"), error
+        except asyncio.CancelledError:  # the policy changed meanwhile, or the agent went away
+            transport.close()
+            raise
         else:
             transport.keep, transport.place = self._sessions, place
             transport.verified_at = now
