@@ -127,6 +127,7 @@ class Bundle:
         env: dict[str, str] | None = None,
         hook: str = "",
         sensitive: tuple[str, ...] = (),
+        engine_port: int = 0,
         proxy: UpstreamProxy | None = None,
         authorities: str = "",
     ) -> None:
@@ -141,6 +142,7 @@ class Bundle:
             "bottle_file": "/home/me/.bot-bottle/bottles/test.md",
             "limits": limits or BundleLimits(),
             "sensitive": sensitive,
+            "engine_port": engine_port,
             "proxy": proxy.document() if proxy else None,
             "authorities": authorities,
         }

@@ -156,7 +156,7 @@ class HttpConnection:
                 raise self._failure(wanted, "no_credential", "The route's credential is not there.", 502)
         return Outgoing(
             request=request,
-            head=head,
+            head=context.dialer.forward(head, route),
             host=_host_field(wanted, route),
             body=body if whole is None else Body(length=len(whole)),
             whole=whole,
