@@ -156,7 +156,7 @@ def server(place, site, authority, tmp_path):
 def drive(place, agent, pem, *more):
     """Runs the agent, its bundle having made the authority `pem`."""
     path = place.write("authority.pem", pem) if pem else place.home / "authority.pem"
-    return place.run([*python(), str(DRIVER), agent, str(path), *more])
+    return place.run([*python(), "-c", DRIVER.read_text(), agent, str(path), *more])
 
 
 @pytest.fixture
@@ -356,7 +356,7 @@ def events(place, kind):
 def place_running(place, agent, pem, *more):
     """`drive`, while it runs."""
     path = place.write("authority.pem", pem) if pem else place.home / "authority.pem"
-    argv = place.argv([*python(), str(DRIVER), agent, str(path), *more])
+    argv = place.argv([*python(), "-c", DRIVER.read_text(), agent, str(path), *more])
     keeper = subprocess.Popen(
         argv, cwd=place.workspace, env=place.environment, stdout=subprocess.PIPE, text=True
     )

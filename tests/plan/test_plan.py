@@ -140,3 +140,49 @@ def test_limits_that_were_not_asked_for_are_not_refused():
     assert plan(manifest(bottle={"resources": {"cpus": None, "memory": None, "pids": 64}})).limits.stated == (
         "pids",
     )
+
+
+LOGIN = json.dumps(
+    {"file": "/home/me/.claude/.credentials.json", "token_url": "https://a.org/t", "client_id": "b"}
+)
+
+
+def test_the_plan_names_each_secret_by_where_it_is_read_and_how_it_goes_out():
+    named = {
+        "basic": credential("env:A", scheme="basic", name="authorization", user="me"),
+        "pair": credential("file:/k", scheme="basic", name="authorization"),
+        "query": credential("keyring:a/b", scheme="query", name="key", variable="KEY"),
+        "login": credential("oauth:" + LOGIN, name="authorization", prefix="Bearer "),
+        "command": credential('command:["op", "read", "op://a/b"]'),
+        "unused": credential("env:UNUSED"),
+    }
+    routes = [route(f"{name}.example.org", credential=name) for name in named if name != "unused"]
+    bottle = {"egress": egress(*routes), "credentials": named, "sensitive": {"other": "env:OTHER"}}
+    made = plan(manifest(bottle=bottle), placeholders={"query": "placeholder-query-1"})
+    assert render.secrets(made) == [
+        "basic from env:A, sent as the password of me",
+        "command from the output of op read op://a/b, sent as x-api-key",
+        "login from the login in /home/me/.claude/.credentials.json (renewed outside, at https://a.org/t),"
+        " sent as authorization (Bearer)",
+        "pair from file:/k, sent as USER:PASSWORD",
+        "query from keyring:a/b, sent as the URL's parameter key; inside, KEY holds a placeholder",
+        "other from env:OTHER, must not leave by any way",
+    ]
+    assert [item.placeholder for item in made.credentials if item.placeholder] == ["placeholder-query-1"]
+
+
+@pytest.mark.parametrize(
+    "source", ["file:/home/me/repo/.env", "oauth:" + LOGIN.replace("/home/me", "/home/me/repo")]
+)
+def test_a_secret_that_lies_in_the_workspace_is_refused(source):
+    bottle = {"egress": egress(route("a.org", credential="c")), "credentials": {"c": credential(source)}}
+    assert any(
+        "lies in the workspace, which the agent sees" in one for one in problems(manifest(bottle=bottle))
+    )
+    assert any(
+        "lies in the workspace" in one for one in problems(manifest(bottle={"sensitive": {"s": source}}))
+    )
+
+
+def test_a_sensitive_value_that_nothing_looks_for_is_refused():
+    assert any("sensitive" in one for one in problems(manifest(bottle={"sensitive": {"s": "env:A"}})))

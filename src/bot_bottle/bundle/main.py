@@ -167,18 +167,19 @@ def _run(config: BundleConfig, door: socket.socket, keeper: socket.socket) -> No
             context.guard = guarding.Guarding(
                 lambda: context.policy, context.credentials, config.sensitive, record.event
             )
-        egress = server.Egress(context)
+        egress = server.Egress(context, rest=lambda: memory.give_back(code))
         egress.serve(config.listeners, listeners)
         orders = Orders(config, line, context, egress, door)
         if tls.interceptor is not None:
             authority = tls.interceptor.authority
             authority.changed = lambda pem: line.tell({"authority": pem})
             line.tell({"authority": authority.pem})
+        line.tell({"ready": True, "policy": config.policy.fingerprint(), "confined": confined})
+        # The start waits for what was just told, and not for this.
         gc.collect()
         gc.freeze()
         gc.enable()
         memory.give_back(code)
-        line.tell({"ready": True, "policy": config.policy.fingerprint(), "confined": confined})
         await loop.create_future()
 
     loop.run_until_complete(live())

@@ -92,7 +92,7 @@ class _Run:
         self.bundles = 0
         self.has_way_out = True
         self.last_events: list[NewEvent] = []
-        self.credentials = Credentials(plan.credentials, around.vault)
+        self.credentials = Credentials(plan.credentials, around.vault, outward=plan.outward)
         self.sidecar: Sidecar
         self.bottle: Bottle
         self.session: Session | None = None

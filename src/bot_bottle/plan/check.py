@@ -66,6 +66,8 @@ def _bottle(bottle: BottleDocument) -> Iterator[str]:
         name = f"egress.routes: {route['host']}:{route['port']}"
         if route["credential"] and route["protocol"] != "https" and not _tls_outside(route):
             yield f"{name}: a credential needs protocol https or an https:// upstream: it never goes out in the clear"
+    if bottle["sensitive"] and not egress["secrets"]:
+        yield "sensitive: nothing is searched for it without `egress.secrets:`; add that, or take it away"
     if bottle["git"]["remotes"]:
         yield "git.remotes: there is no git gate in this version"
 

@@ -27,7 +27,7 @@ from bot_bottle.backends.base import Bottle, Process, Stdio
 from bot_bottle.backends.execution import Completed, run
 from bot_bottle.door.model import Listener
 from bot_bottle.errors import SandboxError
-from bot_bottle.plan.model import INSIDE_HOME, INSIDE_UID, INSIDE_WORKSPACE, Command, File
+from bot_bottle.plan.model import INSIDE_HOME, INSIDE_UID, INSIDE_WORKSPACE, Command, File, Mount, Trust
 from bot_bottle.testing.probes import CONFINEMENT, REFUSALS, VISIBLE
 
 ENVIRONMENT = (("PATH", "/usr/bin:/bin"), ("HOME", INSIDE_HOME), ("LANG", "C.UTF-8"))
@@ -416,6 +416,20 @@ class Files:
             assert shell(bottle, "exit 7").code == 7
             bottle.destroy()
             _failure(partial(bottle.write_files, files))
+
+    def test_certificate_stores_show_at_once_what_is_written_outside_and_nothing_inside_writes_them(
+        self, make_bottle: MakeBottle, tmp_path: Path
+    ) -> None:
+        file, target = tmp_path / "list.pem", "/etc/trusted.pem"
+        file.write_text("one\n")
+        file.chmod(0o666)  # so that nothing but the mount forbids it
+        bottle = make_bottle(*SLEEP, trust=Trust(str(tmp_path), (Mount(str(file), target),)))
+        assert shell(bottle, f"cat {target}").stdout == b"one\n"
+        file.write_text("two\n")
+        assert shell(bottle, f"cat {target}").stdout == b"two\n"
+        assert shell(bottle, f"echo x >> {target}").code
+        assert shell(bottle, f"chmod 666 {target} || rm {target}").code
+        assert file.read_text() == "two\n"
 
     def test_a_folder_comes_back_as_it_went_in(self, make_bottle: MakeBottle, tmp_path: Path) -> None:
         source = tmp_path / "source"

@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Executor
 
 from bot_bottle.bundle.egress.context import Context, Tls
@@ -22,13 +22,13 @@ from bot_bottle.bundle.record import Record
 from bot_bottle.door.model import Listener
 
 _AT_ONCE = 64
+_REST_SECONDS = 20.0
 Place = tuple[str, int, bool]
 
 
 def place(listener: Listener) -> Place:
     """What tells one socket from another: address, port, and whether it takes datagrams."""
     return listener.address, listener.port, listener.kind == "dns-udp"
-
 
 
 def make_context(
@@ -56,10 +56,12 @@ def make_context(
 
 
 class Egress:
-    """Serves the listeners until the process ends."""
+    """Serves the listeners until the process ends; calls `rest` some time after the last connection has ended."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, *, rest: Callable[[], None] = lambda: None) -> None:
         self._context = context
+        self._rest = rest
+        self._resting: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._sockets: dict[Place, tuple[Listener, socket.socket]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -124,8 +126,15 @@ class Egress:
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
+        if not self._tasks and self._resting is None:
+            self._resting = self._loop.call_later(_REST_SECONDS, self._rest_if_quiet)
         if not self._accepting:
             self._resume()
+
+    def _rest_if_quiet(self) -> None:
+        self._resting = None
+        if not self._tasks:
+            self._rest()
 
     async def _serve_one(self, listener: Listener, sock: socket.socket) -> None:
         try:

@@ -36,7 +36,7 @@ def _starred(data: bytes, word: bytes, *, fold: bool) -> bytes:
 
 def spellings(text: bytes) -> list[bytes]:
     """`text` as it is, and as it looks in each simple encoding wherever it lies in a longer text; the longest first."""
-    simple = [text, percent(text), percent(text).lower(), text.replace(b"/", b"\\/")]
+    simple = [text, percent(text), percent(text, b"%%%02x"), text.replace(b"/", b"\\/")]
     simple += [text.hex().encode(), text.hex().upper().encode()]
     in_base64 = [spelled for core in cores(text, bits=6) for spelled in (core, url_safe(core))]
     in_base32 = [spelled for core in cores(text, bits=5) for spelled in (core, core.lower())]

@@ -16,7 +16,7 @@ from bot_bottle.policy.secrets.tokens import FORMATS, Crowded, Tokens, atoms
 
 DEPTH = 3
 """Encodings around a secret that are undone."""
-_WORK, _LEAST_WORK = 24, 1 << 16
+_WORK, _LEAST_WORK = 24, 4 << 20
 """Bytes that are looked at for each byte of input, with everything that is undone, and the least that is always allowed."""
 _MOST_MATCHES = 32
 _ANCHOR = 20
@@ -150,7 +150,7 @@ class Scanner:
             for word in (*needles.joined, *needles.reverse):
                 yield spread(map(_either_case, word[:_ANCHOR]), BETWEEN_ALNUM)
             for word in needles.exact:
-                yield spread(map(_byte, word[:_ANCHOR]), "")
+                yield spread(map(_perhaps_escaped, word[:_ANCHOR]), "")
             for word in needles.tight:
                 yield spread(map(_byte, word[:_ANCHOR]), BETWEEN)
             for word in dict.fromkeys(word[:_ANCHOR] for _, word in needles.coded):
@@ -166,7 +166,7 @@ class _Shapes:
         self.percent = shapes.compile_pattern("%[0-9A-Fa-f]{2}")
         self.escape = shapes.compile_pattern(r"\\u[0-9A-Fa-f]{4}|\\x[0-9A-Fa-f]{2}")
         self.packed = shapes.compile_pattern("H4sI[A-Za-z0-9+/_-]{20,}")
-        self.base64 = shapes.compile_pattern(shapes.base64_text(repeat=","))
+        self.base64 = shapes.compile_pattern(shapes.base64_stretch())
         self.hex = shapes.compile_pattern(shapes.hex_text(repeat=","))
         self.base32 = shapes.compile_pattern(
             "|".join(shapes.base32_text(alphabet, repeat=",") for alphabet in _BASE32)
@@ -188,10 +188,10 @@ def _other_signs() -> Iterator[str]:
 def _how(needles: Needles, view: bytes, joined: bytes, squeezed: bytes) -> str | None:
     """In which form the value is there; empty for as it is."""
     value = needles.known.value
-    if any(word in joined for word in needles.joined):
-        return "" if value in view or letters(value) != needles.joined[0] else "split"
-    if any(word in view for word in needles.exact):
+    if value in view:
         return ""
+    if any(word in joined for word in needles.joined):
+        return "" if letters(value) != needles.joined[0] else "split"
     if any(word in squeezed for word in needles.tight):
         return "split"
     if any(word in joined for word in needles.reverse):
@@ -210,6 +210,11 @@ def _match(view: _View, detector: str, text: bytes, *, how: str, known: Known | 
 
 def _byte(byte: int) -> str:
     return f"\\x{byte:02x}"
+
+
+def _perhaps_escaped(byte: int) -> str:
+    low, code = _byte(byte), "".join(_either_case(digit) for digit in b"%02x" % byte)
+    return rf"(?:{low}|%{code}|\\u00{code}|\\x{code})"
 
 
 def _either_case(byte: int) -> str:
