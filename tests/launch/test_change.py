@@ -36,7 +36,7 @@ class FakeRun:
 
     def __init__(self) -> None:
         self.policy = OLD
-        self.plan = SimpleNamespace(trust=None)
+        self.plan = SimpleNamespace(trust=())
         self.has_way_out = True
         self.engine: FakeEngine | None = None
         self.orders: list[Mapping[str, Any]] = []
@@ -206,7 +206,6 @@ def test_a_port_that_can_t_be_opened_refuses_before_anything_is_ordered(run: Fak
         (EgressPolicy(engine="pipelock"), "engine"),
         (EgressPolicy(routes=(Route("x.example.org", 443, credential="key"),)), "key"),
         (EgressPolicy(routes=(Route("X", 443),)), "host"),
-        (EgressPolicy(routes=(Route("x.example.org", 443, methods=("GET",)),)), "trust"),
     ],
 )
 def test_what_no_bundle_of_the_run_can_enforce_is_refused_by_name(
@@ -214,6 +213,13 @@ def test_what_no_bundle_of_the_run_can_enforce_is_refused_by_name(
 ) -> None:
     run.ask(policy)
     assert why in run.answers[0]["reason"]
+    assert (run.orders, run.started, run.policy) == ([], [], OLD)
+
+
+def test_tls_can_t_be_opened_where_nothing_inside_would_trust_it(run: FakeRun) -> None:
+    run.plan = SimpleNamespace(trust=None)
+    run.ask(EgressPolicy(routes=(Route("x.example.org", 443, methods=("GET",)),)))
+    assert "trust" in run.answers[0]["reason"]
     assert (run.orders, run.started, run.policy) == ([], [], OLD)
 
 
