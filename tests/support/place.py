@@ -55,7 +55,15 @@ class Place:
     def environment(self) -> dict[str, str]:
         """The whole environment of what runs here."""
         path = os.pathsep.join(
-            [str(self.programs), str(program().parent), "/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin"]
+            [
+                str(self.programs),
+                str(program().parent),
+                "/usr/local/bin",
+                "/usr/bin",
+                "/bin",
+                "/usr/sbin",
+                "/sbin",
+            ]
         )
         known = {
             name: os.environ[name] for name in ("SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS") if name in os.environ

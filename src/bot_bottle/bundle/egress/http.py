@@ -119,7 +119,9 @@ class HttpConnection:
         if not decision.allowed or route is None:
             raise not_allowed(decision)
         head = context.look_at_head(wanted, route, wanted.method, Head(target.path, headers))
-        if head.target != target.path:  # something was taken out of it, and is not to stand in the record either
+        if (
+            head.target != target.path
+        ):  # something was taken out of it, and is not to stand in the record either
             wanted = wanted._replace(path=head.target.partition(b"?")[0].decode("ascii", "replace"))
         whole = None
         if body is not None and (body.chunked or body.length):
