@@ -154,7 +154,7 @@ def _run(config: BundleConfig, door: socket.socket, keeper: socket.socket) -> No
         return
     _wait_for_door(door, keeper)
     listeners = receive_listeners(door, len(config.listeners), 0)
-    code = memory.code() if config.needs_tls else []
+    code = memory.code() if config.needs_tls or config.needs_guard else []
     confined = confine.confine(program)
 
     async def live() -> None:

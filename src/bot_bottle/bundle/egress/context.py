@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from socket import socket
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bot_bottle.bundle.egress.credentials import Credentials
 from bot_bottle.bundle.egress.denial import Refusal, explain
@@ -25,6 +25,7 @@ from bot_bottle.policy.model import EgressPolicy, Route
 if TYPE_CHECKING:
     from bot_bottle.bundle.egress.intercept import Interceptor
 
+_AGENTS_WORDS = frozenset({"host", "path", "method", "target", "server_name"})
 Originate = Callable[[socket, str], Awaitable[Transport]]
 """Speaks TLS over a connected socket, verified against a name; else closes it and raises DialFailed."""
 
@@ -82,7 +83,9 @@ class Context:
 
     def _named(self, host: str, decision: Decision) -> Decision:
         """`decision`, unless the guard has something against the name as it was written, where the agent can make it up."""
-        if decision.route is None or not (decision.route.host.startswith("*.") or decision.reason != "allowed"):
+        if decision.route is None or not (
+            decision.route.host.startswith("*.") or decision.reason != "allowed"
+        ):
             return decision
         reason = self.look_at_name(host)
         return Decision(False, None, reason, decision.wanted) if reason else decision
@@ -203,16 +206,25 @@ class Context:
 
     def refused(self, via: str, reason: str, wanted: Wanted | None, **more: str) -> None:
         asked = wanted.asked() if wanted else {}
-        self.record.event("egress.refused", {"via": via, **asked, "reason": reason, **more})
+        self.record.event("egress.refused", self._shown({"via": via, **asked, "reason": reason, **more}))
 
     def failed(self, via: str, reason: str, wanted: Wanted | None, **more: str) -> None:
         asked = wanted.asked() if wanted else {}
-        self.record.event("egress.failed", {"via": via, **asked, "reason": reason, **more})
+        self.record.event("egress.failed", self._shown({"via": via, **asked, "reason": reason, **more}))
 
     def closed(self, via: str, wanted: Wanted, *, up: int, down: int, seconds: float, reason: str) -> None:
         reason = self.live.ended_by() or reason
         counts = {"up": up, "down": down, "seconds": round(seconds, 3), "reason": reason}
-        self.record.event("egress.closed", {"via": via, **wanted.asked(), **counts})
+        self.record.event("egress.closed", self._shown({"via": via, **wanted.asked(), **counts}))
+
+    def _shown(self, data: dict[str, Any]) -> dict[str, Any]:
+        """`data` with the agent's own words as the guard lets them into the record."""
+        if self.guard is None:
+            return data
+        try:
+            return {key: self.guard.shown(data[key]) if key in _AGENTS_WORDS else data[key] for key in data}
+        except Exception:  # noqa: BLE001 - the record does without them then
+            return {key: value for key, value in data.items() if key not in _AGENTS_WORDS}
 
 
 def speaks_tls(route: Route) -> bool:

@@ -119,6 +119,8 @@ class HttpConnection:
         if not decision.allowed or route is None:
             raise not_allowed(decision)
         head = context.look_at_head(wanted, route, wanted.method, Head(target.path, headers))
+        if head.target != target.path:  # something was taken out of it, and is not to stand in the record either
+            wanted = wanted._replace(path=head.target.partition(b"?")[0].decode("ascii", "replace"))
         whole = None
         if body is not None and (body.chunked or body.length):
             context.look_before_body(body, headers, wanted, route)
@@ -154,7 +156,7 @@ class HttpConnection:
                 raise self._failure(wanted, "no_credential", "The route's credential is not there.", 502)
         return Outgoing(
             request=request,
-            head=head,
+            head=context.dialer.forward(head, route),
             host=_host_field(wanted, route),
             body=body if whole is None else Body(length=len(whole)),
             whole=whole,
