@@ -18,7 +18,7 @@ from bot_bottle.bundle.model import Injection
 from bot_bottle.digest import sha256_hex
 from bot_bottle.policy.egress import Wanted
 from bot_bottle.policy.model import EgressPolicy, Route, SecretsPolicy
-from bot_bottle.policy.secrets.hiding import Reflection, spellings, without
+from bot_bottle.policy.secrets.hiding import Reflection, Words, spellings, without
 from bot_bottle.policy.secrets.known import Known
 from bot_bottle.policy.secrets.scanner import Match, Scanner, TooTangled
 from bot_bottle.policy.secrets.shapes import HARD
@@ -69,7 +69,7 @@ class SecretGuard:
         self._full.prepare()
         self._hosts: dict[str, str] = {}
         self._reflected = {
-            name: spellings(item.secret.reveal().encode()) for name, item in credentials.items()
+            name: Words(spellings(item.secret.reveal().encode())) for name, item in credentials.items()
         }
 
     def host(self, name: str) -> str:
