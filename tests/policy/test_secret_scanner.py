@@ -268,6 +268,17 @@ def test_the_work_is_bounded_by_the_bytes(unit: bytes) -> None:
         assert counting.seen <= max(scanning._LEAST_WORK, scanning._WORK * size)
 
 
+def test_too_many_views_and_too_many_candidates_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(TooTangled):
+        SCANNER.scan(b"AIzaSy" * 20_000)
+    nested = base64.b64encode(base64.b64encode(b"some text that is not long " * 40))
+    assert SCANNER.scan(nested) == []
+    monkeypatch.setattr(scanning, "_LEAST_WORK", 1)
+    monkeypatch.setattr(scanning, "_WORK", 2)
+    with pytest.raises(TooTangled):
+        SCANNER.scan(nested)
+
+
 def test_what_is_found_does_not_show_itself() -> None:
     token = crc_token("ghp", CHANCE)
     (match,) = SCANNER.scan(token.encode())
