@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 import tunnel
 from bot_bottle.bundle import main as bundle
-from bot_bottle.bundle.model import BundleConfig, HeaderValue
+from bot_bottle.bundle.model import BundleConfig, Injection
 from bot_bottle.door.inside import open_listeners
 from bot_bottle.door.model import STANDARD
 from bot_bottle.door.passing import send_listeners
@@ -70,6 +70,7 @@ def measure(*, rounds: int = 10, seconds: float = 0.5, connections: int = 100) -
                 raise RuntimeError(said["failed"])
             if "ready" in said:
                 break
+        time.sleep(0.5)  # it tidies up once it has said that it is ready
         idle = _pss(pid)
         direct = ssl.create_default_context(cafile=certificate)
         _ask(inside, "rate", 0.2)
@@ -88,7 +89,9 @@ def _config(port: int) -> BundleConfig:
         listeners=STANDARD,
         uid=65534,
         gid=65534,
-        credentials={"key": HeaderValue("authorization", Secret("Bearer " + "k" * 40))},
+        credentials={
+            "key": Injection("header", "authorization", Secret("Bearer " + "k" * 40), Secret("k" * 40))
+        },
     )
 
 

@@ -22,7 +22,7 @@ CREDENTIALS = {
     "header": in_header("x-api-key", "s3cret-header", placeholder="placeholder-header-1"),
     "basic": Injection("header", "authorization", Secret(f"Basic {PAIR}"), Secret("s3cret-pair")),
     "query": Injection("query", "key", Secret("s3cret-query"), Secret("s3cret-query")),
-    "login": in_header("x-login", "s3cret-login", renewable=True),
+    "login": in_header("x-login", "s3cret-login", placeholder="placeholder-login-1", renewable=True),
 }
 
 
@@ -163,15 +163,20 @@ def test_routes_with_different_credentials_share_no_connection(bottle: Bottle) -
 def test_a_renewed_credential_is_used_from_its_acknowledgement_on(bottle: Bottle) -> None:
     holder, bundle, upstream, _ = bottle
     with holder.connect(*PROXY) as sock:
-        ask(sock, "login.test", "/")
+        held = "X-Login: placeholder-login-1"
+        ask(sock, "login.test", "/", held)
         assert b"x-login: s3cret-login\r\n" in upstream.seen[-1][1]
-        now = {**CREDENTIALS, "login": in_header("x-login", "s3cret-renewed", renewable=True)}
+        renewed = CREDENTIALS["login"]._replace(
+            value=Secret("s3cret-renewed"), secret=Secret("s3cret-renewed")
+        )
+        now = {**CREDENTIALS, "login": renewed}
         bundle.tell({"credentials": {name: item.document() for name, item in now.items()}})
         bundle.hear(lambda message: message.get("credentials") is True)
-        body = ask(sock, "login.test", "/")[1]
+        body = ask(sock, "login.test", "/", held)[1]
         assert b"x-login: s3cret-renewed\r\n" in upstream.seen[-1][1]
         assert b"s3cret-login" not in upstream.seen[-1][1]
         assert b"x-login: " + b"*" * len("s3cret-renewed") in body
+        assert b" 403 " in ask(sock, "other.test", "/", held)[0]
         bundle.tell({"credentials": {"login": ["header"]}})
         bundle.hear(lambda message: "error" in message)
         ask(sock, "login.test", "/")

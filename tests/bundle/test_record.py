@@ -125,3 +125,24 @@ def test_terminal_escapes_and_bidi_do_not_reach_the_reader() -> None:
     data = keeper.heard[0]["data"]
     assert data["host"] == "\ufffd[2J\ufffdevil\ufffd\ufffd.test"
     assert len(data["path"]) == 300
+
+
+def test_what_is_only_watched_is_told_apart_by_its_path_and_folded_as_refusals_are() -> None:
+    keeper = Keeper()
+    for path in ("/a", "/b", "/a", "/a"):
+        keeper.record.event("egress.observed", {**refusal(), "method": "GET", "path": path})
+    assert [message["data"]["path"] for message in keeper.heard] == ["/a", "/b"]
+    keeper.pass_time(INTERVAL)
+    assert [message["data"].get("count") for message in keeper.heard] == [None, None, 2]
+
+
+def test_everything_is_counted_even_what_is_folded() -> None:
+    keeper = Keeper()
+    for number in range(1000):
+        keeper.record.event("egress.refused", refusal(f"host-{number}.test"))
+        keeper.record.event("egress.closed", {**refusal(), "up": 2, "down": 3, "reason": "done"})
+    assert keeper.record.counts == {
+        ("egress.refused", "host_not_allowed"): 1000,
+        ("egress.closed", "done"): 1000,
+    }
+    assert (keeper.record.up, keeper.record.down) == (2000, 3000)

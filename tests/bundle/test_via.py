@@ -4,6 +4,8 @@ import contextlib
 import os
 import socket
 import ssl
+import struct
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -309,6 +311,30 @@ def test_much_goes_both_ways_through_tls_to_a_proxy_and_nothing_is_left_open(wor
                 assert counted == [size]
             until(lambda: descriptors(bundle) <= before)
     echo.close()
+
+
+def test_an_agent_that_leaves_is_noticed_though_the_upstream_goes_on(world: World) -> None:
+    gone = threading.Event()
+
+    def stay(sock: socket.socket) -> None:
+        sock.sendall(b"here")
+        gone.wait(60)
+
+    upstream = Server(stay)
+    with tls_proxy(world) as (forwarder, server):
+        forwarder.port = upstream.port
+        proxy = Proxy("localhost", server.port, True)
+        with served(world.policy(), proxy=all_by(proxy), authorities=world.authority.pem) as (holder, bundle):
+            before = descriptors(bundle)
+            with holder.connect("127.0.0.1", 3128) as sock:
+                sock.sendall(b"CONNECT echo.test:7 HTTP/1.1\r\nHost: echo.test:7\r\n\r\n")
+                _, rest = read_head(sock)
+                assert rest or sock.recv(10)
+                assert descriptors(bundle) > before
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            until(lambda: descriptors(bundle) <= before)
+        gone.set()
+    upstream.close()
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,12 @@ import os
 import signal
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
 
 from support.bottles import write_agent, write_bottle, write_script
-from support.leftovers import processes
+from support.bundles import bundles
+from support.pipelock import KINDS, provide, skip_unless_there
 from support.waiting import wait_for
 
 pytestmark = pytest.mark.namespace
@@ -32,16 +32,25 @@ class Upstream(BaseHTTPRequestHandler):
         """Nothing."""
 
 
+@pytest.fixture(params=("builtin", *KINDS))
+def engine(request, place):
+    """What the bottle's file calls the engine; `pipelock` is on PATH when it is that."""
+    if request.param == "builtin":
+        return "builtin"
+    skip_unless_there(request.param)
+    provide(request.param, place.root)
+    return "pipelock"
+
+
 @pytest.fixture
-def upstream(place):
+def upstream(place, engine):
     """A server on the host's loopback, and a bottle whose one route leads to it."""
     handler = type("Handler", (Upstream,), {"seen": []})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     where = f"127.0.0.1:{server.server_address[1]}"
-    write_bottle(
-        place, egress={"routes": [{"host": "ok.example.org", "protocol": "http", "upstream": where}]}
-    )
+    routes = [{"host": "ok.example.org", "protocol": "http", "upstream": where}]
+    write_bottle(place, egress={"engine": engine, "routes": routes})
     yield handler
     server.shutdown()
     server.server_close()
@@ -115,19 +124,3 @@ def test_a_bundle_that_dies_is_started_again_with_the_same_policy(place, cli, re
     assert "host_not_allowed" in said
     kinds = [json.loads(line)["kind"] for line in cli("events", run, "--json").stdout.splitlines()]
     assert kinds.index("door.closed") < kinds.index("door.opened") < kinds.index("egress.allowed")
-
-
-def bundles(place) -> list[int]:
-    """The bundles of the place's runs: the keepers' children that are confined and outside every sandbox."""
-    found = []
-    for keeper in processes(str(place.root), place.token):
-        for child in Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split():
-            lines = Path(f"/proc/{child}/status").read_text().splitlines()
-            status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
-            if (
-                status["Seccomp"] == "2"
-                and len(status["NSpid"].split()) == 1
-                and status["Name"] == "bot-bottle"
-            ):
-                found.append(int(child))
-    return found

@@ -12,7 +12,8 @@ from bot_bottle.errors import HostError
 from bot_bottle.host import oauth, oauth_http, renewing
 from bot_bottle.host.oauth import Login, LoginLost, Token
 from bot_bottle.secret import Secret
-from support.logins import claude_login, token_server, tokens_in
+from support.logins import claude_login, connect_proxy, token_server, tokens_in
+from support.tls import make_certificate
 
 
 @pytest.fixture
@@ -235,6 +236,20 @@ def test_claude_codes_own_lock_is_respected_until_it_is_old(login, file, tokens,
     os.utime(lock, (time.time() - 61, time.time() - 61))
     assert renewing.renew_apart(login, held=None).access == Secret("access-1")
     assert not lock.exists()
+
+
+def test_it_is_renewed_over_verified_tls_by_the_bottles_authorities_and_proxy(login, file, tokens, tmp_path):
+    certificate, tls = make_certificate(tmp_path)
+    with token_server(tls=tls) as secured, connect_proxy() as (proxy, asked):
+        place = login._replace(token_url=secured.url)
+        with pytest.raises(HostError, match="certificate verify failed"):
+            renewing.renew_apart(place, held=None)
+        assert secured.seen == []
+        place = place._replace(ca=str(certificate), proxy=proxy, proxy_login=Secret("Basic bWU6cHc="))
+        assert renewing.renew_apart(place, held=None).access == Secret("access-1")
+    assert asked[0].startswith(f"CONNECT {secured.url.split('/')[2]} HTTP/1.")
+    assert "Proxy-Authorization: Basic bWU6cHc=" in asked[0]
+    assert not any("Proxy-Auth" in one or "bWU6" in one for one in secured.heads)
 
 
 def test_a_link_stays_a_link(login, file, tokens, tmp_path):

@@ -6,7 +6,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import pytest
 
 from support.bottles import write_bottle, write_script
 from support.leftovers import processes
-from support.place import program
+from support.place import program, python
 from support.waiting import wait_for
 
 pytestmark = pytest.mark.namespace
@@ -24,17 +23,9 @@ PHASES = ("record", "bundle", "workspace", "sandbox", "door", "provision", "poli
 DRIVER = Path(__file__).with_name("driver.py")
 
 
-def python_of(place):
-    """The interpreter of the installation that `place`'s user can reach, with what it needs to import."""
-    beside = program().parent / "python"
-    if beside.exists():
-        return [str(beside)]
-    return ["env", f"PYTHONPATH={program().parent.parent / 'lib'}", str(Path(sys.executable).resolve())]
-
-
 def drive(place, agent, phase, whom):
     """Runs the keeper that is killed at `phase`."""
-    return place.run([*python_of(place), "-c", DRIVER.read_text(), agent, phase, whom], timeout=60)
+    return place.run([*python(), "-c", DRIVER.read_text(), agent, phase, whom], timeout=60)
 
 
 def ended(cli):

@@ -21,13 +21,12 @@ import pytest
 import uv
 from tests.bundle.harness import Server
 from tests.bundle.proxies import relay
-from tests.launch.test_kill import python_of
 
 from bot_bottle.testing import model
 from bot_bottle.testing.script import parse
 from support.authorities import Authority, serving
 from support.bottles import write_agent, write_bottle, write_script
-from support.place import program
+from support.place import program, python
 from support.waiting import wait_for
 
 pytestmark = pytest.mark.namespace
@@ -157,7 +156,7 @@ def server(place, site, authority, tmp_path):
 def drive(place, agent, pem, *more):
     """Runs the agent, its bundle having made the authority `pem`."""
     path = place.write("authority.pem", pem) if pem else place.home / "authority.pem"
-    return place.run([*python_of(place), str(DRIVER), agent, str(path), *more])
+    return place.run([*python(), "-c", DRIVER.read_text(), agent, str(path), *more])
 
 
 @pytest.fixture
@@ -357,7 +356,7 @@ def events(place, kind):
 def place_running(place, agent, pem, *more):
     """`drive`, while it runs."""
     path = place.write("authority.pem", pem) if pem else place.home / "authority.pem"
-    argv = place.argv([*python_of(place), str(DRIVER), agent, str(path), *more])
+    argv = place.argv([*python(), "-c", DRIVER.read_text(), agent, str(path), *more])
     keeper = subprocess.Popen(
         argv, cwd=place.workspace, env=place.environment, stdout=subprocess.PIPE, text=True
     )

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from bot_bottle.errors import PlanError
 from bot_bottle.plan import check, render
-from bot_bottle.plan.facts import HostFacts
+from bot_bottle.plan.facts import HostFacts, HostProxies
 from bot_bottle.plan.model import Command
 from bot_bottle.plan.resolve import FIRST_UNUSED_UID, UNUSED_UIDS, Choices, resolve
 from support.manifests import credential, egress, manifest, route
@@ -65,13 +65,19 @@ def test_the_plan_says_what_may_be_reached_and_prints_no_secret(monkeypatch):
     assert "sk-secret" not in shown
 
 
+def test_an_observing_bottle_says_that_it_is_open():
+    observing = manifest(bottle={"egress": egress(mode="observe")})
+    assert problems(observing) == ()
+    assert any("THIS BOTTLE IS OPEN" in note for note in check.notes(observing))
+    assert check.notes(manifest()) == ()
+    assert plan(observing).egress.mode == "observe"
+
+
 @pytest.mark.parametrize(
     ("bottle", "name"),
     [
         ({"backend": "docker"}, "backend"),
         ({"image": "./Dockerfile"}, "image"),
-        ({"egress": egress(engine="pipelock")}, "engine"),
-        ({"egress": egress(mode="observe")}, "mode"),
         ({"egress": egress(route("a.example.org", protocol="tcp", port=53))}, "port 53"),
         ({"egress": egress(route("a.example.org", protocol="tcp", port=3128))}, "port 3128"),
         (
@@ -104,6 +110,33 @@ def test_the_rules_of_a_route_are_in_the_policy(rule, kind):
     }
 
 
+UPSTREAM = {"host": "127.0.0.1", "port": 5432, "tls": False}
+
+
+@pytest.mark.parametrize(
+    ("keys", "routes", "said"),
+    [
+        ({}, [route("a.example.org"), route("a.example.org", port=80, protocol="http")], ""),
+        ({}, [route("db.example.org", port=5432, protocol="tcp", upstream=UPSTREAM)], ""),
+        ({}, [route("db.example.org", port=5432, protocol="tcp")], "db.example.org:5432: pipelock carries HTTP and TLS only"),
+        ({"mode": "observe"}, [], "egress.mode: pipelock refuses what observe would let through"),
+        (
+            {"upstream": {"ca": None, "proxy": "http://proxy.example.org:3128", "credential": None}},
+            [],
+            "pipelock dials by itself, past the proxy of egress.upstream.proxy",
+        ),
+    ],
+    ids=["http and https", "tcp with an upstream", "tcp", "observe", "a proxy"],
+)  # fmt: skip
+def test_what_pipelock_cannot_keep_is_refused_by_name_and_nothing_else(keys, routes, said):
+    asked = {"egress": egress(*routes, engine="pipelock", **keys)}
+    ours = set(problems(manifest(bottle=asked)))
+    without = set(problems(manifest(bottle={"egress": {**asked["egress"], "engine": "builtin"}})))
+    [*refused] = ours - without
+    assert len(refused) == bool(said)
+    assert all(said in sentence for sentence in refused)
+
+
 def test_the_plan_says_what_narrows_a_route():
     narrow = route(
         "a.example.org",
@@ -120,6 +153,17 @@ def test_the_plan_says_what_narrows_a_route():
     assert "tcp://db.example.org:5432\n" in shown
 
 
+def test_pipelock_is_not_dialled_past_the_proxy_that_the_hosts_variables_name():
+    behind = FACTS._replace(proxies=HostProxies(https=("http://proxy.example.org:3128", "HTTPS_PROXY")))
+    document = manifest(bottle={"egress": egress(route("a.example.org"), engine="pipelock")})
+    assert any("past the proxy of HTTPS_PROXY" in said for said in problems(document, behind))
+
+
+def test_the_plan_says_that_a_second_engine_has_to_agree():
+    assert "pipelock" in render.text(plan(manifest(bottle={"egress": egress(engine="pipelock")})))
+    assert "pipelock" not in render.text(plan())
+
+
 def test_all_mismatches_are_said_at_once():
     document = manifest(bottle={"backend": "docker", "resources": {"cpus": 2.0, "memory": 5, "pids": None}})
     with pytest.raises(PlanError) as raised:
@@ -133,3 +177,49 @@ def test_limits_that_were_not_asked_for_are_not_refused():
     assert plan(manifest(bottle={"resources": {"cpus": None, "memory": None, "pids": 64}})).limits.stated == (
         "pids",
     )
+
+
+LOGIN = json.dumps(
+    {"file": "/home/me/.claude/.credentials.json", "token_url": "https://a.org/t", "client_id": "b"}
+)
+
+
+def test_the_plan_names_each_secret_by_where_it_is_read_and_how_it_goes_out():
+    named = {
+        "basic": credential("env:A", scheme="basic", name="authorization", user="me"),
+        "pair": credential("file:/k", scheme="basic", name="authorization"),
+        "query": credential("keyring:a/b", scheme="query", name="key", variable="KEY"),
+        "login": credential("oauth:" + LOGIN, name="authorization", prefix="Bearer "),
+        "command": credential('command:["op", "read", "op://a/b"]'),
+        "unused": credential("env:UNUSED"),
+    }
+    routes = [route(f"{name}.example.org", credential=name) for name in named if name != "unused"]
+    bottle = {"egress": egress(*routes), "credentials": named, "sensitive": {"other": "env:OTHER"}}
+    made = plan(manifest(bottle=bottle), placeholders={"query": "placeholder-query-1"})
+    assert render.secrets(made) == [
+        "basic from env:A, sent as the password of me",
+        "command from the output of op read op://a/b, sent as x-api-key",
+        "login from the login in /home/me/.claude/.credentials.json (renewed outside, at https://a.org/t),"
+        " sent as authorization (Bearer)",
+        "pair from file:/k, sent as USER:PASSWORD",
+        "query from keyring:a/b, sent as the URL's parameter key; inside, KEY holds a placeholder",
+        "other from env:OTHER, must not leave by any way",
+    ]
+    assert [item.placeholder for item in made.credentials if item.placeholder] == ["placeholder-query-1"]
+
+
+@pytest.mark.parametrize(
+    "source", ["file:/home/me/repo/.env", "oauth:" + LOGIN.replace("/home/me", "/home/me/repo")]
+)
+def test_a_secret_that_lies_in_the_workspace_is_refused(source):
+    bottle = {"egress": egress(route("a.org", credential="c")), "credentials": {"c": credential(source)}}
+    assert any(
+        "lies in the workspace, which the agent sees" in one for one in problems(manifest(bottle=bottle))
+    )
+    assert any(
+        "lies in the workspace" in one for one in problems(manifest(bottle={"sensitive": {"s": source}}))
+    )
+
+
+def test_a_sensitive_value_that_nothing_looks_for_is_refused():
+    assert any("sensitive" in one for one in problems(manifest(bottle={"sensitive": {"s": "env:A"}})))

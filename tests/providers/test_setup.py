@@ -9,11 +9,13 @@ import pytest
 
 from bot_bottle.errors import NotFoundError, UsageError
 from bot_bottle.plan.model import INSIDE_HOME
-from bot_bottle.providers.base import INSTRUCTIONS_FILE, PROMPT_FILE, Request
+from bot_bottle.providers.base import INSTRUCTIONS_FILE, PROMPT_FILE, NeededRoute, Offered, Request
 from bot_bottle.providers.claude import Claude
 from bot_bottle.providers.command import AnyCommand
+from bot_bottle.providers.placeholders import offered
 from bot_bottle.providers.registry import names, provider
 from bot_bottle.testing.documents import agent_document
+from support.manifests import credential, egress, manifest, route
 
 PROGRAM = "/data/providers/claude/1.2.3/claude"
 
@@ -193,3 +195,77 @@ def test_asking_for_one_provider_imports_no_other_and_the_names_import_none():
         "assert not heavy & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True, env={"PYTHONPATH": "src", "PATH": os.defpath})
+
+
+API = NeededRoute("api.anthropic.com", 443, "https")
+GATEWAY = NeededRoute("*.example.org", 443, "https")
+
+
+def offer(*routes, name="model", header="authorization", login=False, variable=""):
+    return Offered(name, header, login, variable, routes or (API,))
+
+
+LOGINS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN", "MINE")
+
+
+@pytest.mark.parametrize(
+    ("offers", "agent", "held"),
+    [
+        ((), {}, {"ANTHROPIC_API_KEY": "sk-ant-api03-placeholder-none-0123abcd"}),
+        ((offer(header="x-api-key"),), {}, {"ANTHROPIC_API_KEY": "sk-ant-api03-placeholder-model-0123abcd"}),
+        ((offer(),), {}, {"CLAUDE_CODE_OAUTH_TOKEN": "sk-ant-oat01-placeholder-model-0123abcd"}),
+        ((offer(login=True),), {}, {"CLAUDE_CODE_OAUTH_TOKEN": "sk-ant-oat01-placeholder-model-0123abcd"}),
+        (
+            (offer(GATEWAY),),
+            {"base_url": "https://gate.example.org"},
+            {"ANTHROPIC_AUTH_TOKEN": "placeholder-model-0123abcd"},
+        ),
+        (
+            (offer(GATEWAY, login=True),),
+            {"base_url": "https://gate.example.org"},
+            {"CLAUDE_CODE_OAUTH_TOKEN": "sk-ant-oat01-placeholder-model-0123abcd"},
+        ),
+        ((offer(variable="MINE"),), {}, {"MINE": "placeholder-model-0123abcd"}),
+        (
+            (offer(GATEWAY, name="other", variable="MINE"), offer(header="x-api-key")),
+            {},
+            {
+                "MINE": "placeholder-other-0123abcd",
+                "ANTHROPIC_API_KEY": "sk-ant-api03-placeholder-model-0123abcd",
+            },
+        ),
+    ],
+)
+def test_claude_finds_its_login_where_it_looks_for_that_kind(offers, agent, held):
+    setup = Claude().setup(request(prompt="x", offers=offers, **agent))
+    env = dict(setup.command.env)
+    assert {name: env[name] for name in LOGINS if name in env} == held
+    placeholders = {f"placeholder-{name}-0123abcd": text for name, text in setup.placeholders.items()}
+    assert all(text.endswith(end) for end, text in placeholders.items())
+    assert {one.name for one in offers} == set(setup.placeholders)
+    state = json.loads(contents(setup)[f"{INSIDE_HOME}/.claude.json"])
+    key = held.get("ANTHROPIC_API_KEY")
+    assert state["customApiKeyResponses"]["approved"] == ([key[-20:]] if key else [])
+
+
+def test_a_command_has_the_placeholders_that_its_bottle_names():
+    offers = (offer(name="hub", variable="GH_TOKEN"), offer(name="unnamed"))
+    setup = AnyCommand().setup(request(command=["true"], offers=offers))
+    assert dict(setup.command.env)["GH_TOKEN"] == "ghp_placeholder-hub-0123abcd"
+    assert setup.placeholders == {"hub": "ghp_placeholder-hub-0123abcd"}
+
+
+def test_what_is_offered_is_what_a_route_names():
+    routes = [route("api.example.org", credential="a"), route("*.example.net", port=8443, credential="a")]
+    named = {
+        "a": credential("oauth:{}", variable="A"),
+        "b": credential("env:B"),
+        "q": credential("env:Q", scheme="query"),
+    }
+    bottle = {"egress": egress(*routes, route("q.org", credential="q")), "credentials": named}
+    found = offered(manifest(bottle=bottle)["bottle"])
+    first = (NeededRoute("api.example.org", 443, "https"), NeededRoute("*.example.net", 8443, "https"))
+    assert found == (
+        Offered("a", "x-api-key", True, "A", first),
+        Offered("q", "", False, "", (NeededRoute("q.org", 443, "https"),)),
+    )

@@ -1,6 +1,10 @@
 """A token server as strict as they come: each refresh token is good once, and every use of an old one is seen."""
 
 import json
+import select
+import socket
+import socketserver
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +21,7 @@ class TokenServer:
     def __init__(self) -> None:
         self.seen: list[str] = []
         self.bodies: list[str] = []
+        self.heads: list[str] = []
         self.number = 0
         self.good = "refresh-0"
         self.lives = 28800
@@ -43,7 +48,7 @@ class TokenServer:
 
 
 @contextmanager
-def token_server() -> Iterator[TokenServer]:
+def token_server(tls: ssl.SSLContext | None = None) -> Iterator[TokenServer]:
     """Serves on the host's loopback until the block ends."""
     tokens = TokenServer()
 
@@ -51,6 +56,7 @@ def token_server() -> Iterator[TokenServer]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"])).decode()
             tokens.bodies.append(body)
+            tokens.heads.append(str(self.headers))
             is_json = self.headers["content-type"] == "application/json"
             fields = json.loads(body) if is_json else {k: v[0] for k, v in parse_qs(body).items()}
             tokens.before()
@@ -68,13 +74,48 @@ def token_server() -> Iterator[TokenServer]:
             """Nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    tokens.url = f"http://127.0.0.1:{server.server_address[1]}/v1/oauth/token"
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+        server.handle_error = lambda *_: None
+    scheme = "http" if tls is None else "https"
+    tokens.url = f"{scheme}://127.0.0.1:{server.server_address[1]}/v1/oauth/token"
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     try:
         yield tokens
     finally:
         server.shutdown()
         server.server_close()
+
+
+@contextmanager
+def connect_proxy() -> Iterator[tuple[str, list[str]]]:
+    """A proxy that tunnels to wherever it is asked; its URL, and the heads of what it was asked."""
+    asked: list[str] = []
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            lines = []
+            while line := self.rfile.readline().decode().strip():
+                lines.append(line)
+            asked.append("\n".join(lines))
+            host, _, port = asked[-1].split()[1].rpartition(":")
+            with socket.create_connection((host, int(port))) as there:
+                self.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n")
+                pair = (self.connection, there)
+                while ready := select.select(pair, (), (), 10)[0]:
+                    for source in ready:
+                        data = source.recv(65536)
+                        if not data:
+                            return
+                        pair[source is pair[0]].sendall(data)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}", asked
+        finally:
+            server.shutdown()
 
 
 def claude_login(access: str = "access-0", refresh: str = "refresh-0", *, lasts: float = 0) -> str:

@@ -47,10 +47,23 @@ class Place:
         return self.root / "workspace"
 
     @property
+    def programs(self) -> Path:
+        """What a test puts here comes first on PATH."""
+        return self.root / "programs"
+
+    @property
     def environment(self) -> dict[str, str]:
         """The whole environment of what runs here."""
         path = os.pathsep.join(
-            [str(program().parent), "/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin"]
+            [
+                str(self.programs),
+                str(program().parent),
+                "/usr/local/bin",
+                "/usr/bin",
+                "/bin",
+                "/usr/sbin",
+                "/sbin",
+            ]
         )
         known = {
             name: os.environ[name] for name in ("SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS") if name in os.environ
@@ -152,6 +165,14 @@ def program() -> Path:
     if os.geteuid() != 0 or (reachable(bin_folder / "python") and reachable(source)):
         return bin_folder / "bot-bottle"
     return copy_installation(source)
+
+
+def python() -> list[str]:
+    """The interpreter of that installation, with what it needs to import."""
+    beside = program().parent / "python"
+    if beside.exists():
+        return [str(beside)]
+    return ["env", f"PYTHONPATH={program().parent.parent / 'lib'}", str(Path(sys.executable).resolve())]
 
 
 def copy_installation(source: Path) -> Path:

@@ -62,6 +62,9 @@ class Bottle(Protocol):
     def open_door(self, listeners: Sequence[Listener], channel: socket) -> None:
         """Opens `listeners` inside and passes them, in order, over the unix socket `channel` in one message.
 
+        May be called again while the agent runs, for further ones: a port that is open, or that the agent took, is refused.
+        Nothing is waited for when `channel` is non-blocking and its other end takes nothing.
+
         Raises SandboxError when the sandbox is gone or refuses one of them; then none was passed.
         """
 

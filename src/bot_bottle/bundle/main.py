@@ -17,8 +17,6 @@ from bot_bottle.host import files
 from bot_bottle.policy.egress import intercepted_names
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from bot_bottle.bundle.egress.context import Tls
     from bot_bottle.bundle.egress.dial import OpenTls
     from bot_bottle.bundle.egress.selector import DirectSelector
@@ -33,7 +31,7 @@ def serve(config: BundleConfig, *, door: socket.socket, keeper: socket.socket) -
     """Serves one bottle in this freshly forked process and never returns.
 
     `door` brings the listeners (`door/passing.py`), `keeper` carries a JSON object a line: `{"ready": true, …}` once the agent
-    may run, or `{"failed": …}` and the end; then `{"event": …}` lines. The keeper may send `{"stop": true}`.
+    may run, or `{"failed": …}` and the end; then `{"event": …}` lines. What the keeper may send is in `orders.py`.
     """
     try:
         _detach(config.keeper, kept=(door.fileno(), keeper.fileno()))
@@ -138,6 +136,7 @@ def _run(config: BundleConfig, door: socket.socket, keeper: socket.socket) -> No
     from bot_bottle.bundle.egress import server
     from bot_bottle.bundle.egress.selector import DirectSelector
     from bot_bottle.bundle.keeper import Keeper
+    from bot_bottle.bundle.orders import Orders
     from bot_bottle.bundle.record import Record
     from bot_bottle.door.passing import receive_listeners
 
@@ -155,25 +154,12 @@ def _run(config: BundleConfig, door: socket.socket, keeper: socket.socket) -> No
         return
     _wait_for_door(door, keeper)
     listeners = receive_listeners(door, len(config.listeners), 0)
-    door.close()
-    code = memory.code() if config.needs_tls else []
+    code = memory.code() if config.needs_tls or config.needs_guard else []
     confined = confine.confine(program)
 
     async def live() -> None:
-        line = Keeper(keeper, lambda message: hear(message))
+        line = Keeper(keeper, lambda message: orders.hear(message))
         record = Record(line, clock=loop.time, later=loop.call_later)
-
-        def hear(message: "Mapping[str, Any]") -> None:
-            if message.get("stop") is True:
-                record.flush()
-                line.flush(_GOODBYE_SECONDS)
-                os._exit(0)
-            if "credentials" in message:
-                context.credentials.replace(message["credentials"])
-                line.tell({"credentials": True})
-                return
-            line.tell({"error": "not understood"})
-
         executor = threads.ThreadPoolExecutor(_RESOLVER_THREADS)
         context = server.make_context(config, record, executor, tls, selector)
         context.credentials.tell = line.tell
@@ -181,17 +167,19 @@ def _run(config: BundleConfig, door: socket.socket, keeper: socket.socket) -> No
             context.guard = guarding.Guarding(
                 lambda: context.policy, context.credentials, config.sensitive, record.event
             )
-        egress = server.Egress(context)
+        egress = server.Egress(context, rest=lambda: memory.give_back(code))
         egress.serve(config.listeners, listeners)
+        orders = Orders(config, line, context, egress, door)
         if tls.interceptor is not None:
             authority = tls.interceptor.authority
             authority.changed = lambda pem: line.tell({"authority": pem})
             line.tell({"authority": authority.pem})
+        line.tell({"ready": True, "policy": config.policy.fingerprint(), "confined": confined})
+        # The start waits for what was just told, and not for this.
         gc.collect()
         gc.freeze()
         gc.enable()
         memory.give_back(code)
-        line.tell({"ready": True, "policy": config.policy.fingerprint(), "confined": confined})
         await loop.create_future()
 
     loop.run_until_complete(live())
@@ -202,7 +190,7 @@ def _import_all() -> None:
     _import_asyncio()
     from concurrent.futures import thread  # noqa: F401
 
-    from bot_bottle.bundle import keeper, record  # noqa: F401
+    from bot_bottle.bundle import keeper, orders, record  # noqa: F401
     from bot_bottle.bundle.egress import server, via  # noqa: F401
 
     _warm_up()

@@ -36,7 +36,9 @@ def code() -> list[Mapping]:
 
 
 def give_back(mappings: list[Mapping]) -> None:
-    """Gives `mappings` (from `code`, still mapped) and free heap back to the system."""
+    """Gives `mappings` (from `code`, still mapped) and free heap back to the system; without any, leaves all as it is."""
+    if not mappings:
+        return
     libc = ctypes.CDLL(None)
     for mapping in mappings:
         libc.madvise(ctypes.c_void_p(mapping.start), ctypes.c_size_t(mapping.size), _DONTNEED)

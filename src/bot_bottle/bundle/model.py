@@ -132,6 +132,11 @@ class BundleConfig(NamedTuple):
     """Certificate authorities (PEM) that upstreams are trusted by, beside the system's."""
     proxy: UpstreamProxy | None = None
     limits: BundleLimits = BundleLimits()
+    engine_port: int = 0
+    """Where on loopback the engine listens through which upstreams are dialled; 0 when there is none."""
+    first_name: int = 0
+    """Where in the pool of addresses for names this bundle begins: one that follows another in the same bottle gives none of
+    that one's addresses to another name."""
 
     @property
     def needs_tls(self) -> bool:
@@ -171,3 +176,21 @@ class BundleConfig(NamedTuple):
             "limits": BundleLimits(**document["limits"]),
         }
         return cls(**{**document, **made})
+
+
+def cannot_become(config: BundleConfig, policy: EgressPolicy) -> str:
+    """Why a bundle that was started with `config` can't take on `policy` while it runs; empty when it can.
+
+    A confined process can't load code or be given secrets that it was not started with.
+    """
+    becoming = config._replace(policy=policy)
+    if becoming.needs_tls and not config.needs_tls:
+        return "it needs TLS of the bundle's own, which this bundle was started without"
+    if intercepts_any(policy) and not intercepts_any(config.policy):
+        return "it needs a certificate authority of the bottle's own, which this bundle was started without"
+    if becoming.needs_guard and not config.needs_guard:
+        return "it searches what goes out for secrets, and this bundle was started without what does that"
+    named = {route.credential for route in policy.routes if route.credential is not None}
+    if unknown := sorted(named.difference(config.credentials)):
+        return f"it names credentials that this bundle does not have: {', '.join(unknown)}"
+    return ""

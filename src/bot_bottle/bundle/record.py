@@ -14,7 +14,7 @@ INTERVAL = 5.0
 DIFFERENT, EACH_TIME = 256, 32
 """Different folded events that are remembered, and how many of them go out each `INTERVAL`."""
 _LONGEST = 300
-_SAME = ("via", "host", "port", "protocol", "reason")
+_SAME = ("via", "host", "port", "protocol", "reason", "detector", "place", "fingerprint")
 _SAME_REFUSAL = (*_SAME, "method", "path")
 _SUMMED = ("up", "down", "seconds")
 
@@ -55,11 +55,16 @@ class Record:
         self._folded: dict[tuple[Any, ...], tuple[str, Data]] = {}
         self._beyond: dict[str, int] = {}
         self._flushing = False
+        self.counts: dict[tuple[str, str], int] = {}
+        """How often each kind of event came with each reason, folded or not."""
+        self.up = self.down = 0
+        """Bytes of the connections that have ended."""
 
     def event(self, kind: str, data: Data) -> None:
         """Reports that `kind` happened; text in `data` is cleaned here."""
         data = {key: clean(value) if isinstance(value, str) else value for key, value in data.items()}
-        refusal = kind.endswith(".refused")
+        self._count(kind, data)
+        refusal = kind.endswith((".refused", ".observed"))  # what is only watched would be a refusal
         same = (kind, *(data.get(name) for name in (_SAME_REFUSAL if refusal else _SAME)))
         if not (refusal and same in self._recent) and same not in self._folded and self._may_send():
             if refusal and len(self._recent) < DIFFERENT:
@@ -68,6 +73,12 @@ class Record:
             self._send(kind, data)
         else:
             self._fold(kind, same, data)
+
+    def _count(self, kind: str, data: Data) -> None:
+        counted = (kind, str(data.get("reason", "")))
+        self.counts[counted] = self.counts.get(counted, 0) + 1
+        self.up += data.get("up", 0)
+        self.down += data.get("down", 0)
 
     def _may_send(self) -> bool:
         now = self._clock()

@@ -31,6 +31,12 @@ GROUPS: dict[str, dict[str, str]] = {
         "logs": "show what the agent printed",
         "demo": "watch a real agent work in a bottle",
     },
+    "Egress": {
+        "egress": "show what it reaches, allowed and refused, live",
+        "reload": "put the bottle's file in force while it runs",
+        "learn": "write the least policy that a run needed",
+        "metrics": "print figures for Prometheus",
+    },
     "Work": {
         "diff": "show what the agent changed in its copy",
         "apply": "apply these changes to the repository",

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from bot_bottle.digest import sha256_hex
 from bot_bottle.errors import HostError
+from bot_bottle.plan.model import Outward
 from bot_bottle.secret import Secret
 
 AHEAD = 600.0
@@ -26,6 +27,8 @@ _TOO_LATE = 30.0
 LARGEST = 1 << 20
 LOCK_SECONDS = 15.0
 """How long another process may renew while we wait."""
+STATED = "egress.upstream.proxy"
+"""The source of a proxy that the bottle's file states; the environment's is found where it is used."""
 _STALE = 60.0
 """Claude Code takes its lock for abandoned after this many seconds, and so do we."""
 _CLAUDE_LOCK = ".oauth_refresh.lock"
@@ -36,17 +39,31 @@ class LoginLost(HostError):
 
 
 class Login(NamedTuple):
-    """Where a login is kept, and where and as which client it is renewed."""
+    """Where a login is kept, and where and as which client it is renewed.
+
+    `ca` (a file) is trusted beside the system's certificates; `proxy` (a URL) is gone through instead of the environment's, and
+    told `proxy_login`.
+    """
 
     file: str
     token_url: str
     client_id: str
+    ca: str = ""
+    proxy: str = ""
+    proxy_login: Secret | None = None
 
     @classmethod
-    def parse(cls, text: str) -> "Login":
-        """From a source's JSON."""
+    def parse(
+        cls,
+        text: str,
+        outward: Outward = Outward(),  # noqa: B008 - it can't change
+        proxy_login: Secret | None = None,
+    ) -> "Login":
+        """From a source's JSON; reached as the bottle's upstreams are."""
         found = json.loads(text)
-        return cls(found["file"], found["token_url"], found["client_id"])
+        proxy = outward.https.url if outward.https and outward.https.source == STATED else ""
+        login = proxy_login if proxy else None
+        return cls(found["file"], found["token_url"], found["client_id"], outward.ca, proxy, login)
 
 
 class Token(NamedTuple):

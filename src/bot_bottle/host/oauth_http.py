@@ -1,7 +1,8 @@
 """The one request that renews a login: a refresh token for an access token (RFC 6749, section 6).
 
-Through the operator's own proxy where the environment names one, verified against the system's certificates; a redirect is not
-followed, because the refresh token would go along. What the server says is shown by its error code only.
+Through the bottle's proxy, or the operator's own where the environment names one; verified against the system's certificates
+and the bottle's further ones. A redirect is not followed, because the refresh token would go along. What the server says is
+shown by its error code only.
 """
 
 import json
@@ -50,11 +51,10 @@ def post(login: "Login", refresh: str, *, json_body: bool) -> dict[str, Any]:
             "User-Agent": f"bot-bottle/{__version__}",
         },
     )
-    context = ssl.create_default_context()
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=context), _NoRedirect)
+    if login.proxy_login is not None:
+        request.add_unredirected_header("Proxy-Authorization", login.proxy_login.reveal())
     try:
-        with _limited(), opener.open(request, timeout=SECONDS) as response:
+        with _limited(), _opener(login).open(request, timeout=SECONDS) as response:
             content = response.read(LARGEST)
     except urllib.error.HTTPError as error:
         with error:
@@ -63,6 +63,17 @@ def post(login: "Login", refresh: str, *, json_body: bool) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise Refused("unreachable", f"{login.token_url}: {_why(error)}") from error
     return _answer(login, content)
+
+
+def _opener(login: "Login") -> urllib.request.OpenerDirector:
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if login.ca:
+        context.load_verify_locations(login.ca)
+    proxies = {"http": login.proxy, "https": login.proxy} if login.proxy else None
+    return urllib.request.build_opener(
+        urllib.request.HTTPSHandler(context=context), urllib.request.ProxyHandler(proxies), _NoRedirect
+    )
 
 
 def _answer(login: "Login", content: bytes) -> dict[str, Any]:

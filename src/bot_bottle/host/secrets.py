@@ -6,10 +6,11 @@ repository, which is somebody else's.
 
 import os
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from bot_bottle.errors import HostError
-from bot_bottle.plan.model import Credential, Sensitive
+from bot_bottle.plan.model import Credential, Outward, Sensitive
 from bot_bottle.secret import Secret
 
 LARGEST = 65536
@@ -28,24 +29,38 @@ class Held(NamedTuple):
 
 
 class Vault(NamedTuple):
-    """Everything secret of one run: credentials by name, and what else must not leave."""
+    """Everything secret of one run: credentials by name, what else must not leave, and what its proxy is told."""
 
-    credentials: Mapping[str, Held] = {}
+    credentials: Mapping[str, Held] = MappingProxyType({})
     sensitive: tuple[Secret, ...] = ()
+    proxy_login: Secret | None = None
 
 
-def read_all(credentials: Sequence[Credential], sensitive: Sequence[Sensitive]) -> Vault:
-    """Reads them all, each source once. Raises HostError that says which can't be had, and what to do."""
-    reader = _Reader()
+def read_all(
+    credentials: Sequence[Credential],
+    sensitive: Sequence[Sensitive],
+    *,
+    outward: Outward = Outward(),  # noqa: B008 - it can't change
+) -> Vault:
+    """Reads them all, each source once; logins are renewed by way of `outward`.
+
+    Raises HostError that says which can't be had, and what to do.
+    """
+    reader = _Reader(outward)
+    login = reader.credential(outward.login).value if outward.login else None
+    reader.proxy_login = login
     held = {item.name: reader.credential(item) for item in credentials}
     kept = tuple(reader.sensitive(item) for item in sensitive)
     sources = [item.source for item in credentials] + [item.source for item in sensitive]
+    sources += [outward.login.source] if outward.login else []
     forget_variables([one.removeprefix("env:") for one in sources if one.startswith("env:")])
-    return Vault(held, kept)
+    return Vault(held, kept, login)
 
 
 class _Reader:
-    def __init__(self) -> None:
+    def __init__(self, outward: Outward) -> None:
+        self._outward = outward
+        self.proxy_login: Secret | None = None
         self._read: dict[str, str] = {}
 
     def credential(self, item: Credential) -> Held:
@@ -54,7 +69,7 @@ class _Reader:
         if kind == "oauth":
             from bot_bottle.host import oauth
 
-            token = oauth.at_launch(oauth.Login.parse(place))
+            token = oauth.at_launch(oauth.Login.parse(place, self._outward, self.proxy_login))
             return outgoing(item, token.access)._replace(expires=token.expires)
         return outgoing(item, Secret(self._value(what, item.source)))
 

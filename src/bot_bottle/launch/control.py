@@ -1,7 +1,8 @@
 """How other commands talk to a running bottle's keeper: frames over a unix socket that only its user can reach.
 
-A client says what it wants in its first frame (`hello`, JSON): `attach`, `stop` or `exec` (with three descriptors as
-SCM_RIGHTS). Frames are a type byte, a length (32 bit, network order) and that many bytes.
+A client says what it wants in its first frame (`hello`, JSON): `attach`, `stop`, `exec` (with three descriptors as
+SCM_RIGHTS), `policy`, `change` or `stats` (each answered by one `done` frame). Frames are a type byte, a length (32 bit,
+network order) and that many bytes.
 """
 
 import array
@@ -18,7 +19,7 @@ from typing import Any
 from bot_bottle.errors import NotFoundError, SandboxError
 from bot_bottle.launch.folders import CONTROL
 
-HELLO, INPUT, RESIZE, LEAVE, OUTPUT, EXIT, ERROR = b"h", b"i", b"r", b"l", b"o", b"x", b"e"
+HELLO, INPUT, RESIZE, LEAVE, OUTPUT, EXIT, ERROR, DONE = b"h", b"i", b"r", b"l", b"o", b"x", b"e", b"d"
 HEAD = struct.Struct("!cI")
 LARGEST = 1 << 20
 
@@ -63,12 +64,12 @@ def short_path(folder: str, name: str) -> Iterator[str]:
         os.close(descriptor)
 
 
-def listen(run_folder: str) -> socket.socket:
-    """The keeper's control socket."""
+def listen(run_folder: str, name: str = CONTROL) -> socket.socket:
+    """The keeper's socket of that name; only its own user can connect."""
     server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(0o177)
     try:
-        with short_path(run_folder, CONTROL) as path:
+        with short_path(run_folder, name) as path:
             server.bind(path)
     finally:
         os.umask(before)
@@ -77,10 +78,41 @@ def listen(run_folder: str) -> socket.socket:
     return server
 
 
-def kill_keeper(client: socket.socket) -> None:
-    """Kills the process at the other end, by a pidfd: it is the one that made the socket (SO_PEERCRED, unix(7))."""
+def ask(run_folder: str, hello: dict[str, Any], *, seconds: float) -> dict[str, Any]:
+    """What the keeper answers to `hello`. Raises NotFoundError, and SandboxError when it refuses, ends or says nothing."""
+    with connect(run_folder, hello) as client:
+        client.settimeout(seconds)
+        frames = Frames()
+        try:
+            while data := client.recv(65536):
+                for kind, payload in frames.feed(data):
+                    if kind == DONE:
+                        return dict(json.loads(payload))
+                    if kind == ERROR:
+                        raise SandboxError(
+                            "The bottle's keeper refused", details=json.loads(payload)["brief"]
+                        )
+                    if kind == EXIT:
+                        break
+        except TimeoutError as error:
+            raise SandboxError(
+                "The bottle's keeper does not answer", details=f"waited {seconds:.0f} s"
+            ) from error
+        except ConnectionError:
+            pass
+    raise SandboxError("The bottle ended before it answered")
+
+
+def peer(client: socket.socket) -> tuple[int, int]:
+    """The process and the user at the other end, as the kernel knows them (SO_PEERCRED, unix(7))."""
     credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    keeper = os.pidfd_open(struct.unpack("3i", credentials)[0])
+    pid, uid, _ = struct.unpack("3i", credentials)
+    return pid, uid
+
+
+def kill_keeper(client: socket.socket) -> None:
+    """Kills the process at the other end, by a pidfd: it is the one that made the socket."""
+    keeper = os.pidfd_open(peer(client)[0])
     try:
         signal.pidfd_send_signal(keeper, signal.SIGKILL)
         select.select([keeper], [], [], 10)

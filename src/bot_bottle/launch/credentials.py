@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from bot_bottle.bundle.model import Injection
 from bot_bottle.errors import HostError
 from bot_bottle.host.secrets import Held, Vault, outgoing
-from bot_bottle.plan.model import Credential
+from bot_bottle.plan.model import Credential, Outward
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,7 +60,9 @@ class _Renewal:
 class Credentials:
     """Those of one run."""
 
-    def __init__(self, items: Sequence[Credential], vault: Vault) -> None:
+    def __init__(self, items: Sequence[Credential], vault: Vault, *, outward: Outward) -> None:
+        self._outward = outward
+        self._proxy_login = vault.proxy_login
         self._items = {item.name: item for item in items}
         self._held = dict(vault.credentials)
         self._renewals: dict[str, _Renewal] = {}
@@ -79,7 +81,9 @@ class Credentials:
             if kind == "oauth":
                 from bot_bottle.host.oauth import Login
 
-                self._renewals[name] = _Renewal(self._items[name], Login.parse(place), due(held))
+                self._renewals[name] = _Renewal(
+                    self._items[name], Login.parse(place, self._outward), due(held)
+                )
 
     def tick(self) -> float | None:
         """Begins what is due; how many seconds until there may be more to do."""

@@ -13,6 +13,7 @@ from bot_bottle.errors import HostError
 from bot_bottle.host import locks
 
 CONTROL = "keeper.sock"
+METRICS = "metrics.sock"
 
 
 @contextmanager

@@ -8,13 +8,13 @@ import gc
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from bot_bottle.backends.base import Backend, Bottle, Stdio
+from bot_bottle.backends.base import Backend, Bottle
 from bot_bottle.bundle.model import BundleConfig
-from bot_bottle.door.model import listeners_for
+from bot_bottle.door.model import Listener, listeners_for
 from bot_bottle.errors import BotBottleError, SandboxError
 from bot_bottle.events import NewEvent
 from bot_bottle.host.secrets import Vault
@@ -22,18 +22,24 @@ from bot_bottle.launch import control, copies, folders
 from bot_bottle.launch.credentials import Around, Credentials
 from bot_bottle.launch.output import Log, Outlet, Shown
 from bot_bottle.launch.outward import Outside
+from bot_bottle.launch.recorded import describe, record_of
 from bot_bottle.launch.session import Session
 from bot_bottle.launch.sidecar import Sidecar
 from bot_bottle.launch.signals import Interrupts
+from bot_bottle.launch.streams import Streams
+from bot_bottle.launch.wishes import Wishes
 from bot_bottle.plan.model import RunPlan
-from bot_bottle.state.model import RunRecord
+from bot_bottle.policy.model import EgressPolicy
 from bot_bottle.state.store import Store
 
 if TYPE_CHECKING:
+    from bot_bottle.launch.engine import EngineKeeper
     from bot_bottle.provision.trust import TrustStore
 
+NAMES_APART = 8192
+"""Addresses for names between where one bundle of a run begins and the next; more than `BundleLimits.names`."""
 RESTARTS = 3
-"""How often a bundle that died is started again in one run; then the bottle stays without a way out."""
+"""How often a bundle (or an engine behind it) that died is started again in one run; then the bottle stays without a way out."""
 
 
 class Outcome:
@@ -81,10 +87,14 @@ class _Run:
         self.around = around
         self.store = around.store
         self.outcome = Outcome(plan.id)
+        self.policy = plan.egress
+        """What the bundle enforces; a change of it is `change.Changes`' to make."""
         self.restarts = 0
+        self.bundles = 0
+        self.has_way_out = True
         self.last_events: list[NewEvent] = []
-        self.listeners = listeners_for(plan.egress)
-        self.credentials = Credentials(plan.credentials, around.vault)
+        self.engine: EngineKeeper | None = None
+        self.credentials = Credentials(plan.credentials, around.vault, outward=plan.outward)
         self.sidecar: Sidecar
         self.bottle: Bottle
         self.session: Session | None = None
@@ -93,6 +103,7 @@ class _Run:
         self.authority = ""
         """The SHA-256 of the certificate of the bottle's own authority, once it is trusted inside."""
         self.copying: copies.Copying | None = None
+        self.wishes = Wishes(self)
 
     def keep(self) -> Outcome:
         try:
@@ -109,6 +120,7 @@ class _Run:
 
     def _live(self, undo: ExitStack) -> None:
         self._begin(undo)
+        self._start_engine(undo)
         self._start_bundle(undo)
         self._copy_workspace(undo)
         session = self._open(undo)
@@ -118,6 +130,8 @@ class _Run:
         with self._phase("end"):
             self.bottle.destroy()
             session.forget(self.sidecar.sock)
+            if self.engine:
+                self.engine.leave()
             self.sidecar.say_stop()  # it says its last words while everything else is put away
             session.drain()
 
@@ -147,6 +161,22 @@ class _Run:
             )
             undo.callback(self._record_end)
 
+    def _start_engine(self, undo: ExitStack) -> None:
+        if self.plan.egress.engine == "builtin":
+            return
+        from bot_bottle.launch.engine import EngineKeeper
+
+        with self._phase("engine"):
+            self.engine = EngineKeeper(
+                self.plan,
+                tell=self._tell_bundle,
+                append=self.store.append,
+                record=self.record,
+                warn=self.outcome.warnings.append,
+            )
+            undo.callback(self._stop_engine)
+            self.engine.start()
+
     def _start_bundle(self, undo: ExitStack) -> None:
         with self._phase("bundle"):
             self.sidecar = self._first_bundle()
@@ -162,18 +192,21 @@ class _Run:
 
     def _bundle_config(self) -> BundleConfig:
         plan = self.plan
+        self.bundles += 1
         return BundleConfig(
             run=plan.id,
             keeper=os.getpid(),
-            policy=plan.egress,
-            listeners=self.listeners,
+            policy=self.policy,
+            listeners=listeners_for(self.policy),
             uid=plan.bundle_uid,
             gid=plan.bundle_gid,
             bottle_file=plan.bottle_file,
+            engine_port=self.engine.port if self.engine else 0,
             authorities=self.around.outside.authorities,
             proxy=self.around.outside.proxy,
             credentials=self.credentials.injections(),
             sensitive=self.around.vault.sensitive,
+            first_name=(self.bundles - 1) * NAMES_APART,
         )
 
     def _copy_workspace(self, undo: ExitStack) -> None:
@@ -191,13 +224,13 @@ class _Run:
     def _open(self, undo: ExitStack) -> Session:
         with self._phase("sandbox"):
             self._prepare_trust()
-            streams = _Streams(self.plan.tty)
+            streams = Streams(self.plan.tty)
             undo.callback(streams.close)
             self.bottle = self.around.backend.create(self.plan, streams.inside)
             undo.callback(self.bottle.destroy)
             streams.close_inside()
         with self._phase("door"):
-            self.bottle.open_door(self.listeners, self.sidecar.door)
+            self.bottle.open_door(listeners_for(self.policy), self.sidecar.door)
         with self._phase("provision"):
             if self.plan.files:
                 from bot_bottle.provision.pipeline import provision
@@ -205,9 +238,13 @@ class _Run:
                 provision(self.bottle, self.plan)
         with self._phase("policy"):
             self._wait_for_bundle()
+            if self.engine:
+                self.engine.wait_ready()
         server = control.listen(self.plan.paths.run)
         undo.callback(server.close)
-        return self._session(server, streams)
+        figures = control.listen(self.plan.paths.run, folders.METRICS)
+        undo.callback(figures.close)
+        return self._session(server, figures, streams)
 
     def _prepare_trust(self) -> None:
         """The certificate stores that the bottle shows; what they hold of it comes when its bundle has made it."""
@@ -218,12 +255,12 @@ class _Run:
             self.trust_inside.prepare()
 
     def _wait_for_bundle(self) -> None:
-        """Until the bundle serves the planned policy, and the bottle trusts the authority that it has made for it.
+        """Until the bundle serves the policy, and the bottle trusts the authority that it has made for it.
 
         Raises SandboxError when it does not, or has made none and would need one.
         """
-        self.sidecar.wait_ready(self.plan.egress.fingerprint())
-        if self.plan.trust and self.plan.trust.intercepts and not self.sidecar.authority:
+        self.sidecar.wait_ready(self.policy.fingerprint())
+        if self.policy.routes and not self.sidecar.authority and _intercepts(self.policy):
             raise SandboxError("The bundle opens TLS and has made no certificate authority for it")
         self._trust_authority()
 
@@ -236,18 +273,22 @@ class _Run:
         self.authority = self.trust_inside.accept(authority)
         return True
 
-    def _session(self, server: socket.socket, streams: "_Streams") -> Session:
+    def _session(self, server: socket.socket, figures: socket.socket, streams: Streams) -> Session:
         session = self.session = Session(
             self.plan, self.bottle, log=self.log, server=server, interrupts=self.around.interrupts
         )
         session.watch(self.sidecar.sock, self._hear_bundle)
+        if self.engine:
+            self.engine.serve(session)
         session.also(self.credentials.tick)
+        session.also(self.wishes.tick)
+        self.wishes.serve(session, figures)
         self.credentials.begin(
             Around(
                 watch=session.watch,
                 forget=session.forget,
                 tell=lambda message: self.sidecar.tell(message),
-                record=self._record,
+                record=self.record,
                 warn=self.outcome.warnings.append,
             )
         )
@@ -261,14 +302,13 @@ class _Run:
             with self._phase("copy"):
                 self.outcome.warnings += [f"not copied: {line}" for line in self.copying.wait()]
         with self._phase("release"):
-            event = self._event(
-                "run.started",
-                {
-                    "policy": self.plan.egress.fingerprint(),
-                    "confined": self.sidecar.facts.get("confined"),
-                    "authority": self.authority,
-                },
-            )
+            started = {
+                "policy": self.policy.fingerprint(),
+                "confined": self.sidecar.facts.get("confined"),
+                "authority": self.authority,
+                **({"pipelock": self.engine.facts()} if self.engine else {}),
+            }
+            event = self._event("run.started", started)
             self.store.record([event], self.plan.id, state="running")
             if self.copying:
                 copies.agent_begins(self.plan)
@@ -281,10 +321,11 @@ class _Run:
     # While it runs
 
     def _hear_bundle(self) -> None:
-        messages = self.sidecar.read()
+        sidecar = self.sidecar
+        messages = sidecar.read()
         try:
             if self._trust_authority():
-                self.store.append([self._event("door.authority", {"sha256": self.authority})])
+                self.record("door.authority", {"sha256": self.authority})
         except BotBottleError as error:  # what it opens is not trusted inside then; the rest goes on
             self.outcome.warnings.append(f"{error.brief}: TLS that is opened fails inside the bottle")
         if messages is None:
@@ -295,46 +336,87 @@ class _Run:
                 self.credentials.confirmed()
             elif "credential_refused" in message:
                 self.credentials.refused(message["credential_refused"])
-        if events := self.sidecar.events(self.plan.id, messages):
+        if events := sidecar.events(self.plan.id, messages):
             self.store.append(events)
+        for message in messages:
+            if sidecar is self.sidecar:  # what one that was replaced meanwhile still said is no answer
+                self.wishes.hear(message)
 
     def _bundle_died(self) -> None:
         """A dead bundle is a closed door. It is opened again a few times, with the same policy; every time is recorded."""
-        session = self.session
-        if session is None:
+        if self.session is None:
             return
-        session.forget(self.sidecar.sock)
-        self.sidecar.stop()
+        self._end_bundle()
         self.restarts += 1
-        self.store.append(
-            [
-                self._event(
-                    "door.closed",
-                    {"why": "the bundle died", "code": self.sidecar.code, "times": self.restarts},
-                )
-            ]
-        )
+        died = {"why": "the bundle died", "code": self.sidecar.code, "times": self.restarts}
+        self.record("door.closed", died)
         if self.restarts > RESTARTS:
             self.outcome.warnings.append(
                 "The bundle died again and again; the bottle has had no way out since."
             )
-            return
+        else:
+            try:
+                self._begin_bundle()
+                self.record("door.opened", {"again": self.restarts, "authority": self.authority})
+            except BotBottleError as error:
+                self.outcome.warnings.append(f"The bundle died and could not be started again: {error.brief}")
+        self.wishes.bundle_died()
+
+    def start_anew(self, policy: EgressPolicy) -> None:
+        """Ends the bundle, with every connection, and starts one with `policy`. Raises BotBottleError; then none serves."""
+        self._end_bundle()
+        before, self.policy = self.policy, policy
+        try:
+            self._begin_bundle()
+        finally:
+            self.policy = before  # what it serves is in force once that is recorded
+        self.record("door.opened", {"policy": policy.fingerprint(), "authority": self.authority})
+
+    def open_further(self, listeners: list[Listener]) -> None:
+        """Opens and passes to the bundle what a policy needs beyond what is open. Raises SandboxError; then none was."""
+        self.bottle.open_door(listeners, self.sidecar.door)
+
+    def _end_bundle(self) -> None:
+        self.has_way_out = False
+        if self.session:
+            self.session.forget(self.sidecar.sock)
+        self.store.append(self.sidecar.events(self.plan.id, self.sidecar.stop()))
+
+    def _begin_bundle(self) -> None:
+        """Raises BotBottleError; then none serves."""
         try:
             self.sidecar = Sidecar(self._bundle_config())
-            self.bottle.open_door(self.listeners, self.sidecar.door)
+            self.bottle.open_door(listeners_for(self.policy), self.sidecar.door)
             self._wait_for_bundle()
-        except BotBottleError as error:
+        except OSError as error:
             self.sidecar.stop()
-            self.outcome.warnings.append(f"The bundle died and could not be started again: {error.brief}")
-            return
-        session.watch(self.sidecar.sock, self._hear_bundle)
-        self.store.append([self._event("door.opened", {"again": self.restarts, "authority": self.authority})])
+            raise SandboxError("Another bundle could not be started", details=str(error)) from error
+        except BaseException:
+            self.sidecar.stop()
+            raise
+        if self.session:
+            self.session.watch(self.sidecar.sock, self._hear_bundle)
+        if self.engine:
+            self.engine.bundle_began()
+        self.has_way_out = True
         self.credentials.confirmed()  # it was started with them
+
+    def _tell_bundle(self, message: Mapping[str, object]) -> None:
+        if self.sidecar.code is None:
+            self.sidecar.tell(message)
+
+    def record(self, kind: str, data: Mapping[str, object]) -> None:
+        """Puts an event of this run into the record."""
+        self.store.append([self._event(kind, dict(data))])
 
     # The removals, in the opposite order
 
+    def _stop_engine(self) -> None:
+        if self.engine:
+            self.last_events += self.engine.stop()
+
     def _stop_bundle(self) -> None:
-        self.last_events = self.sidecar.events(self.plan.id, self.sidecar.stop())
+        self.last_events += self.sidecar.events(self.plan.id, self.sidecar.stop())
 
     def _flag_workspace(self) -> None:
         from bot_bottle.launch import mounted
@@ -367,73 +449,11 @@ class _Run:
             outcome=self.outcome.reason,
         )
 
-    def _record(self, kind: str, data: dict[str, object]) -> None:
-        self.store.append([self._event(kind, data)])
-
     def _event(self, kind: str, data: dict[str, object]) -> NewEvent:
         return NewEvent(self.plan.id, time.time(), kind, data)
 
 
-class _Streams:
-    """The agent's standard streams: a pseudo-terminal, or pipes with nothing to read."""
+def _intercepts(policy: EgressPolicy) -> bool:
+    from bot_bottle.policy.egress import intercepts_any
 
-    def __init__(self, tty: bool) -> None:
-        self.master: int | None = None
-        self.outside: list[tuple[int, int]] = []
-        if tty:
-            self.master, slave = os.openpty()
-            self._inside = [slave]
-            self.inside = Stdio(slave, slave, slave, tty=True)
-            self.outside = [(self.master, 1)]
-        else:
-            nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-            out, out_inside = os.pipe()
-            err, err_inside = os.pipe()
-            self._inside = [nothing, out_inside, err_inside]
-            self.inside = Stdio(nothing, out_inside, err_inside)
-            self.outside = [(out, 1), (err, 2)]
-
-    def close_inside(self) -> None:
-        """After the sandbox has them: so that the end of the output is seen."""
-        for descriptor in self._inside:
-            os.close(descriptor)
-        self._inside = []
-
-    def close(self) -> None:
-        self.close_inside()
-        for descriptor, _ in self.outside:
-            os.close(descriptor)
-        self.outside = []
-
-
-def describe(plan: RunPlan) -> dict[str, object]:
-    """The plan in a line of the record: what would have to be known to say what this run could do."""
-    return {
-        "agent": plan.agent,
-        "bottle": plan.bottle,
-        "backend": plan.backend,
-        "provider": plan.provider,
-        "workspace": plan.workspace.source,
-        "workspace_mode": plan.workspace.mode,
-        "policy": plan.egress.fingerprint(),
-        "routes": [f"{route.protocol}://{route.host}:{route.port}" for route in plan.egress.routes],
-    }
-
-
-def record_of(plan: RunPlan, backend: Backend) -> RunRecord:
-    """The run's row before anything of it exists."""
-    import json
-
-    return RunRecord(
-        id=plan.id,
-        agent=plan.agent,
-        bottle=plan.bottle,
-        backend=plan.backend,
-        state="starting",
-        workspace=plan.workspace.source,
-        workspace_mode=plan.workspace.mode,
-        run_path=plan.paths.run,
-        state_path=plan.paths.state,
-        started_at=time.time(),
-        traces=json.dumps(dict(backend.traces(plan))),
-    )
+    return intercepts_any(policy)

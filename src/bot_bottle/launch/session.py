@@ -12,7 +12,7 @@ import termios
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from bot_bottle.backends.base import Bottle, Process, Stdio
 from bot_bottle.errors import BotBottleError
@@ -36,6 +36,10 @@ OWNER_BACKLOG = 1 << 18
 MISTAKES = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, struct.error, OSError,
             BotBottleError)  # fmt: skip
 """What a client's wish can end in: its own failure, and never the run's."""
+
+
+class HasFileno(Protocol):
+    def fileno(self) -> int: ...
 
 
 class Client:
@@ -69,6 +73,8 @@ class Session:
         self._held_up: dict[int, Outlet | None] = {}
         self.master: int | None = None
         self.stop_reason = ""
+        self.wishes: dict[str, Callable[[Client, dict[str, Any]], None]] = {}
+        """What else a client may want, and who answers it, by `reply`."""
         self._deadline: float | None = None
         self._steps = list(STOP_STEPS)
         self._watch(interrupts, self._interrupted)
@@ -78,7 +84,7 @@ class Session:
     def _watch(self, source: Any, act: Callable[[], None]) -> None:
         self.selector.register(source, selectors.EVENT_READ, act)
 
-    def watch(self, source: socket.socket | int, act: Callable[[], None]) -> None:
+    def watch(self, source: HasFileno | int, act: Callable[[], None]) -> None:
         """Calls `act` whenever there is something to read from `source`, or it has ended."""
         self._watch(source, act)
 
@@ -86,10 +92,15 @@ class Session:
         """Calls `tick` at least as soon as it wishes: it answers in how many seconds, or None."""
         self.ticks.append(tick)
 
-    def forget(self, sock: socket.socket | int) -> None:
+    def forget(self, sock: HasFileno | int) -> None:
         """Watches `sock` no more. Idempotent."""
         if sock in self.selector.get_map():
             self.selector.unregister(sock)
+
+    def reply(self, client: Client, answer: dict[str, Any]) -> None:
+        """Answers what a client wanted, if it is still there."""
+        if client.sock in self.clients:
+            self._send(client, control.document(control.DONE, answer))
 
     def add_output(self, descriptor: int, outlet: Outlet | None) -> None:
         """Relays what the agent prints on `descriptor` (a pipe's or a terminal master's end) to the log and `outlet`."""
@@ -132,11 +143,11 @@ class Session:
         self.selector.close()
 
     def _patience(self) -> float | None:
-        if any(outlet.pending for outlet in self.outlets):
-            return 0.05
         waits = [wait for tick in self.ticks if (wait := tick()) is not None]
         if self._deadline is not None:
             waits.append(max(0.0, self._deadline - time.monotonic()))
+        if any(outlet.pending for outlet in self.outlets):
+            waits.append(0.05)
         return min(waits, default=None)
 
     def _turn(self, timeout: float | None) -> None:
@@ -254,6 +265,8 @@ class Session:
                     self._send(client, control.frame(control.OUTPUT, tail))
             elif client.wants == "exec":
                 self._execute(client, hello)
+            elif client.wants in self.wishes:
+                self.wishes[client.wants](client, hello)
         elif kind == control.INPUT and self.master is not None and client.wants == "attach":
             self._type(payload)
         elif kind == control.RESIZE:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from bot_bottle.events import NewEvent
 
 _KILL = 9  # signal.SIGKILL; that module makes enumerations of all of them first
+ORDER_WITHIN = 1.0
+"""Seconds for an order to be taken, which waits for nothing unless the bundle reads no more."""
 MOST_AUTHORITIES = 1000
 """How often a bundle may change them: a reload may, and time does once a month."""
 READY_WITHIN = 15.0
@@ -33,6 +35,7 @@ class Sidecar:
     def __init__(self, config: "BundleConfig | None" = None) -> None:
         """Forks it. Without a config it imports meanwhile, and waits for `give`."""
         parent = os.getpid()
+        self.config = config
         self.facts: Mapping[str, Any] = {}
         self.code: int | None = None
         self.authority = ""
@@ -42,6 +45,9 @@ class Sidecar:
         self._told_to_stop = False
         door, door_inside = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock, keeper_inside = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        door.setblocking(
+            False
+        )  # passing further listeners to a bundle that takes none must not hold up its keeper
         self.door = door
         self.pid = os.fork()
         if self.pid == 0:
@@ -55,7 +61,18 @@ class Sidecar:
         """Gives a bundle that was forked without one its config."""
         import json
 
+        self.config = config
         self.sock.sendall(json.dumps(config.document()).encode() + b"\n")
+
+    def order(self, message: "Mapping[str, Any]") -> None:
+        """Sends a running bundle one line. Raises OSError when it does not take it whole, soon: then it hears no other."""
+        import json
+
+        self.sock.settimeout(ORDER_WITHIN)
+        try:
+            self.sock.sendall(json.dumps(message).encode() + b"\n")
+        finally:
+            self.sock.setblocking(False)
 
     def discard(self) -> None:
         """Ends at once a bundle that nobody needs any more. Idempotent."""
@@ -128,15 +145,10 @@ class Sidecar:
 
     def tell(self, message: "Mapping[str, Any]") -> None:
         """Says something to the bundle that it reads at once. When it does not, it is as good as dead, and found to be so."""
-        import json
-
         try:
-            self.sock.settimeout(2)
-            self.sock.sendall(json.dumps(message).encode() + b"\n")
+            self.order(message)
         except OSError:
             return
-        finally:
-            self.sock.setblocking(False)
 
     def reap(self) -> int | None:
         """Collects the ended process's exit code."""

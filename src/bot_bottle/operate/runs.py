@@ -115,11 +115,8 @@ def prepare(request: StartRequest) -> Prepared:
     made = plan(request)
     from bot_bottle.launch import outward
 
-    login = made.outward.login
-    vault = secrets.read_all((*made.credentials, *([login] if login else [])), made.sensitive)
-    way = outward.read(made.outward, vault.credentials[login.name].value if login else None)
-    of_routes = {item.name: vault.credentials[item.name] for item in made.credentials}
-    return Prepared(made, vault._replace(credentials=of_routes), way)
+    vault = secrets.read_all(made.credentials, made.sensitive, outward=made.outward)
+    return Prepared(made, vault, outward.read(made.outward, vault.proxy_login))
 
 
 def free_id(agent: str, state_root: str) -> str:

@@ -30,6 +30,8 @@ egress:
 credentials:
   # The secret itself does not stand here, only where it is read when a bottle starts.
   anthropic: {from: {env: ANTHROPIC_API_KEY}, header: x-api-key}
+  # With the login of your own Claude Code instead; it is renewed outside:
+  # anthropic: {from: {claude_login: ~/.claude/.credentials.json}, bearer: true}
 ---
 The bottle that an agent runs in unless it names another. This text is for you; nothing reads it.
 """

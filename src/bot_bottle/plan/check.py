@@ -7,15 +7,28 @@ import json
 from collections.abc import Iterator
 
 from bot_bottle.errors import PlanError
-from bot_bottle.manifest.document import BottleDocument, ManifestDocument, RouteDocument
+from bot_bottle.manifest.document import BottleDocument, EgressDocument, ManifestDocument, RouteDocument
 from bot_bottle.plan.facts import HostFacts
 from bot_bottle.plan.model import RunPlan
+from bot_bottle.policy.model import EgressPolicy
 from bot_bottle.policy.ports import unreachable
+
+OPEN = (
+    "egress.mode: observe: THIS BOTTLE IS OPEN. It can reach every public host and send it anything; what its routes do not "
+    "allow is recorded, not refused. Give it nothing that must not leave, and go back to enforce with bot-bottle learn --write"
+)
 
 
 def mismatches(manifest: ManifestDocument, plan: RunPlan, facts: HostFacts) -> tuple[str, ...]:
     """One sentence for each thing that this version or this host can't keep."""
-    return (*_bottle(manifest["bottle"]), *_ports(plan), *_seen_inside(plan), *_host(plan, facts))
+    bottle = manifest["bottle"]
+    ours = (*of_bottle(bottle, plan.egress), *_past_proxies(plan))
+    return (*ours, *_seen_inside(plan), *_host(plan, facts))
+
+
+def of_bottle(bottle: BottleDocument, egress: EgressPolicy) -> tuple[str, ...]:
+    """One sentence for each thing in a bottle's file, and the policy that was made of it, that can't be kept on any host."""
+    return (*_bottle(bottle), *_ports(egress))
 
 
 def refuse(problems: tuple[str, ...], where: str) -> None:
@@ -29,10 +42,16 @@ def refuse(problems: tuple[str, ...], where: str) -> None:
 
 
 def notes(manifest: ManifestDocument) -> tuple[str, ...]:
-    """What is asked for, not there yet, and weakens nothing by being absent."""
+    """What a person has to know before it runs: what is asked for and not there yet, and what opens more than routes."""
+    found = notes_on_egress(manifest["bottle"]["egress"])
     if manifest["bottle"]["supervise"]:
-        return ("supervise: the agent can't ask yet in this version; what policy refuses stays refused",)
-    return ()
+        found += ("supervise: the agent can't ask yet in this version; what policy refuses stays refused",)
+    return found
+
+
+def notes_on_egress(egress: EgressDocument) -> tuple[str, ...]:
+    """What a person has to know of what may be reached."""
+    return (OPEN,) if egress["mode"] == "observe" else ()
 
 
 def _bottle(bottle: BottleDocument) -> Iterator[str]:
@@ -41,16 +60,36 @@ def _bottle(bottle: BottleDocument) -> Iterator[str]:
     if bottle["image"]:
         yield "image: the namespace backend uses the host's own /usr, read-only"
     egress = bottle["egress"]
-    if egress["engine"] != "builtin":
-        yield f"egress.engine: {egress['engine']} is not in this version; builtin is"
-    if egress["mode"] != "enforce":
-        yield f"egress.mode: {egress['mode']} is not in this version; enforce is"
+    if egress["engine"] == "pipelock":
+        yield from _pipelock(egress)
     for route in egress["routes"]:
         name = f"egress.routes: {route['host']}:{route['port']}"
         if route["credential"] and route["protocol"] != "https" and not _tls_outside(route):
             yield f"{name}: a credential needs protocol https or an https:// upstream: it never goes out in the clear"
+    if bottle["sensitive"] and not egress["secrets"]:
+        yield "sensitive: nothing is searched for it without `egress.secrets:`; add that, or take it away"
     if bottle["git"]["remotes"]:
         yield "git.remotes: there is no git gate in this version"
+
+
+def _pipelock(egress: EgressDocument) -> Iterator[str]:
+    """What pipelock behind our proxy can't keep. Rules, credentials and secrets are kept by our proxy in front of it."""
+    if egress["mode"] == "observe":
+        yield "egress.mode: pipelock refuses what observe would let through; take engine: builtin to learn"
+    for route in egress["routes"]:
+        if route["protocol"] == "tcp" and not route["upstream"]:
+            yield (
+                f"egress.routes: {route['host']}:{route['port']}: pipelock carries HTTP and TLS only; take engine: "
+                "builtin, or give the route an upstream:, which is dialled past it"
+            )
+
+
+def _past_proxies(plan: RunPlan) -> Iterator[str]:
+    """A network that wants its own proxy to be used is not dialled past it in silence."""
+    outward = plan.outward
+    if plan.egress.engine == "pipelock":
+        for source in sorted({one.source for one in (outward.https, outward.http, outward.tcp) if one}):
+            yield f"egress.engine: pipelock dials by itself, past the proxy of {source}; take engine: builtin"
 
 
 def _tls_outside(route: RouteDocument) -> bool:
@@ -68,8 +107,8 @@ def _seen_inside(plan: RunPlan) -> Iterator[str]:
             yield f"{name}: {file} lies in the workspace, which the agent sees"
 
 
-def _ports(plan: RunPlan) -> Iterator[str]:
-    for port, taken in unreachable(plan.egress).items():
+def _ports(egress: EgressPolicy) -> Iterator[str]:
+    for port, taken in unreachable(egress).items():
         yield f"egress.routes: protocol tcp on port {port} can't be served inside: {taken}"
 
 

@@ -7,6 +7,11 @@ DNS_PORT = 53
 HTTP_PORT, TLS_PORT = 80, 443
 TAKEN = {DNS_PORT: "the bottle's DNS", PROXY_PORT: "the bottle's proxy"}
 """Ports on which nothing else can be served inside, whatever address is dialled."""
+OBSERVED = {
+    22: "tcp", 2222: "tcp", 1433: "tcp", 3306: "tcp", 5432: "tcp", 5672: "tcp", 6379: "tcp", 9418: "tcp", 27017: "tcp",
+    8000: "http", 8080: "http", 8443: "https",
+}  # fmt: skip
+"""Ports that are served where a bottle is only watched, and what is most often spoken there (ssh, databases, queues, git)."""
 MOST_FURTHER = 32
 """Ports beyond the standard ones that get a listener; hosts on others are reached through the proxy."""
 
@@ -22,6 +27,9 @@ def further_ports(policy: EgressPolicy) -> dict[int, str]:
     for route in policy.routes:
         if route.port not in standard:
             kinds.setdefault(route.port, set()).add(route.protocol)
+    for port, protocol in OBSERVED.items() if policy.mode == "observe" else ():
+        if len(kinds) < MOST_FURTHER:
+            kinds.setdefault(port, {protocol})
     chosen = sorted(kinds, key=lambda port: ("tcp" not in kinds[port], port))[:MOST_FURTHER]
     return {
         port: next(kind for kind in ("https", "http", "tcp") if kind in kinds[port])

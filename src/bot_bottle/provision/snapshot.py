@@ -20,9 +20,6 @@ MAX_BYTES = 1 << 30
 MAX_FILES = 200_000
 _IN_MEMORY = 1 << 20
 _IGNORE_FILE_BYTES = 1 << 20
-_TICK = 20_000_000
-"""Nanoseconds within which a file system may give two changes the same time; with plenty to spare."""
-
 _NO_FILE = "neither a file nor a link"
 
 Facts = tuple[int, int, int, int, int]
@@ -220,13 +217,17 @@ def take_in(found: tree.Found, into: git.Import) -> tuple[Facts, str | None]:
 
 
 def _recorded(base: str) -> tuple[int, dict[str, Facts]]:
-    """Since when a change of a file may not show in its times, and what was known of each file at the start."""
+    """Since when the agent could change files, and what was known of each file at the start.
+
+    That moment is a time of the same file system as the files' own: one with an earlier time was not changed after it, however
+    coarse the file system's clock is.
+    """
     start = os.path.join(base, START)
     known: dict[str, Facts] = {}
     for line in filter(None, files.read(start).split(b"\0")):
         mode, size, changed, touched, inode, path = line.split(b" ", 5)
         known[os.fsdecode(path)] = (int(mode, 8), int(size), int(changed), int(touched), int(inode))
-    return os.stat(start).st_mtime_ns - _TICK, known
+    return os.stat(start).st_mtime_ns, known
 
 
 def _hidden(path: str, left_out: dict[str, str]) -> bool:

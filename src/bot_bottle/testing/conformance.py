@@ -27,7 +27,7 @@ from bot_bottle.backends.base import Bottle, Process, Stdio
 from bot_bottle.backends.execution import Completed, run
 from bot_bottle.door.model import Listener
 from bot_bottle.errors import SandboxError
-from bot_bottle.plan.model import INSIDE_HOME, INSIDE_UID, INSIDE_WORKSPACE, Command, File
+from bot_bottle.plan.model import INSIDE_HOME, INSIDE_UID, INSIDE_WORKSPACE, Command, File, Mount, Trust
 from bot_bottle.testing.probes import CONFINEMENT, REFUSALS, VISIBLE
 
 ENVIRONMENT = (("PATH", "/usr/bin:/bin"), ("HOME", INSIDE_HOME), ("LANG", "C.UTF-8"))
@@ -417,6 +417,20 @@ class Files:
             bottle.destroy()
             _failure(partial(bottle.write_files, files))
 
+    def test_certificate_stores_show_at_once_what_is_written_outside_and_nothing_inside_writes_them(
+        self, make_bottle: MakeBottle, tmp_path: Path
+    ) -> None:
+        file, target = tmp_path / "list.pem", "/etc/trusted.pem"
+        file.write_text("one\n")
+        file.chmod(0o666)  # so that nothing but the mount forbids it
+        bottle = make_bottle(*SLEEP, trust=Trust(str(tmp_path), (Mount(str(file), target),)))
+        assert shell(bottle, f"cat {target}").stdout == b"one\n"
+        file.write_text("two\n")
+        assert shell(bottle, f"cat {target}").stdout == b"two\n"
+        assert shell(bottle, f"echo x >> {target}").code
+        assert shell(bottle, f"chmod 666 {target} || rm {target}").code
+        assert file.read_text() == "two\n"
+
     def test_a_folder_comes_back_as_it_went_in(self, make_bottle: MakeBottle, tmp_path: Path) -> None:
         source = tmp_path / "source"
         (source / "inner" / ("long" * 40)).mkdir(parents=True)
@@ -518,6 +532,29 @@ class Door:
                 assert os.read(answer, 100) == b"b'outside'\n"
         finally:
             for sock in (*listeners, ours, theirs):
+                sock.close()
+
+    def test_further_listeners_are_opened_while_the_agent_runs(self, make_bottle: MakeBottle) -> None:
+        from bot_bottle.door.passing import receive_listeners
+
+        bottle = make_bottle(*SLEEP)
+        ours, theirs = socket.socketpair()
+        theirs.setblocking(False)  # as the keeper has it, which waits for nobody
+        bottle.open_door([Listener("http", "0.0.0.0", 80)], theirs)  # noqa: S104
+        first = receive_listeners(ours, 1, DEADLINE)
+        bottle.open_door([Listener("tls", "0.0.0.0", 8443), Listener("tcp", "0.0.0.0", 5432)], theirs)  # noqa: S104
+        further = receive_listeners(ours, 2, DEADLINE)
+        _failure(lambda: bottle.open_door([Listener("http", "0.0.0.0", 80)], theirs))  # noqa: S104 - it is open
+        try:
+            assert [listener.getsockname()[1] for listener in (*first, *further)] == [80, 8443, 5432]
+            script = (
+                "import socket; print(socket.create_connection(('192.0.2.7', 5432), 30).getpeername()[1])"
+            )
+            with piped(bottle, "/usr/bin/python3", "-c", script) as (_, _, answer):
+                until(lambda: _accepted(further[1]), "it connected").close()
+                assert os.read(answer, 100) == b"5432\n"
+        finally:
+            for sock in (*first, *further, ours, theirs):
                 sock.close()
 
     def test_a_door_that_can_t_be_opened_is_said(self, make_bottle: MakeBottle) -> None:

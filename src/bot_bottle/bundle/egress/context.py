@@ -3,7 +3,7 @@
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from socket import socket
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from bot_bottle.bundle.egress.credentials import Credentials
 from bot_bottle.bundle.egress.denial import Refusal, explain
@@ -11,17 +11,21 @@ from bot_bottle.bundle.egress.dial import Dialer, DialFailed, OpenTls
 from bot_bottle.bundle.egress.heads import BadMessage, Body, Headers
 from bot_bottle.bundle.egress.hello import INTERNAL_ERROR, Hello
 from bot_bottle.bundle.egress.hooks import Filter, Guard, Head
+from bot_bottle.bundle.egress.live import Judge, Live
 from bot_bottle.bundle.egress.names import Names
+from bot_bottle.bundle.egress.observe import let_through, spoken
 from bot_bottle.bundle.egress.pump import Pump
 from bot_bottle.bundle.egress.selector import DirectSelector
 from bot_bottle.bundle.egress.wire import Ended, SocketTransport, Transport, Wire, say_last
 from bot_bottle.bundle.model import BundleLimits
 from bot_bottle.bundle.record import Record
-from bot_bottle.policy.egress import Decision, Wanted, decide, decide_request, intercepts, protocol_on
+from bot_bottle.policy.egress import Decision, Wanted, decide, decide_request, intercepts
 from bot_bottle.policy.model import EgressPolicy, Route
 
 if TYPE_CHECKING:
     from bot_bottle.bundle.egress.intercept import Interceptor
+
+_AGENTS_WORDS = frozenset({"host", "path", "method", "target", "server_name"})
 
 
 class Originate(Protocol):
@@ -47,6 +51,7 @@ class Context:
     limits: BundleLimits
     bottle_file: str
     record: Record
+    live: Live
     names: Names
     dialer: Dialer
     pump: Pump
@@ -56,10 +61,10 @@ class Context:
 
     def judge(self, *, host: str, port: int, protocol: str) -> Decision:
         """What the policy says. Whatever goes wrong in deciding is a no."""
-        try:
-            return self._named(host, decide(self.policy, host=host, port=port, protocol=protocol))
-        except Exception:  # noqa: BLE001 - a decision that can't be made must not let anything through
-            return Decision(False, None, "undecided", Wanted(host, port, protocol))
+        return self._judged(
+            lambda policy: decide(policy, host=host, port=port, protocol=protocol),
+            Wanted(host, port, protocol),
+        )
 
     def judge_request(
         self,
@@ -72,23 +77,19 @@ class Context:
         headers: Headers,
     ) -> Decision:
         """What the policy says of one request. Whatever goes wrong in deciding is a no."""
-        try:
-            decision = decide_request(
-                self.policy,
-                host=host,
-                port=port,
-                protocol=protocol,
-                method=method,
-                target=target,
-                headers=headers,
+
+        def ask(policy: EgressPolicy) -> Decision:
+            return decide_request(
+                policy, host=host, port=port, protocol=protocol, method=method, target=target, headers=headers
             )
-            return self._named(host, decision)
-        except Exception:  # noqa: BLE001 - as in `judge`
-            return Decision(False, None, "undecided", Wanted(host, port, protocol))
+
+        return self._judged(ask, Wanted(host, port, protocol))
 
     def _named(self, host: str, decision: Decision) -> Decision:
-        """`decision`, unless the guard has something against the name as it was written."""
-        if decision.route is None or not decision.route.host.startswith("*."):
+        """`decision`, unless the guard has something against the name as it was written, where the agent can make it up."""
+        if decision.route is None or not (
+            decision.route.host.startswith("*.") or decision.reason != "allowed"
+        ):
             return decision
         reason = self.look_at_name(host)
         return Decision(False, None, reason, decision.wanted) if reason else decision
@@ -103,7 +104,7 @@ class Context:
     def speaks_tcp(self, *, host: str, port: int) -> bool:
         """Whether connections to it are carried as they are, whatever they speak."""
         try:
-            return protocol_on(self.policy, host=host, port=port) == "tcp"
+            return spoken(self.policy, host=host, port=port) == "tcp"
         except Exception:  # noqa: BLE001 - as in `judge`: what is taken for TLS or HTTP is judged further
             return False
 
@@ -114,6 +115,27 @@ class Context:
             await say_last(wire, INTERNAL_ERROR)
             return
         await self.tls.interceptor.serve(self, via, wanted, wire, sock, hello)
+
+    def rests(self, wanted: Wanted) -> None:
+        """The running connection waits for its next request: what is kept of the last is where it went."""
+        self.live.rests(
+            lambda policy: let_through(
+                policy, decide(policy, host=wanted.host, port=wanted.port, protocol=wanted.protocol)
+            )
+        )
+
+    def _judged(self, ask: Judge, asked: Wanted) -> Decision:
+        """What `ask` says of the policy in force; what lets something through is kept, to be asked again of the next one."""
+
+        def judge(policy: EgressPolicy) -> Decision:
+            return let_through(policy, ask(policy))
+
+        try:
+            decision = self._named(asked.host, judge(self.policy))
+            self.live.note(decision, judge)
+        except Exception:  # noqa: BLE001 - a decision that can't be made must not let anything through
+            return Decision(False, None, "undecided", asked)
+        return decision
 
     def look_at_head(self, wanted: Wanted, route: Route, method: str, head: Head) -> Head:
         """`head` as the guard lets it go on. Raises Refusal, also when the guard itself fails."""
@@ -214,19 +236,33 @@ class Context:
         return await self.tls.originate(sock, verified_name(route, host), protocol=protocol)
 
     def allowed(self, via: str, wanted: Wanted, **more: str) -> None:
-        self.record.event("egress.allowed", {"via": via, **wanted.asked(), "reason": "allowed", **more})
+        kind, reason = ("egress.allowed", "allowed")
+        decision = self.live.decision()
+        if decision is not None and decision.wanted == wanted and decision.reason != reason:
+            kind, reason = ("egress.observed", decision.reason)
+        self.record.event(kind, {"via": via, **wanted.asked(), "reason": reason, **more})
 
     def refused(self, via: str, reason: str, wanted: Wanted | None, **more: str) -> None:
         asked = wanted.asked() if wanted else {}
-        self.record.event("egress.refused", {"via": via, **asked, "reason": reason, **more})
+        self.record.event("egress.refused", self._shown({"via": via, **asked, "reason": reason, **more}))
 
     def failed(self, via: str, reason: str, wanted: Wanted | None, **more: str) -> None:
         asked = wanted.asked() if wanted else {}
-        self.record.event("egress.failed", {"via": via, **asked, "reason": reason, **more})
+        self.record.event("egress.failed", self._shown({"via": via, **asked, "reason": reason, **more}))
 
     def closed(self, via: str, wanted: Wanted, *, up: int, down: int, seconds: float, reason: str) -> None:
+        reason = self.live.ended_by() or reason
         counts = {"up": up, "down": down, "seconds": round(seconds, 3), "reason": reason}
-        self.record.event("egress.closed", {"via": via, **wanted.asked(), **counts})
+        self.record.event("egress.closed", self._shown({"via": via, **wanted.asked(), **counts}))
+
+    def _shown(self, data: dict[str, Any]) -> dict[str, Any]:
+        """`data` with the agent's own words as the guard lets them into the record."""
+        if self.guard is None:
+            return data
+        try:
+            return {key: self.guard.shown(data[key]) if key in _AGENTS_WORDS else data[key] for key in data}
+        except Exception:  # noqa: BLE001 - the record does without them then
+            return {key: value for key, value in data.items() if key not in _AGENTS_WORDS}
 
 
 def speaks_tls(route: Route) -> bool:

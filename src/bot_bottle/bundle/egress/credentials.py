@@ -12,7 +12,8 @@ _RETIRED = 4
 
 
 class Credentials(Mapping[str, Injection]):
-    """By name. `retired` are earlier ones of those that were renewed: they may be good for a while and stay secrets.
+    """By name. `retired` are earlier ones of those that were renewed: they may be good for a while and stay secrets. The
+    placeholder of one that was renewed goes on standing for the new one.
 
     `tell` says something to the keeper; `changed` is called after every change.
     """
@@ -39,8 +40,11 @@ class Credentials(Mapping[str, Injection]):
             new = {name: Injection.from_document(item) for name, item in document.items()}
         except (AttributeError, TypeError) as error:
             raise ValueError("these are no credentials") from error
+        used = {item.placeholder for item in new.values()}
         gone = [
-            item for name, item in self._now.items() if name not in new or new[name].secret != item.secret
+            item._replace(placeholder="" if item.placeholder in used else item.placeholder)
+            for name, item in self._now.items()
+            if name not in new or new[name].secret != item.secret
         ]
         self._now = new
         self.retired = (*self.retired, *gone)[-_RETIRED * max(1, len(new)) :]

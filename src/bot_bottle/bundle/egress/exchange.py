@@ -77,14 +77,6 @@ async def exchange(agent: Wire, upstream: Wire, outgoing: Outgoing, limits: Bund
     Raises UpstreamFailed, or DialFailed for a proxy that refuses, while there is something to answer with; any other exception
     (BadMessage, Ended, SinkFailed, TimeoutError, OSError) means that the agent's connection can't be saved.
     """
-    agent.partner, upstream.partner = upstream, agent
-    try:
-        return await _exchange(agent, upstream, outgoing, limits)
-    finally:
-        agent.partner = upstream.partner = None
-
-
-async def _exchange(agent: Wire, upstream: Wire, outgoing: Outgoing, limits: BundleLimits) -> Outcome:
     body, whole = outgoing.body, outgoing.whole
     head = _request_head(outgoing)
     at_once = whole is not None and len(whole) <= _AT_ONCE
@@ -172,9 +164,7 @@ async def _final_response(upstream: Wire, limits: BundleLimits, *, switch: bool)
     before = upstream.received
     try:
         for _ in range(_MOST_INTERIM):
-            head = await upstream.head(
-                limit=limits.head_bytes, first=limits.idle_seconds, whole=limits.idle_seconds
-            )
+            head = await upstream.head(limit=limits.head_bytes, first=None, whole=limits.idle_seconds)
             response = read_response(head, most=limits.headers)
             if response.status == 101 and not switch:
                 raise BadMessage("a switch of protocols that nobody asked for")

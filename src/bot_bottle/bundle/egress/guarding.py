@@ -55,6 +55,9 @@ class Guarding:
     def host(self, name: str) -> str:
         return self._now().host(name)
 
+    def shown(self, text: str) -> str:
+        return self._now().shown(text)
+
     def head(self, wanted: Wanted, route: Route, method: str, target: bytes, headers: Headers) -> Head:
         return self._now().head(wanted, route, method, target, headers)
 

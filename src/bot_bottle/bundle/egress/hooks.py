@@ -34,6 +34,10 @@ class Guard(Protocol):
         """Why the name of a host below a wildcard is not to be reached; empty when there is no reason."""
         ...
 
+    def shown(self, text: str) -> str:
+        """The agent's text as it may stand in the record."""
+        ...
+
     def head(self, wanted: Wanted, route: Route, method: str, target: bytes, headers: Headers) -> Head:
         """The head as it may go on."""
         ...

@@ -124,6 +124,10 @@ class HttpConnection:
         if not decision.allowed or route is None:
             raise not_allowed(decision)
         head = context.look_at_head(wanted, route, wanted.method, Head(target.path, headers))
+        if (
+            head.target != target.path
+        ):  # something was taken out of it, and is not to stand in the record either
+            wanted = wanted._replace(path=head.target.partition(b"?")[0].decode("ascii", "replace"))
         whole = None
         if body is not None and (body.chunked or body.length):
             context.look_before_body(body, headers, wanted, route)
@@ -147,6 +151,7 @@ class HttpConnection:
             self._retire()
         if not outcome.agent_lives:
             await self._wire.finish()
+        context.rests(wanted)
         return outcome.agent_lives
 
     def _outgoing(
@@ -161,7 +166,7 @@ class HttpConnection:
         context = self._context
         return Outgoing(
             request=request,
-            head=head,
+            head=context.dialer.forward(head, route),
             host=host_field(wanted, route),
             body=body if whole is None else Body(length=len(whole)),
             whole=whole,
@@ -203,6 +208,7 @@ class HttpConnection:
             raise self._not_dialled(wanted, error) from error
         wire = Wire(transport, idle=context.limits.idle_seconds)
         self._upstream = _Upstream(wire, wanted, route, began)
+        context.live.carries(lambda: (wire.sent, wire.received))
         return self._upstream
 
     def _not_dialled(self, wanted: Wanted, error: DialFailed, *, via: str = "") -> Refusal:
@@ -220,6 +226,7 @@ class HttpConnection:
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             upstream.wire.close()
+            self._context.live.carries_nothing()
             self._context.closed(
                 self._entry.via,
                 upstream.wanted,

@@ -85,6 +85,9 @@ class Origin:
                 failure = _other_protocol(protocol)
         except OSError as error:
             failure, cause = DialFailed("tls_failed", "the upstream ended during the TLS handshake"), error
+        except asyncio.CancelledError:  # the policy changed meanwhile, or the agent went away
+            transport.close()
+            raise
         else:
             if protocol != HTTP_1 and transport.protocol() != protocol:
                 transport.close()

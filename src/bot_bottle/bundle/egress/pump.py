@@ -20,7 +20,8 @@ _RESET = struct.pack("ii", 1, 0)
 
 
 class Carried(NamedTuple):
-    """Bytes from the agent (`up`) and to it (`down`); `reason` says why it ended: `done`, `reset`, `idle`."""
+    """Bytes from the agent (`up`) and to it (`down`); `reason` says why it ended: `done`, `reset`, `idle`, or what
+    `stop` was given."""
 
     up: int
     down: int
@@ -80,7 +81,7 @@ class Pump:
         self._loop = loop
         self._selector = selector
         self._idle = idle
-        self._tunnels: set[_Tunnel] = set()
+        self._tunnels: dict[socket.socket, _Tunnel] = {}
         self._buffer = bytearray(BUFFER)
         self._view = memoryview(self._buffer)
         loop.call_later(min(idle, _SWEEP), self._sweep)
@@ -88,7 +89,7 @@ class Pump:
     async def carry(self, agent: socket.socket, upstream: socket.socket) -> Carried:
         """Carries bytes both ways until both sides have ended, one fails, or none says anything; closes both."""
         tunnel = _Tunnel(agent, upstream)
-        self._tunnels.add(tunnel)
+        self._tunnels[agent] = tunnel
         try:
             for end in (tunnel.agent, tunnel.upstream):
                 self._selector.watch(end.fd, end.mask, partial(self._serve, end))
@@ -96,6 +97,16 @@ class Pump:
             return await tunnel.done
         finally:
             self._finish(tunnel, "reset")
+
+    def carried(self, agent: socket.socket, before: int) -> tuple[int, int]:
+        """The bytes that the tunnel of `agent` has carried so far, up (and `before` it began) and down; 0 when it has ended."""
+        tunnel = self._tunnels.get(agent)
+        return (before + tunnel.agent.carried, tunnel.upstream.carried) if tunnel else (0, 0)
+
+    def stop(self, agent: socket.socket, reason: str) -> None:
+        """Ends the tunnel of `agent` at once, with a reset both ways."""
+        if agent in self._tunnels:
+            self._finish(self._tunnels[agent], reason)
 
     def _serve(self, end: _End, mask: int) -> None:
         end.tunnel.active = True
@@ -151,7 +162,7 @@ class Pump:
             self._selector.rewatch(end.fd, mask)
 
     def _finish(self, tunnel: _Tunnel, reason: str) -> None:
-        self._tunnels.discard(tunnel)
+        self._tunnels.pop(tunnel.agent.sock, None)
         for end in (tunnel.agent, tunnel.upstream):
             if end.watched:
                 end.watched = False
@@ -167,7 +178,7 @@ class Pump:
     def _sweep(self) -> None:
         """Ends tunnels in which nothing happened; looked at so rarely that no time has to be noted for each piece."""
         now = self._loop.time()
-        for tunnel in list(self._tunnels):
+        for tunnel in list(self._tunnels.values()):
             if tunnel.active:
                 tunnel.active, tunnel.quiet_since = False, now
             elif now - tunnel.quiet_since > self._idle:

@@ -44,6 +44,11 @@ class DirectSelector(selectors.BaseSelector):
         del self._direct[fd]
         self._epoll.unregister(fd)
 
+    def drop(self, fd: int) -> None:
+        """Before `fd` is closed by somebody who does not know whether it is watched: its number will be another's."""
+        if fd in self._direct:
+            self.unwatch(fd)
+
     def return_soon(self) -> None:
         """For a handle that gave asyncio something to do: a future's result, a callback."""
         self._asked_to_return = True
@@ -56,6 +61,9 @@ class DirectSelector(selectors.BaseSelector):
             raise KeyError(f"{fileobj!r} is already registered")
         key = selectors.SelectorKey(fileobj, fd, events, data)
         self._epoll.register(fd, _MASKS[events])
+        self._direct.pop(
+            fd, None
+        )  # epoll knew nothing of it: what is left here is of a descriptor that was closed
         self._keys[fd] = key
         return key
 

@@ -2,13 +2,15 @@
 
 import asyncio
 import socket
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Executor
 
 from bot_bottle.bundle.egress.context import Context, Tls
 from bot_bottle.bundle.egress.credentials import Credentials
-from bot_bottle.bundle.egress.dial import Dialer, make_lively
+from bot_bottle.bundle.egress.dial import Dialer, OpenTls, make_lively
+from bot_bottle.bundle.egress.engine import EngineDialer
 from bot_bottle.bundle.egress.http import HttpConnection
+from bot_bottle.bundle.egress.live import Live
 from bot_bottle.bundle.egress.names import Names
 from bot_bottle.bundle.egress.pump import Pump
 from bot_bottle.bundle.egress.resolver import serve_datagrams, serve_stream
@@ -21,6 +23,13 @@ from bot_bottle.bundle.record import Record
 from bot_bottle.door.model import Listener
 
 _AT_ONCE = 64
+_REST_SECONDS = 20.0
+Place = tuple[str, int, bool]
+
+
+def place(listener: Listener) -> Place:
+    """What tells one socket from another: address, port, and whether it takes datagrams."""
+    return listener.address, listener.port, listener.kind == "dns-udp"
 
 
 def make_context(
@@ -38,32 +47,57 @@ def make_context(
         limits=config.limits,
         bottle_file=config.bottle_file,
         record=record,
-        names=Names(config.policy, limit=config.limits.names),
-        dialer=Dialer(config.limits, executor, proxy=config.proxy, open_tls=tls.to_proxy),
+        live=Live(),
+        names=Names(config.policy, limit=config.limits.names, first=config.first_name),
+        dialer=make_dialer(config, executor, tls.to_proxy),
         pump=Pump(loop, selector, idle=config.limits.idle_seconds),
         selector=selector,
         tls=tls,
     )
 
 
-class Egress:
-    """Serves the listeners until the process ends."""
+def make_dialer(config: BundleConfig, executor: Executor, open_tls: OpenTls | None) -> Dialer:
+    """Straight to the upstreams, or through the engine that the policy asks for."""
+    if not config.engine_port:
+        return Dialer(config.limits, executor, proxy=config.proxy, open_tls=open_tls)
+    return EngineDialer(config.limits, executor, port=config.engine_port)
 
-    def __init__(self, context: Context) -> None:
+
+class Egress:
+    """Serves the listeners until the process ends; calls `rest` some time after the last connection has ended."""
+
+    def __init__(self, context: Context, *, rest: Callable[[], None] = lambda: None) -> None:
         self._context = context
+        self._rest = rest
+        self._resting: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
-        self._streams: list[tuple[Listener, socket.socket]] = []
+        self._sockets: dict[Place, tuple[Listener, socket.socket]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._accepting = True
 
-    def serve(self, listeners: Sequence[Listener], sockets: Sequence[socket.socket]) -> None:
-        """Accepts on `sockets` from now on; they stand in the order of `listeners`."""
-        for listener, sock in zip(listeners, sockets, strict=True):
+    def missing(self, listeners: Sequence[Listener]) -> list[Listener]:
+        """Those of `listeners` for which no socket is open here, in order."""
+        return [listener for listener in listeners if place(listener) not in self._sockets]
+
+    def serve(self, listeners: Sequence[Listener], further: Sequence[socket.socket]) -> None:
+        """Accepts on exactly these listeners from now on; `further` are the sockets that were missing, in their order.
+
+        One whose port no listener has any more is closed: who connects to it is refused at once.
+        """
+        fresh = {
+            place(listener): sock for listener, sock in zip(self.missing(listeners), further, strict=True)
+        }
+        open_now = {at: sock for at, (_, sock) in self._sockets.items()} | fresh
+        for _, sock in self._sockets.values():
+            self._loop.remove_reader(sock.fileno())
+        self._sockets = {place(listener): (listener, open_now.pop(place(listener))) for listener in listeners}
+        for sock in open_now.values():
+            sock.close()
+        for listener, sock in self._sockets.values():
             if listener.kind == "dns-udp":
                 self._loop.add_reader(sock.fileno(), serve_datagrams, self._context, sock)
-            else:
-                self._streams.append((listener, sock))
-                self._loop.add_reader(sock.fileno(), self._accept, listener, sock)
+        if self._accepting:
+            self._resume()
 
     def _accept(self, listener: Listener, sock: socket.socket) -> None:
         for _ in range(_AT_ONCE):
@@ -87,23 +121,38 @@ class Egress:
         """Leaves further connections in the backlog until one of those here has ended."""
         if self._accepting:
             self._accepting = False
-            for _, sock in self._streams:
+            for _, sock in self._streams():
                 self._loop.remove_reader(sock.fileno())
+
+    def _resume(self) -> None:
+        self._accepting = True
+        for listener, sock in self._streams():
+            self._loop.add_reader(sock.fileno(), self._accept, listener, sock)
+
+    def _streams(self) -> list[tuple[Listener, socket.socket]]:
+        return [pair for pair in self._sockets.values() if pair[0].kind != "dns-udp"]
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
+        if not self._tasks and self._resting is None:
+            self._resting = self._loop.call_later(_REST_SECONDS, self._rest_if_quiet)
         if not self._accepting:
-            self._accepting = True
-            for listener, sock in self._streams:
-                self._loop.add_reader(sock.fileno(), self._accept, listener, sock)
+            self._resume()
+
+    def _rest_if_quiet(self) -> None:
+        self._resting = None
+        if not self._tasks:
+            self._rest()
 
     async def _serve_one(self, listener: Listener, sock: socket.socket) -> None:
         try:
-            make_lively(sock)
-            await self._handle(listener, sock)
+            with self._context.live.connection(sock):
+                make_lively(sock)
+                await self._handle(listener, sock)
         except Exception as error:  # noqa: BLE001 - one connection's trouble is no other's; it ends, and lets nothing out
             self._context.failed(listener.kind, "internal", None, detail=f"{type(error).__name__}: {error}")
         finally:
+            self._context.selector.drop(sock.fileno())
             sock.close()
 
     def _handle(self, listener: Listener, sock: socket.socket) -> Coroutine[None, None, None]:

@@ -10,6 +10,7 @@ Real ones have no key to use anyway, because the bottle's DNS answers no HTTPS r
 
 import asyncio
 import socket
+from functools import partial
 
 from bot_bottle.bundle.egress.context import Context
 from bot_bottle.bundle.egress.dial import DialFailed
@@ -23,6 +24,7 @@ from bot_bottle.bundle.egress.hello import (
     Hello,
     read_hello,
 )
+from bot_bottle.bundle.egress.live import POLICY_CHANGED
 from bot_bottle.bundle.egress.wire import SocketTransport, Wire, say_last
 from bot_bottle.policy.egress import Wanted, canonical_host
 
@@ -92,18 +94,21 @@ async def carry(
     """Passes on what was read so far, then everything, and records the end."""
     began = asyncio.get_running_loop().time()
     first, wire.buffer = wire.buffer, b""
+    onward = Wire(SocketTransport(upstream, context.selector), idle=context.limits.idle_seconds)
     try:
-        onward = Wire(SocketTransport(upstream, context.selector), idle=context.limits.idle_seconds)
         await onward.write(first)
         onward.release()
         wire.release()
+        context.live.carries(
+            partial(context.pump.carried, sock, len(first)), partial(context.pump.stop, sock, POLICY_CHANGED)
+        )
         carried = await context.pump.carry(sock, upstream)
     except (OSError, TimeoutError):
         context.failed(via, "upstream_failed", wanted)
         wire.abort()
         return
     finally:
-        upstream.close()
+        onward.close()
     seconds = asyncio.get_running_loop().time() - began
     up = len(first) + carried.up
     context.closed(via, wanted, up=up, down=carried.down, seconds=seconds, reason=carried.reason)

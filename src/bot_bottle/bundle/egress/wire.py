@@ -167,8 +167,8 @@ class _Alarm:
 class Wire:
     """A transport with what was read too much, and a count of what went through.
 
-    `idle` seconds without a byte in either direction end it, on this wire and on `partner`, the one that it is connected to for
-    the time of an exchange: as long as something moves anywhere in it, nobody has been idle.
+    `idle` seconds without a byte in either direction end it. What comes on one wire of an exchange goes out on the other, so as
+    long as anything moves in the exchange, neither is idle.
     """
 
     def __init__(self, transport: Transport, *, idle: float) -> None:
@@ -176,7 +176,6 @@ class Wire:
         self.received = 0
         self.sent = 0
         self.buffer = b""
-        self.partner: Wire | None = None
         self._idle = idle
         self._loop = asyncio.get_running_loop()
         self._now = self._loop.time
@@ -186,16 +185,16 @@ class Wire:
 
     def idle_at(self) -> float:
         """When it will have been idle for too long, if nothing moves until then."""
-        moved = self._moved if self.partner is None else max(self._moved, self.partner._moved)
-        return moved + self._idle
+        return self._moved + self._idle
 
-    async def head(self, *, limit: int, first: float, whole: float) -> bytes:
+    async def head(self, *, limit: int, first: float | None, whole: float) -> bytes:
         """A message's head with its empty line: its first byte within `first` seconds, then all within `whole`.
 
-        Raises Ended, TooLarge, BadMessage when no strict reader would take it, TimeoutError, OSError.
+        With `first` None it may take as long as the wire is not idle. Raises Ended, TooLarge, BadMessage when no strict reader
+        would take it, TimeoutError, OSError.
         """
         if not self.buffer:
-            await self._more(self._now() + first, clean=True)
+            await self._more(None if first is None else self._now() + first, clean=True)
         due = self._now() + whole
         seen = (
             0  # what was looked at already, so that a head in single bytes costs no more than one in a piece

@@ -6,7 +6,7 @@ from bot_bottle.cli.commands.names import KINDS
 from bot_bottle.cli.console import Console
 
 NAMES = {"AGENT": "agents", "BOTTLE": "runs"}
-PAST = ("apply", "diff", "events", "logs")
+PAST = ("apply", "diff", "egress", "events", "learn", "logs")
 """Commands that look at runs that have ended, too."""
 PREAMBLE = {
     "bash": "\n".join(

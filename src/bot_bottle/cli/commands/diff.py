@@ -47,7 +47,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         console.data("\n".join(stat_lines(changes)))
     elif console.on_terminal:
         show_flagged(changes, console)
-        console.data(_coloured(changes.patch), ours=True)
+        console.data(coloured(changes.patch), ours=True)
     else:
         console.raw(changes.patch)
     return 0
@@ -109,7 +109,7 @@ def _clean(text: str) -> str:
     return path_text(text)
 
 
-def _coloured(patch: bytes) -> str:
+def coloured(patch: bytes) -> str:
     """The patch for a terminal: nothing in it but text, and colours of ours."""
     import os
 

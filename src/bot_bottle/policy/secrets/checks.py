@@ -9,10 +9,7 @@ import zlib
 _BASE62 = (string.digits + string.ascii_uppercase + string.ascii_lowercase).encode()
 _BECH32 = b"qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 _BECH32_GENERATORS = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
-_CLASSES = bytes(
-    0 if chr(byte).isdigit() else 1 if chr(byte).islower() else 2 if chr(byte).isupper() else 3
-    for byte in range(256)
-)
+_CLASSES = bytes(0 if chr(byte).isdigit() else 1 if chr(byte).islower() else 2 for byte in range(256))
 _KEY_CONTEXT = 400
 
 
@@ -46,14 +43,20 @@ def is_age_key(token: bytes) -> bool:
 
 def is_mixed(body: bytes) -> bool:
     """Whether it jumps between digits, small and capital letters as random text does and words don't."""
-    classes = body.translate(_CLASSES)
+    classes = body.translate(_CLASSES, b"-_+/.")
     jumps = sum(1 for one, other in itertools.pairwise(classes) if one != other)
-    return jumps * 4 >= len(body) and is_varied(body)
+    share = 5 if len(classes) < 30 or body.isalpha() else 3
+    return jumps * share >= len(classes) and is_varied(body)
 
 
 def is_varied(body: bytes) -> bool:
     """Whether it has as many different characters as random text would at least have."""
     return len(set(body)) >= min(10, len(body) // 2) and b"EXAMPLE" not in body
+
+
+def is_key_id(body: bytes) -> bool:
+    """Whether it is none of capital words in a row (one random id in thirty has no digit) or the numbers of a source map."""
+    return not body.isalpha() and max(map(body.count, set(body))) <= 4 and is_varied(body)
 
 
 def is_hex_varied(body: bytes) -> bool:
@@ -64,7 +67,8 @@ def is_hex_varied(body: bytes) -> bool:
 def key_behind(view: bytes, end: int) -> bytes | None:
     """A private key's text, when it stands behind its first line, and that line is not only talked of."""
     lines = view[end : end + _KEY_CONTEXT].partition(b"-----")[0]
-    return lines if len(lines) >= 60 and len(set(lines[-60:])) >= 20 else None
+    body = lines[-60:]
+    return lines if len(body) == 60 and is_mixed(body) and len(set(body)) >= 20 else None
 
 
 def jwt_at(view: bytes, start: int) -> bytes | None:
@@ -85,6 +89,13 @@ def _json(part: bytes) -> dict[str, object] | None:
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
+
+
+def openai_around(view: bytes, start: int, end: int) -> bytes | None:
+    """The token in whose middle the candidate stands, when both halves are random."""
+    first = view[max(0, start - 20) : start]
+    is_word = len(first) == 20 and first.translate(None, b"-_").isalnum()
+    return first + view[start:end] if is_word and is_mixed(first) and is_mixed(view[end - 20 : end]) else None
 
 
 def discord_around(view: bytes, start: int, end: int) -> bytes | None:

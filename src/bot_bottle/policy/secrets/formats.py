@@ -24,10 +24,6 @@ class Format(NamedTuple):
     strict: bool = False
 
 
-def _always(view: bytes, start: int, end: int) -> bytes | None:
-    return view[start:end]
-
-
 def _whole(test: Callable[[bytes], bool]) -> Check:
     return lambda view, start, end: view[start:end] if test(view[start:end]) else None
 
@@ -56,9 +52,7 @@ FORMATS = (
         strict=True,
     ),
     Format("npm", ("npm_",), f"npm_{A}{{36}}", _whole(checks.is_crc_token), strict=True),
-    Format(
-        "aws-key-id", ("A[KSB]IA", "ACCA"), "(?:A[KSB]IA|ACCA)[A-Z2-7]{16}", _behind(b"IA", checks.is_varied)
-    ),
+    Format("aws-key-id", ("A[KS]IA",), "A[KS]IA[A-Z2-7]{16}", _behind(b"IA", checks.is_key_id)),
     Format(
         "aws-secret",
         ("[sS][eE][cC][rR][eE][tT]_?[aA][cC][cC][eE][sS][sS]_?[kK][eE][yY]",),
@@ -69,11 +63,11 @@ FORMATS = (
         "anthropic",
         ("sk-ant-",),
         f"sk-ant-[a-z]{{2,8}}[0-9]{{2}}-{W}{{60}}",
-        _behind(b"sk-ant-", checks.is_varied),
+        _behind(b"sk-ant-", checks.is_mixed),
         strict=True,
     ),
-    Format("openai", ("T3BlbkFJ",), f"T3BlbkFJ{W}{{20}}", _behind(b"FJ", checks.is_mixed), strict=True),
-    Format("google", ("AIza",), f"AIza{W}{{35}}", _behind(b"AIza", checks.is_mixed), strict=True),
+    Format("openai", ("T3BlbkFJ",), f"T3BlbkFJ{W}{{20}}", checks.openai_around, strict=True),
+    Format("google", ("AIzaSy",), f"AIzaSy{W}{{33}}", _behind(b"AIzaSy", checks.is_mixed), strict=True),
     Format(
         "private-key",
         ("-----BEGIN",),
@@ -87,7 +81,13 @@ FORMATS = (
     Format("twilio", ("SK[0-9a-f]{4}",), f"SK{X}{{32}}", _behind(b"SK", checks.is_hex_varied)),
     Format("sendgrid", (f"SG\\.{W}{{6}}",), f"SG\\.{W}{{22}}\\.{W}{{43}}", _behind(b"SG.", checks.is_mixed)),
     Format("huggingface", ("hf_",), "hf_[A-Za-z]{34}", _behind(b"_", checks.is_mixed)),
-    Format("pypi", ("pypi-AgE",), f"pypi-AgE[A-Za-z0-9]{{10}}{W}{{60}}", _always, strict=True),
+    Format(
+        "pypi",
+        ("pypi-AgE",),
+        f"pypi-AgE[A-Za-z0-9]{{10}}{W}{{60}}",
+        _behind(b"-", checks.is_mixed),
+        strict=True,
+    ),
     Format(
         "digitalocean",
         ("do[opr]_v1_",),

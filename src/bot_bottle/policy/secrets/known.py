@@ -103,11 +103,10 @@ def _longest_text(value: bytes) -> int:
     return max(map(len, text.split(b"\0")))
 
 
-def percent(value: bytes) -> bytes:
+def percent(value: bytes, code: bytes = b"%%%02X") -> bytes:
+    """`value` as in a URL, whose escapes are written by `code`."""
     plain = b"-._~"
-    return b"".join(
-        bytes([byte]) if byte in _SQUEEZED or byte in plain else b"%%%02X" % byte for byte in value
-    )
+    return b"".join(bytes([byte]) if byte in _SQUEEZED or byte in plain else code % byte for byte in value)
 
 
 def _coded(value: bytes) -> list[tuple[str, bytes]]:

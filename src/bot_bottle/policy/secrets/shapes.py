@@ -71,19 +71,30 @@ def spread(characters: Iterable[str], gap: str) -> str:
     return gap.join(characters)
 
 
-def base64_text(*, gap: str = "", repeat: str = "") -> str:
-    """Four groups of base64 that are each three characters of text; `repeat` may follow the last one (`,` for more)."""
-    first = _class(BASE64, lambda bits: 8 <= bits < 32)
-    second = _class(BASE64, lambda bits: not bits & 8 and bool(bits & 6))
+def base64_text(*, gap: str = "") -> str:
+    """Four groups of base64 that are each three characters of text."""
+    return spread([_base64_group(gap, lines=False)] * GROUPS64, gap)
+
+
+def base64_stretch() -> str:
+    """The same, and all groups behind them that are text, line ends and tabs included."""
+    return base64_text() + f"(?:{_base64_group('', lines=True)})*"
+
+
+def _base64_group(gap: str, *, lines: bool) -> str:
+    """Three characters of text in base64; with `lines`, bytes below 0x10 are text, too."""
+    any_one = _class(BASE64, lambda _: True)
+    first = _class(BASE64, lambda bits: 8 <= bits < 32 or (lines and bits < 4))
+    second = _class(BASE64, lambda bits: (not bits & 8 and bool(bits & 6)) or (lines and not bits & 15))
     odd = _class(BASE64, lambda bits: not bits & 2 and bool(bits & 1))
     even = _class(BASE64, lambda bits: not bits & 2 and not bits & 1)
-    high = _class(BASE64, lambda bits: bits >= 32)
-    third = f"(?:{odd}{gap}{_class(BASE64, lambda _: True)}|{even}{gap}{high})"
-    return _groups(spread((first, second, third), gap), GROUPS64, gap, repeat)
+    low = _class(BASE64, lambda bits: bits >= 32 or (lines and bits < 16))
+    third = f"(?:{odd}{gap}{any_one}|{even}{gap}{low})"
+    return spread((first, second, third), gap)
 
 
 def base32_text(alphabet: str, *, gap: str = "", repeat: str = "") -> str:
-    """Two groups of base32 that are each five characters of text."""
+    """Two groups of base32 that are each five characters of text; `repeat` may follow the last one (`,` for more)."""
     tests: tuple[Callable[[int], bool], ...] = (
         lambda bits: 4 <= bits < 16,
         lambda bits: not bits & 2,

@@ -14,6 +14,7 @@ GZIP = b"\x1f\x8b\x08"
 _GZIP_BITS, _ZLIB_BITS, _RAW_BITS = 31, 15, -15
 _MOST_CODINGS = 3
 _PIECE = 16 * 1024
+_MOST_STREAMS = 8
 
 
 class Unreadable(Exception):
@@ -100,19 +101,23 @@ def _brotli(data: bytes, limit: int) -> bytes:
 
 
 def embedded(view: bytes, *, limit: int) -> bytes | None:
-    """What the first gzip streams within `view` unpack to, as far as they do; None when there is none."""
+    """What the first gzip streams within `view` unpack to, as far as they do; None when there is none.
+
+    Raises Unreadable when that is more than `limit`.
+    """
     made: list[bytes] = []
-    at = -1
-    for _ in range(8):
-        at = view.find(GZIP, at + 1)
+    at = view.find(GZIP)
+    for _ in range(_MOST_STREAMS):
         if at < 0:
             break
         stream = zlib.decompressobj(_GZIP_BITS)
         try:
-            made.append(stream.decompress(memoryview(view)[at:], max(1, limit)))
+            text = stream.decompress(memoryview(view)[at:], limit + 1)
         except zlib.error:
-            continue
-        if not stream.eof and stream.unconsumed_tail:
+            text = b""  # these three bytes began no stream
+        made.append(text)
+        limit -= len(text)
+        if limit < 0:
             raise Unreadable("compressed data that unpacks to too much")
-        limit -= len(made[-1])
-    return b"\x1c".join(made) if made else None
+        at = view.find(GZIP, len(view) - len(stream.unused_data) if stream.eof else at + 1)
+    return b"\x1c".join(made) if any(made) else None

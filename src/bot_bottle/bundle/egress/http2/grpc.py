@@ -52,7 +52,7 @@ class Messages:
     def _next(self, size: int) -> bytes:
         flag = self._held[0]
         if size > self._limit:
-            self._look(bytes(self._held[_PREFIX:]), bool(flag))
+            self._look(bytes(self._held[_PREFIX : _PREFIX + size]), bool(flag))
             self._passes = _PREFIX + size
             return b""
         message = self._look(bytes(self._held[_PREFIX : _PREFIX + size]), bool(flag))

@@ -59,6 +59,7 @@ class Served:
         self._timer = self._loop.call_later(context.limits.first_bytes_seconds, self._side.end)
 
     async def run(self) -> None:
+        self._context.live.carries(self._upstreams.carried)
         try:
             await self._side.run()
         finally:
@@ -85,7 +86,8 @@ class Served:
 
     async def _serve(self, stream: Stream) -> None:
         try:
-            await _Exchange(self._context, self._via, self._wanted, stream, self._upstreams).run()
+            with self._context.live.connection(None):
+                await _Exchange(self._context, self._via, self._wanted, stream, self._upstreams).run()
         except Exception as error:  # noqa: BLE001 - one stream's trouble is no other's; it ends, and lets nothing out
             detail = f"{type(error).__name__}: {error}"
             self._context.failed(self._via, "internal", self._wanted, detail=detail)
@@ -156,6 +158,8 @@ class _Exchange:
         if not decision.allowed or route is None:
             raise not_allowed(decision)
         head = context.look_at_head(wanted, route, wanted.method, Head(request.path, request.headers))
+        if head.target != request.path:  # as for HTTP/1: not to stand in the record either
+            wanted = wanted._replace(path=head.target.partition(b"?")[0].decode("ascii", "replace"))
         upload = Upload(context, wanted, route, request, self._agent)
         try:
             whole = await upload.collect()
@@ -190,7 +194,7 @@ class _Exchange:
         wanted: Wanted,
         route: Route,
     ) -> None:
-        target, headers = head.target, head.headers
+        target, headers = self._context.dialer.forward(head, route)
         credential = credential_for(self._context, self._via, wanted, route)
         if credential is not None:
             target, headers = inject(target, headers, credential)

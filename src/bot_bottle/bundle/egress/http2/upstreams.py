@@ -1,6 +1,7 @@
 """The HTTP/2 connections to upstreams that one connection of the agent's leads to: one a route, opened when it is first needed."""
 
 import asyncio
+from contextvars import copy_context
 
 from bot_bottle.bundle.egress.context import Context
 from bot_bottle.bundle.egress.heads import Headers
@@ -18,7 +19,9 @@ class Upstreams:
         self._via = via
         self._sides: dict[Route, Side] = {}
         self._dialling: dict[Route, asyncio.Lock] = {}
+        self._running: set[Side] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._whose = copy_context()  # the connection's, not that of the stream that happens to be the first
 
     async def open(self, wanted: Wanted, route: Route, headers: Headers, *, ended: bool) -> Stream:
         """A stream to where `route` leads. Raises DialFailed, ConnectionError, Broken."""
@@ -27,6 +30,11 @@ class Upstreams:
             if side is None or side.going:
                 side = self._sides[route] = await self._dial(wanted, route)
         return await side.open(headers, ended=ended)
+
+    def carried(self) -> tuple[int, int]:
+        """Bytes so far on those that are open, up and down."""
+        wires = [side.wire for side in self._running]
+        return sum(wire.sent for wire in wires), sum(wire.received for wire in wires)
 
     async def close(self) -> None:
         for task in self._tasks:
@@ -38,16 +46,18 @@ class Upstreams:
         sock = await context.dialer.dial(route, wanted.host, wanted.port)
         transport = await context.secure(route, sock, wanted.host, protocol="h2")
         side = Side(transport, context.limits)
-        task = asyncio.get_running_loop().create_task(self._run(side, wanted))
+        task = asyncio.get_running_loop().create_task(self._run(side, wanted), context=self._whose)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return side
 
     async def _run(self, side: Side, wanted: Wanted) -> None:
         began = asyncio.get_running_loop().time()
+        self._running.add(side)
         try:
             await side.run()
         finally:
+            self._running.discard(side)
             wire, place = side.wire, wanted.place
             if side.trouble:
                 self._context.failed(self._via, "upstream_malformed", place, detail=side.trouble)

@@ -1,0 +1,166 @@
+"""Which connections of the agent's are open now, what each was let through for, and their end when that is allowed no more.
+
+Every accepted connection is served by a task of its own, and whatever is judged in it (or in a task that it starts) is noted
+here, so that nobody who serves connections has to pass anything along. A change of policy judges all of them anew.
+"""
+
+import asyncio
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import NamedTuple
+
+from bot_bottle.policy.egress import Decision, intercepts
+from bot_bottle.policy.model import EgressPolicy
+
+Judge = Callable[[EgressPolicy], Decision]
+"""Asks anew, of another policy, what was asked when a connection was let through."""
+POLICY_CHANGED = "policy_changed"
+"""Why a connection ended that a new policy forbids."""
+_RESET = struct.pack("ii", 1, 0)
+_CURRENT: "ContextVar[Connection]" = ContextVar("connection")
+
+
+class Flow(NamedTuple):
+    """Open connections to one place, and the bytes that they carried so far, from the agent (`up`) and to it."""
+
+    host: str
+    port: int
+    protocol: str
+    connections: int
+    up: int
+    down: int
+
+
+def _nothing() -> tuple[int, int]:
+    return 0, 0
+
+
+class Connection:
+    """One of the agent's connections. `decision` is the last that let something through on it, None before the first."""
+
+    __slots__ = ("_sock", "_task", "carried", "decision", "ended_by", "judge", "stop")
+
+    def __init__(self, sock: socket.socket | None, task: "asyncio.Task[None] | None") -> None:
+        self._sock = sock
+        self._task = task
+        self.decision: Decision | None = None
+        self.judge: Judge | None = None
+        self.carried: Callable[[], tuple[int, int]] = _nothing
+        self.stop: Callable[[], object] | None = None
+        self.ended_by = ""
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether it is one of several that share a socket, and ends without the others."""
+        return self._sock is None
+
+    def end(self, reason: str) -> "asyncio.Task[None] | None":
+        """Ends it at once, with a reset, so that nobody takes what has come for the whole; the task that is ending then."""
+        self.ended_by = reason
+        if self._sock is not None and self._sock.fileno() >= 0:
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        if self.stop is not None:
+            self.stop()
+        elif self._task is not None:
+            self._task.cancel()
+        return self._task
+
+
+class Live:
+    """The open connections of one bottle."""
+
+    def __init__(self) -> None:
+        self._open: set[Connection] = set()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    @contextmanager
+    def connection(self, sock: socket.socket | None) -> Iterator[Connection]:
+        """One connection, served by the running task, for as long as the context lasts; without a `sock` one stream of it."""
+        made = Connection(sock, asyncio.current_task())
+        token = _CURRENT.set(made)
+        self._open.add(made)
+        try:
+            yield made
+        finally:
+            self._open.discard(made)
+            _CURRENT.reset(token)
+
+    def note(self, decision: Decision, judge: Judge) -> None:
+        """Remembers what lets something through on the running connection, and how to ask it anew."""
+        connection = _CURRENT.get(None)
+        if connection is not None and decision.allowed:
+            connection.decision, connection.judge = decision, judge
+
+    def rests(self, judge: Judge) -> None:
+        """From now on the running connection is judged anew by `judge`."""
+        connection = _CURRENT.get(None)
+        if connection is not None:
+            connection.judge = judge
+
+    def decision(self) -> Decision | None:
+        """What was last let through on the running connection."""
+        connection = _CURRENT.get(None)
+        return connection.decision if connection is not None else None
+
+    def carries(
+        self, carried: Callable[[], tuple[int, int]], stop: Callable[[], object] | None = None
+    ) -> None:
+        """How to ask what the running connection has carried so far, up and down, and how to end it in order."""
+        connection = _CURRENT.get(None)
+        if connection is not None:
+            connection.carried, connection.stop = carried, stop
+
+    def carries_nothing(self) -> None:
+        """What the running connection carried has ended, and is counted."""
+        self.carries(_nothing)
+
+    def ended_by(self) -> str:
+        """Why the running connection was ended from here; empty when it was not."""
+        connection = _CURRENT.get(None)
+        return connection.ended_by if connection is not None else ""
+
+    def end_forbidden(self, old: EgressPolicy, new: EgressPolicy) -> "list[asyncio.Task[None]]":
+        """Ends every connection that `new` would not have let through, or not in the same way; their tasks, ending."""
+        ending = []
+        for connection in list(self._open):
+            if connection.judge is not None and not _stays(connection.judge, old, new):
+                task = connection.end(POLICY_CHANGED)
+                if task is not None:
+                    ending.append(task)
+        return ending
+
+    def flows(self) -> list[Flow]:
+        """What is open, by place; connections that nothing was allowed on yet are left out."""
+        found: dict[tuple[str, int, str], Flow] = {}
+        for connection in self._open:
+            if connection.decision is None or connection.is_stream:
+                continue
+            wanted = connection.decision.wanted
+            place = (wanted.host, wanted.port, wanted.protocol)
+            up, down = connection.carried()
+            before = found.get(place, Flow(*place, 0, 0, 0))
+            found[place] = Flow(*place, before.connections + 1, before.up + up, before.down + down)
+        return list(found.values())
+
+
+def _stays(judge: Judge, old: EgressPolicy, new: EgressPolicy) -> bool:
+    """Whether what was let through may go on as it is. Whatever goes wrong in deciding is a no."""
+    try:
+        again = judge(new)
+        return again.allowed and _treatment(old, judge(old)) == _treatment(new, again)
+    except Exception:  # noqa: BLE001 - a decision that can't be made must not let anything go on
+        return False
+
+
+def _treatment(policy: EgressPolicy, decision: Decision) -> tuple[object, ...]:
+    """What happens to what is let through: a connection can't be opened, redirected or given a credential half-way."""
+    route, wanted = decision.route, decision.wanted
+    if route is None:
+        return (None,)
+    opened = wanted.protocol == "https" and intercepts(policy, host=wanted.host, port=wanted.port)
+    return route.upstream, route.credential, opened, policy.secrets if route.scan else None

@@ -1,0 +1,171 @@
+"""Show what a bottle reaches: by host, what was allowed and refused, bytes, and what is open now."""
+
+import argparse
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from bot_bottle.cli.console import Console
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from bot_bottle.operate.record import RunRecord
+    from bot_bottle.operate.traffic import Row, State
+
+HEADERS = (
+    "HOST",
+    "PORT",
+    "PROTOCOL",
+    "ALLOWED",
+    "OBSERVED",
+    "REFUSED",
+    "FAILED",
+    "UP",
+    "DOWN",
+    "OPEN",
+    "LAST",
+    "WHY",
+)
+_PAUSE = 0.5
+_RIGHT = frozenset(("PORT", "ALLOWED", "OBSERVED", "REFUSED", "FAILED", "UP", "DOWN", "OPEN"))
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "bottle",
+        metavar="BOTTLE",
+        help="a run's id, the beginning of it, or the agent's name if only one run fits",
+    )
+    parser.add_argument("--follow", "-f", action="store_true", help="go on until the bottle has ended")
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    from bot_bottle.operate import record
+
+    store = record.existing_store()
+    found = record.find_run(store, options.bottle)
+    assert store is not None
+    with store:
+        if not options.follow:
+            _print(found, *next(_looks(store, found)), console)
+            return 0
+        try:
+            if console.on_terminal and not console.as_json:
+                _live(_looks(store, found), found)
+            else:
+                for rows, state in _looks(store, found, only_changes=True):
+                    _print(found, rows, state, console)
+        except KeyboardInterrupt:
+            return 0  # following has no other end than this one, so it is no failure
+    return 0
+
+
+def _looks(
+    store: Any, found: "RunRecord", *, only_changes: bool = False
+) -> "Iterator[tuple[list[Row], State | None]]":
+    """What there is to see now, and again and again until the run has ended."""
+    import time
+
+    from bot_bottle.operate import record, traffic
+
+    sums = traffic.Traffic()
+    before: object = None
+    while True:
+        over = record.has_ended(store, found.id)
+        while page := store.events(found.id, after=sums.after, limit=1000):
+            sums.add(page)
+        state = None if over else traffic.state(found)
+        seen = (sums.rows(state.flows if state else ()), state)
+        if not only_changes or seen != before:
+            yield seen
+        before = seen
+        if over:
+            return
+        time.sleep(_PAUSE)
+
+
+def _print(found: "RunRecord", rows: "list[Row]", state: "State | None", console: Console) -> None:
+    if console.as_json:
+        shown = state._asdict() if state else None
+        console.json({"run": found.id, "now": shown, "hosts": [row._asdict() for row in rows]})
+        return
+    console.say(_title(found, state))
+    if rows:
+        console.table(HEADERS, [_cells(row) for row in rows])
+    else:
+        console.say("It has tried to reach nothing.")
+
+
+def _live(looks: "Iterator[tuple[list[Row], State | None]]", found: "RunRecord") -> None:
+    from rich.console import Console as Terminal
+    from rich.live import Live
+
+    terminal = Terminal(highlight=False)
+    with Live(console=terminal, auto_refresh=False, vertical_overflow="ellipsis") as live:
+        for rows, state in looks:
+            live.update(_table(found, rows, state, terminal.height), refresh=True)
+
+
+def _table(found: "RunRecord", rows: "list[Row]", state: "State | None", height: int) -> "RenderableType":
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
+        title=Text(_title(found, state)),
+        box=SIMPLE_HEAD,
+        title_justify="left",
+        title_style="bold",
+        expand=False,
+    )
+    for name in HEADERS:
+        table.add_column(name, justify="right" if name in _RIGHT else "left", overflow="fold")
+    fitting = max(1, height - 6)
+    for row in rows[:fitting]:
+        style = "red" if row.refused and not row.allowed else "yellow" if row.observed else ""
+        table.add_row(*(Text(cell) for cell in _cells(row)), style=style)
+    if len(rows) > fitting:
+        table.caption = f"and {len(rows) - fitting} more"
+    return table
+
+
+def _title(found: "RunRecord", state: "State | None") -> str:
+    who = f"{found.id}: agent {found.agent} in bottle {found.bottle}"
+    if state is None:
+        return f"{who}, not running"
+    mode = "OPEN (mode: observe)" if state.mode == "observe" else f"policy {state.policy[:12]}"
+    door = "" if state.way_out else ", NO WAY OUT"
+    now = "its bundle does not answer" if state.open is None else f"{state.open} connections open"
+    return f"{who}, {mode}{door}, {now}"
+
+
+def _cells(row: "Row") -> list[str]:
+    """The row in words; what an agent wrote in it can't do anything to a terminal."""
+    import time
+
+    from bot_bottle.operate.text import visible
+
+    last = time.strftime("%H:%M:%S", time.localtime(row.last)) if row.last else ""
+    counts = (row.allowed, row.observed, row.refused, row.failed)
+    return [
+        visible(row.host)[:80] or "(none)",
+        str(row.port or ""),
+        visible(row.protocol)[:10],
+        *(str(count or "") for count in counts),
+        _size(row.up),
+        _size(row.down),
+        str(row.open or ""),
+        last,
+        visible(row.why)[:40].replace("_", " "),
+    ]
+
+
+def _size(count: int) -> str:
+    if not count:
+        return ""
+    amount, unit = float(count), "B"
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if amount < 1024 or unit == "TiB":
+            break
+        amount /= 1024
+    return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"

@@ -1,0 +1,51 @@
+"""What an idle bundle that opens TLS keeps of the machine's memory."""
+
+import ssl
+from pathlib import Path
+
+from bot_bottle.bundle import memory
+from bot_bottle.policy.model import EgressPolicy, Route
+from tests.bundle.conftest import Certificate
+from tests.bundle.harness import Server, read_response, served, until
+from tests.bundle.origins import echo_heads, over_tls, server_context
+
+
+def test_code_that_is_given_back_comes_back_when_it_is_used() -> None:
+    mappings = memory.code()
+    assert len(mappings) > 10
+    for _ in range(2):
+        memory.give_back(mappings)
+        assert ssl.create_default_context().cert_store_stats() is not None
+
+
+def test_only_what_is_as_in_its_file_is_given_back() -> None:
+    given_back = {mapping.start for mapping in memory.code()}
+    text = Path("/proc/self/smaps").read_text()
+    for part in text.split("VmFlags:"):
+        lines = part.strip().splitlines()
+        heads = [line for line in lines if "-" in line.split()[0] and not line.split()[0].endswith(":")]
+        changed = any(line.startswith("Anonymous:") and not line.endswith(" 0 kB") for line in lines)
+        if heads and int(heads[0].split("-")[0], 16) in given_back:
+            assert not changed
+            assert heads[0].split()[1][1] == "-"  # not writable
+
+
+def pss(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+
+
+def test_an_idle_bundle_that_opens_tls_takes_at_most_20_mib(certificate: Certificate) -> None:
+    server = Server(over_tls(server_context(certificate.certificate, certificate.key), echo_heads))
+    routes = (Route("ok.test", 443, upstream=server.upstream(), paths=("/**",)),)
+    with served(EgressPolicy(routes=routes), env={"SSL_CERT_FILE": certificate.certificate}) as (
+        holder,
+        bundle,
+    ):
+        until(lambda: pss(bundle.pid) <= 20 * 1024)  # it tidies up once it has said that it is ready
+        authority = bundle.hear(lambda message: "authority" in message)["authority"]
+        client = ssl.create_default_context(cadata=authority)
+        with client.wrap_socket(holder.connect("192.0.2.9", 443), server_hostname="ok.test") as sock:
+            sock.sendall(b"GET / HTTP/1.1\r\nHost: ok.test\r\n\r\n")
+            assert read_response(sock)[0].startswith(b"HTTP/1.1 200 ")
+    server.close()

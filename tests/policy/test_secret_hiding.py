@@ -1,0 +1,147 @@
+"""What hides a text keeps every length and every other byte, whatever the pieces; what unpacks has an end."""
+
+import base64
+import gzip
+import random
+import zlib
+
+import brotli
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bot_bottle.policy.secrets.hiding import Reflection, Words, spellings, without
+from bot_bottle.policy.secrets.known import Known
+from bot_bottle.policy.secrets.scanner import Scanner
+from bot_bottle.policy.secrets.unpack import Unreadable, unpack
+
+SECRET = b"sk-ant-Zk3/wQx9+Lmn0_4711"
+FORMS = {
+    "plain": SECRET,
+    "URL": b"sk-ant-Zk3%2FwQx9%2BLmn0_4711",
+    "URL, small": b"sk-ant-Zk3%2fwQx9%2bLmn0_4711",
+    "JSON": b"sk-ant-Zk3\\/wQx9+Lmn0_4711",
+    "hexadecimal": SECRET.hex().encode(),
+    "hexadecimal, capital": SECRET.hex().upper().encode(),
+}
+WORDS = spellings(SECRET)
+
+
+def reflected(pieces: list[bytes]) -> bytes:
+    stream = Reflection(Words(WORDS))
+    return b"".join([*(stream.feed(piece) for piece in pieces), stream.end()])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_secret_becomes_stars_wherever_the_pieces_are_cut(form: str) -> None:
+    data = b'{"you sent": "' + FORMS[form] + b'"}'
+    hidden = data.replace(FORMS[form], b"*" * len(FORMS[form]))
+    for first in range(len(data)):
+        for second in (first, first + 1, first + 7, len(data)):
+            assert reflected([data[:first], data[first:second], data[second:]]) == hidden
+    assert reflected([data[at : at + 1] for at in range(len(data))]) == hidden
+
+
+@pytest.mark.parametrize("before", [b"", b"a", b"me:"])
+@pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode, base64.b32encode])
+def test_it_becomes_stars_within_base64_as_well(before: bytes, encode) -> None:
+    data = encode(before + SECRET + b"!?")
+    hidden = reflected([data])
+    assert len(hidden) == len(data)
+    padded = hidden.replace(b"*", b"A")
+    decoded = (base64.b32decode if encode is base64.b32encode else base64.urlsafe_b64decode)(
+        padded.replace(b"+", b"-").replace(b"/", b"_")
+    )
+    assert SECRET[2:-2] not in decoded
+    assert hidden.count(b"*") > len(data) * 2 // 3
+
+
+@given(
+    st.lists(
+        st.binary(max_size=50) | st.sampled_from([SECRET, SECRET[:9], SECRET[9:], SECRET[:-1]]), max_size=12
+    )
+)
+def test_other_bytes_pass_as_they_are(pieces: list[bytes]) -> None:
+    whole = b"".join(pieces)
+    passed = reflected(pieces)
+    assert len(passed) == len(whole)
+    assert SECRET not in passed
+    assert all(one == other or one == ord("*") for one, other in zip(passed, whole, strict=True))
+    if SECRET not in whole:
+        assert passed == whole
+
+
+def test_what_can_not_be_a_beginning_is_not_held_back() -> None:
+    stream = Reflection(Words(WORDS))
+    assert stream.feed(b"data: {}\n\n") == b"data: {}\n\n"
+    assert stream.feed(b"data: sk-ant") == b"data: "
+    assert stream.feed(b"-other\n\n") == b"sk-ant-other\n\n"
+
+
+@pytest.mark.parametrize("form", [*FORMS, "base64", "base32"])
+def test_what_is_redacted_keeps_its_length_and_is_found_no_more(form: str) -> None:
+    encoders = {"base64": base64.b64encode, "base32": base64.b32encode}
+    shown = encoders[form](b"x" + SECRET) if form in encoders else FORMS[form]
+    data = b"before " + shown + b" behind"
+    changed = without(data, SECRET)
+    assert len(changed) == len(data)
+    assert changed.startswith(b"before ")
+    assert changed.endswith(b" behind")
+    if form != "JSON":
+        assert b"*" in changed
+        assert not Scanner([Known("mine", SECRET)], formats=False).scan(changed)
+
+
+PLAIN = random.Random(3).randbytes(5000) + bytes(5000)
+RAW = zlib.compressobj(wbits=-15)
+PACKED = {
+    "gzip": gzip.compress(PLAIN),
+    "x-gzip": gzip.compress(PLAIN[:5000]) + gzip.compress(PLAIN[5000:]),
+    "deflate": zlib.compress(PLAIN),
+    "br": brotli.compress(PLAIN),
+}
+
+
+@pytest.mark.parametrize("coding", PACKED)
+def test_each_coding_is_undone(coding: str) -> None:
+    assert unpack(PACKED[coding], [coding], limit=10000) == PLAIN
+
+
+def test_deflate_is_undone_without_its_frame_too() -> None:
+    assert unpack(RAW.compress(PLAIN) + RAW.flush(), ["deflate"], limit=10000) == PLAIN
+
+
+def test_codings_are_undone_in_turn() -> None:
+    assert unpack(brotli.compress(gzip.compress(PLAIN)), ["gzip", "identity", "br"], limit=20000) == PLAIN
+
+
+@pytest.mark.parametrize("coding", PACKED)
+def test_too_much_a_cut_and_anything_behind_are_refused(coding: str) -> None:
+    data = PACKED[coding]
+    for wrong in (data[:-1], data[: len(data) // 2], data + b"x", b"", b"no"):
+        with pytest.raises(Unreadable):
+            unpack(wrong, [coding], limit=10000)
+    with pytest.raises(Unreadable):
+        unpack(data, [coding], limit=9999)
+
+
+def test_a_bomb_is_given_up_early() -> None:
+    million = bytes(64 << 20)
+    for coding, packed in (("gzip", gzip.compress(million)), ("br", brotli.compress(million, quality=3))):
+        with pytest.raises(Unreadable):
+            unpack(packed, [coding], limit=1 << 20)
+
+
+def test_what_is_not_known_or_nested_too_deep_is_refused() -> None:
+    for codings in (["zstd"], ["gzip", "compress"], ["gzip"] * 4, ["*"], ["dcb"]):
+        with pytest.raises(Unreadable):
+            unpack(PLAIN, codings, limit=10000)
+
+
+@settings(max_examples=200)
+@given(st.binary(max_size=300), st.sampled_from(sorted(PACKED)))
+def test_unpacking_has_an_answer_to_any_bytes(data: bytes, coding: str) -> None:
+    try:
+        assert len(unpack(data, [coding], limit=1000)) <= 1000
+    except Unreadable:
+        pass
