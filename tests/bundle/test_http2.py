@@ -541,6 +541,88 @@ def test_an_early_answer_ends_the_upload(place: Place) -> None:
     until(lambda: place.upstream.connections[-1].resets)
 
 
+# Streaming, and another policy
+
+
+@pytest.mark.parametrize("host", ["ok.test", "api.test"], ids=["as it is", "through a filter"])
+def test_server_sent_events_come_one_by_one(place: Place, host: str) -> None:
+    heard = threading.Semaphore(0)
+
+    def reply(serving: Serving, number: int, asked: Asked) -> None:
+        serving.h2.send_headers(number, [(b":status", b"200"), (b"content-type", b"text/event-stream")])
+        for count in range(5):
+            serving.h2.send_data(number, b"data: %d\n\n" % count)
+            serving.flush()
+            assert heard.acquire(timeout=10)  # the next is not there before the last was heard
+        serving.h2.end_stream(number)
+
+    place.upstream.reply = reply
+    with place.bottle.connect(host, "h2") as sock:
+        client = Client(sock)
+        number = client.start(authority=host)
+        for count in range(5):
+            until(lambda: client.open[number]["body"].endswith(b"data: %d\n\n" % count) or not client.take())  # noqa: B023
+            heard.release()
+        assert client.answer(number).body == b"".join(b"data: %d\n\n" % count for count in range(5))
+
+
+@pytest.mark.parametrize("host", ["ok.test", "api.test"], ids=["as it is", "through a filter"])
+def test_a_large_response_does_not_have_to_fit_into_memory(place: Place, host: str) -> None:
+    size, piece = 48 << 20, bytes(16384)
+
+    def reply(serving: Serving, number: int, asked: Asked) -> None:
+        serving.h2.send_headers(number, [(b":status", b"200")])
+        left = size
+        while left:
+            if serving.h2.local_flow_control_window(number) >= len(piece):
+                serving.h2.send_data(number, piece)
+                left -= len(piece)
+                serving.flush()
+            else:
+                serving.h2.receive_data(serving.sock.recv(65536))
+        serving.h2.end_stream(number)
+
+    place.upstream.reply = reply
+    got, most = 0, 0
+    with place.bottle.connect(host, "h2") as sock:
+        client = Client(sock)
+        number = client.start(authority=host)
+        before = resident(place.bottle.bundle)
+        while not client.open[number]["over"]:
+            assert client.take()
+            got += len(client.open[number]["body"])
+            client.open[number]["body"] = b""
+            most = max(most, resident(place.bottle.bundle))
+    assert got == size
+    assert most - before < 8 << 20
+
+
+def test_a_policy_that_forbids_a_stream_ends_it_and_leaves_the_others(
+    certificate: Certificate, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    upstream = Recorder(certificate)
+
+    def reply(serving: Serving, number: int, asked: Asked) -> None:
+        serving.h2.send_headers(number, [(b":status", b"200")])
+        serving.h2.send_data(number, b"first")
+        if len(upstream.asked) == 3:
+            serving.h2.end_stream(1)
+
+    upstream.reply = reply
+    both = Route("ok.test", 443, upstream=upstream.server.upstream(), paths=("/a", "/b"))
+    with opened(EgressPolicy((both,)), certificate, tmp_path_factory.mktemp("trusted")) as bottle:
+        with bottle.connect("ok.test", "h2") as sock:
+            client = Client(sock)
+            stays, goes = client.start(path="/a"), client.start(path="/b")
+            until(lambda: all(client.open[number]["body"] for number in (stays, goes)) or not client.take())
+            bottle.bundle.tell({"policy": EgressPolicy((both._replace(paths=("/a",)),)).document()})
+            assert client.answer(goes).reset == CANCEL
+            client.start(path="/a")
+            assert client.answer(stays).body == b"first"
+            assert client.ask(path="/b").status == 403
+    upstream.server.close()
+
+
 # Flow control and floods
 
 

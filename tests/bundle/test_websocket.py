@@ -553,6 +553,24 @@ def test_a_side_that_vanishes_ends_the_other(place: Place, who: str) -> None:
     assert who == "upstream" or ended.wait(10)
 
 
+def test_a_policy_that_forbids_it_ends_it(
+    certificate: Certificate, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate.certificate, certificate.key)
+    real = Real(context)
+    route = Route("ok.test", 443, upstream=real.upstream(), paths=("/ws", "/other"))
+    with opened(EgressPolicy((route,)), certificate, tmp_path_factory.mktemp("trusted")) as bottle:
+        with Place(bottle, real, real, None).client("ok.test") as client:  # type: ignore[arg-type]
+            client.send("hello")
+            assert client.recv(timeout=20) == "hello"
+            bottle.bundle.tell({"policy": EgressPolicy((route._replace(paths=("/other",)),)).document()})
+            with pytest.raises(ConnectionClosed):
+                client.recv(timeout=20)
+        bottle.bundle.event("egress.closed", host="ok.test", reason="policy_changed")
+    real.close()
+
+
 def test_a_large_message_does_not_have_to_fit_into_memory(place: Place) -> None:
     size, piece = 96 << 20, bytes(1 << 16)
 

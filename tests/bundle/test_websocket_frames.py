@@ -23,7 +23,7 @@ from bot_bottle.bundle.egress.websocket.frames import (
     written,
 )
 from bot_bottle.bundle.egress.websocket.looking import Looking, Starring
-from bot_bottle.policy.secrets.hiding import Reflection
+from bot_bottle.policy.secrets.hiding import Reflection, Words
 
 CONTROLS = st.builds(Control, st.sampled_from((PING, PONG)), st.binary(max_size=125))
 MESSAGES = st.tuples(
@@ -182,7 +182,7 @@ def test_a_credential_is_starred_across_fragments_and_the_length_stays(
 ) -> None:
     secret = b"the-secret-of-the-route"
     message = before + secret + behind
-    starring = Starring(lambda: Reflection([secret]))
+    starring = Starring(lambda: Reflection(Words([secret])))
     pieces = frames_of(TEXT, list(cut(message, sizes)), [Control(PING, b"p")])
     out = [one for item in pieces for one in starring.take(item)]
     (text,) = [data for kind, data in messages_in(out) if kind == TEXT]

@@ -1,4 +1,4 @@
-"""The HTTP/2 connections to upstreams that one connection of the agent's leads to: one a route, opened when it is first needed."""
+"""The HTTP/2 connections to upstreams that one connection of the agent's leads to: one a place and credential, opened when first needed."""
 
 import asyncio
 from contextvars import copy_context
@@ -8,7 +8,9 @@ from bot_bottle.bundle.egress.heads import Headers
 from bot_bottle.bundle.egress.http2.side import Side
 from bot_bottle.bundle.egress.http2.stream import Stream
 from bot_bottle.policy.egress import Wanted
-from bot_bottle.policy.model import Route
+from bot_bottle.policy.model import Route, Upstream
+
+_Where = tuple[Upstream | None, str | None]
 
 
 class Upstreams:
@@ -17,18 +19,19 @@ class Upstreams:
     def __init__(self, context: Context, via: str) -> None:
         self._context = context
         self._via = via
-        self._sides: dict[Route, Side] = {}
-        self._dialling: dict[Route, asyncio.Lock] = {}
+        self._sides: dict[_Where, Side] = {}
+        self._dialling: dict[_Where, asyncio.Lock] = {}
         self._running: set[Side] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._whose = copy_context()  # the connection's, not that of the stream that happens to be the first
 
     async def open(self, wanted: Wanted, route: Route, headers: Headers, *, ended: bool) -> Stream:
         """A stream to where `route` leads. Raises DialFailed, ConnectionError, Broken."""
-        async with self._dialling.setdefault(route, asyncio.Lock()):
-            side = self._sides.get(route)
+        where = route.upstream, route.credential
+        async with self._dialling.setdefault(where, asyncio.Lock()):
+            side = self._sides.get(where)
             if side is None or side.going:
-                side = self._sides[route] = await self._dial(wanted, route)
+                side = self._sides[where] = await self._dial(wanted, route)
         return await side.open(headers, ended=ended)
 
     def carried(self) -> tuple[int, int]:
