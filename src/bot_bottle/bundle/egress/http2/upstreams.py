@@ -1,4 +1,4 @@
-"""The HTTP/2 connections to upstreams that one connection of the agent's leads to: one a place and credential, opened when first needed."""
+"""The HTTP/2 connections to upstreams that one connection of the agent's leads to: one a place and credential, when needed."""
 
 import asyncio
 from contextvars import copy_context
