@@ -82,6 +82,7 @@ class HttpConnection:
     async def _one_request(self) -> bool:
         """Serves one request; whether another may follow. Closes the connection unless one may."""
         limits = self._context.limits
+        self._context.live.waits()
         try:
             head = await self._wire.head(
                 limit=limits.head_bytes, first=limits.keep_alive_seconds, whole=limits.first_bytes_seconds
