@@ -812,6 +812,9 @@ def test_no_more_than_so_many_connections_are_served_at_once(place: Place) -> No
         for _ in range(64):
             client = Client(stack.enter_context(place.bottle.connect("ok.test", "h2")))
             client.start(method="POST", end=False)
-        with place.bottle.connect("ok.test", "h2") as sock:
+        with (
+            contextlib.suppress(OSError),  # it is reset: that may be seen while connecting, writing or reading
+            place.bottle.connect("ok.test", "h2") as sock,
+        ):
             assert Client(sock).until_the_end() is None
     place.bottle.bundle.event("egress.refused", reason="too_many_connections")
