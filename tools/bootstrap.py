@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -39,6 +40,8 @@ TEST_TOOLS = (
     Tool("setpriv", "util-linux", "lets the tests be another user"),
     Tool("curl", "curl", "is a client that the tests put into a bottle"),
     Tool("openssl", "openssl", "makes the tests' certificates"),
+    Tool("nghttp", "nghttp2-client", "is a client that the tests put into a bottle"),
+    Tool("nghttpd", "nghttp2-server", "is the HTTP/2 server behind the tests' bottles"),
     Tool("tinyproxy", "tinyproxy-bin", "is the company's proxy in the tests"),
     Tool("ssh", "openssh-client", "is a client that the tests put into a bottle"),
 )
@@ -48,6 +51,9 @@ BENCH_TOOLS = (
     Tool("wrk", "wrk", "sends the requests that the tunnel is measured with"),
     Tool("nginx", "nginx-light", "answers them"),
 )
+PIPELOCK = "github.com/luckyPipewrench/pipelock/cmd/pipelock@7a3b7de4a555"
+PIPELOCK_PLACE = ROOT / "build" / "pipelock" / PIPELOCK.partition("@")[2]
+GO_MINIMUM = (1, 25)
 NO_SERVICES = Path("/usr/sbin/policy-rc.d")
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
@@ -173,6 +179,51 @@ def make_venv(python: Path) -> None:
         STAMP.write_text(f"{libraries} {package}")
 
 
+def install_pipelock() -> str:
+    """Builds the second egress engine with Go, once; answers why it is not there, empty when it is.
+
+    It never fails the set-up: the tests that need it say then that they did not run, and why.
+    """
+    if (PIPELOCK_PLACE / "pipelock").exists():
+        return ""
+    if os.environ.get("BOT_BOTTLE_OFFLINE"):
+        return "BOT_BOTTLE_OFFLINE is set"
+    go = shutil.which("go", path=os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/go/bin"]))
+    if go is None:
+        return "Go is not installed"
+    local = {**os.environ, "GOTOOLCHAIN": "local", "GOBIN": str(PIPELOCK_PLACE)}
+    said = subprocess.run(
+        [go, "env", "GOVERSION"], env=local, capture_output=True, text=True, check=False
+    ).stdout
+    number = tuple(int(part) for part in re.findall(r"[0-9]+", said)[:2])
+    if number < GO_MINIMUM:
+        return f"Go {said.strip() or 'of no version'} is too old"
+    print("+ go install", PIPELOCK, file=sys.stderr, flush=True)
+    try:
+        done = subprocess.run(
+            [go, "install", PIPELOCK], cwd="/", env=local, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            timeout=1200, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return "go install took longer than 20 minutes"
+    if done.returncode:
+        last = (done.stderr.strip() or "no reason given").splitlines()[-1].strip()
+        return f"go install {PIPELOCK} failed: {last}"
+    return ""
+
+
+def note_pipelock() -> None:
+    """Leaves the reason where the tests find it."""
+    why_not = install_pipelock()
+    note = PIPELOCK_PLACE.parent / "why-not"
+    if why_not:
+        print(f"bootstrap: no pipelock, so its tests are skipped: {why_not}", file=sys.stderr)
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.write_text(why_not + "\n")
+    else:
+        note.unlink(missing_ok=True)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Makes this checkout ready to test.")
     parser.add_argument("--bench", action="store_true", help="also what `make bench` needs")
@@ -186,6 +237,7 @@ def main() -> int:
         if missing:
             install_packages(missing)
         make_venv(python)
+        note_pipelock()
     except SetupError as error:
         print(f"bootstrap: {error}", file=sys.stderr)
         return 1

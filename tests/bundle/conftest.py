@@ -14,7 +14,7 @@ prompt = no
 [name]
 CN = test
 [extensions]
-subjectAltName = DNS:ok.test,DNS:other.test,DNS:*.wild.test,DNS:api.test
+subjectAltName = DNS:ok.test,DNS:other.test,DNS:*.wild.test,DNS:api.test,DNS:localhost
 basicConstraints = critical,CA:true
 """
 

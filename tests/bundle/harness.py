@@ -126,6 +126,8 @@ class Bundle:
         credentials: dict[str, Injection] | None = None,
         env: dict[str, str] | None = None,
         hook: str = "",
+        sensitive: tuple[str, ...] = (),
+        engine_port: int = 0,
         proxy: UpstreamProxy | None = None,
         authorities: str = "",
     ) -> None:
@@ -139,6 +141,8 @@ class Bundle:
             "gid": 65534,
             "bottle_file": "/home/me/.bot-bottle/bottles/test.md",
             "limits": limits or BundleLimits(),
+            "sensitive": sensitive,
+            "engine_port": engine_port,
             "proxy": proxy.document() if proxy else None,
             "authorities": authorities,
         }

@@ -10,6 +10,7 @@ import sys
 
 from bot_bottle.bundle import confine, main
 from bot_bottle.bundle.model import BundleConfig, Injection, UpstreamProxy
+from bot_bottle.secret import Secret
 
 
 def hooked(code: str) -> None:
@@ -37,6 +38,7 @@ if __name__ == "__main__":
         os.setgroups([4, 24])  # so that giving them up can be seen
     pid = os.fork()
     if not pid:
+        config["sensitive"] = tuple(map(Secret, config["sensitive"]))
         resolved = {name: Injection.from_document(item) for name, item in credentials.items()}
         main.serve(
             BundleConfig(keeper=os.getppid(), credentials=resolved, **config), door=door, keeper=keeper

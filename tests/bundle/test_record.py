@@ -141,5 +141,8 @@ def test_everything_is_counted_even_what_is_folded() -> None:
     for number in range(1000):
         keeper.record.event("egress.refused", refusal(f"host-{number}.test"))
         keeper.record.event("egress.closed", {**refusal(), "up": 2, "down": 3, "reason": "done"})
-    assert keeper.record.counts == {("egress.refused", "host_not_allowed"): 1000, ("egress.closed", "done"): 1000}
+    assert keeper.record.counts == {
+        ("egress.refused", "host_not_allowed"): 1000,
+        ("egress.closed", "done"): 1000,
+    }
     assert (keeper.record.up, keeper.record.down) == (2000, 3000)

@@ -32,6 +32,7 @@ from tests.bundle.recorder import Recorder
 
 PROXY = ("127.0.0.1", 3128)
 START = b"POST http://ok.test/a HTTP/1.1\r\nHost: ok.test\r\n"
+UPGRADE = b"GET http://ok.test/ HTTP/1.1\r\nHost: ok.test\r\nConnection: Upgrade\r\nUpgrade: "
 CHUNKED = START + b"Transfer-Encoding: chunked\r\n\r\n"
 EVIL = b"GET http://evil.test/ HTTP/1.1\r\nHost: evil.test\r\n\r\n"
 
@@ -109,7 +110,10 @@ HEADS = {
     "a list of Hosts": b"GET http://ok.test/ HTTP/1.1\r\nHost: ok.test, evil.test\r\n\r\n",
     "an odd port": b"GET http://ok.test:080000/ HTTP/1.1\r\nHost: ok.test\r\n\r\n",
     "port 0": b"GET http://ok.test:0/ HTTP/1.1\r\nHost: ok.test:0\r\n\r\n",
-    "an upgrade": b"GET http://ok.test/ HTTP/1.1\r\nHost: ok.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+    "an upgrade": UPGRADE + b"tls/1.0\r\n\r\n",
+    "a WebSocket without a version": UPGRADE + b"websocket\r\n\r\n",
+    "a WebSocket and more": UPGRADE + b"websocket, h2c\r\n\r\n",
+    "HTTP/2 with prior knowledge": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "an expectation": START + b"Expect: something\r\nContent-Length: 1\r\n\r\nx",
     "a CONNECT with a body": b"CONNECT ok.test:80 HTTP/1.1\r\nHost: ok.test\r\nContent-Length: 5\r\n\r\nhello",
     "a CONNECT to userinfo": b"CONNECT a@ok.test:80 HTTP/1.1\r\nHost: ok.test\r\n\r\n",
@@ -139,7 +143,7 @@ def test_no_byte_of_it_reaches_the_upstream(name: str, bottle: tuple[Holder, Bun
     holder, _, recorder = bottle
     recorder.forget()
     answer = talk(holder, HEADS[name] + EVIL)
-    assert re.match(rb"HTTP/1\.1 (400|403|417|421|431|501) ", answer), answer
+    assert re.match(rb"HTTP/1\.1 (400|403|417|421|426|431|501) ", answer), answer
     assert b"HTTP/1.1 200" not in answer
     assert recorder.everything() == b""
 
@@ -279,5 +283,5 @@ def test_byte_by_byte_it_is_refused_as_well(name: str, bottle: tuple[Holder, Bun
         except OSError:
             pass  # refused already
         else:
-            assert re.match(rb"HTTP/1\.1 (400|501) ", read_all(sock))
+            assert re.match(rb"HTTP/1\.1 (400|426|501) ", read_all(sock))
     assert recorder.everything() == b""

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from bot_bottle.bundle.egress.context import Context
+from bot_bottle.bundle.egress.live import Live
 from bot_bottle.policy.egress import Wanted
 from bot_bottle.policy.model import EgressPolicy, HeaderMatch, Route
 
@@ -45,7 +46,7 @@ BAD = {
 
 def context(policy: Any) -> Context:
     fields = {field.name: None for field in dataclasses.fields(Context)}
-    return Context(**{**fields, "policy": policy})  # type: ignore[arg-type]
+    return Context(**{**fields, "policy": policy, "live": Live()})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("where", BAD)

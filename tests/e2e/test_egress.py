@@ -10,6 +10,7 @@ import pytest
 
 from support.bottles import write_agent, write_bottle, write_script
 from support.bundles import bundles
+from support.pipelock import KINDS, provide, skip_unless_there
 from support.waiting import wait_for
 
 pytestmark = pytest.mark.namespace
@@ -31,16 +32,25 @@ class Upstream(BaseHTTPRequestHandler):
         """Nothing."""
 
 
+@pytest.fixture(params=("builtin", *KINDS))
+def engine(request, place):
+    """What the bottle's file calls the engine; `pipelock` is on PATH when it is that."""
+    if request.param == "builtin":
+        return "builtin"
+    skip_unless_there(request.param)
+    provide(request.param, place.root)
+    return "pipelock"
+
+
 @pytest.fixture
-def upstream(place):
+def upstream(place, engine):
     """A server on the host's loopback, and a bottle whose one route leads to it."""
     handler = type("Handler", (Upstream,), {"seen": []})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     where = f"127.0.0.1:{server.server_address[1]}"
-    write_bottle(
-        place, egress={"routes": [{"host": "ok.example.org", "protocol": "http", "upstream": where}]}
-    )
+    routes = [{"host": "ok.example.org", "protocol": "http", "upstream": where}]
+    write_bottle(place, egress={"engine": engine, "routes": routes})
     yield handler
     server.shutdown()
     server.server_close()

@@ -187,6 +187,21 @@ def test_what_a_running_bundle_can_t_learn_comes_with_a_new_one(watched):
     assert watched.ask("http://two.example.org/") == "403"
 
 
+def test_tls_that_is_opened_from_now_on_is_trusted_inside(watched):
+    watched.write("one.example.org")
+    watched.start()
+    opened = {"host": "two.example.org", "paths": ["/a"]}
+    write_bottle(watched.place, egress={"routes": [watched.route("one.example.org"), opened]})
+    done = watched.reload()
+    assert json.loads(done.stdout)["restarted"] is True, done.stderr
+    assert watched.ask("https://two.example.org/b") == "403"  # which curl takes only from whom it trusts
+    more = {**opened, "paths": ["/c"], "host": "three.example.org"}
+    write_bottle(watched.place, egress={"routes": [watched.route("one.example.org"), opened, more]})
+    assert json.loads(watched.reload().stdout)["restarted"] is False
+    assert watched.ask("https://three.example.org/b") == "403"
+    assert watched.ask("https://two.example.org/b") == "403"
+
+
 def test_check_changes_nothing(watched):
     watched.write("one.example.org")
     watched.start()

@@ -17,13 +17,28 @@ NEW = EgressPolicy(routes=(Route("new.example.org", 443),))
 OTHER = EgressPolicy(routes=(Route("other.example.org", 443),))
 
 
+class FakeEngine:
+    """A second engine that takes every policy but those that it is told to refuse; `at` counts the orders before each."""
+
+    def __init__(self, orders: list[Mapping[str, Any]], *refused: EgressPolicy) -> None:
+        self.orders = orders
+        self.refused = refused
+        self.taken: list[tuple[EgressPolicy, int]] = []
+
+    def apply(self, policy: EgressPolicy) -> None:
+        if policy in self.refused:
+            raise SandboxError("Pipelock refused a new config", details="no")
+        self.taken.append((policy, len(self.orders)))
+
+
 class FakeRun:
     """A run whose bundle says nothing by itself; keeps `launch.wishes.Kept` as far as a change needs it."""
 
     def __init__(self) -> None:
         self.policy = OLD
-        self.plan = SimpleNamespace(trust=None)
+        self.plan = SimpleNamespace(trust=())
         self.has_way_out = True
+        self.engine: FakeEngine | None = None
         self.orders: list[Mapping[str, Any]] = []
         self.opened: list[Listener] = []
         self.started: list[EgressPolicy] = []
@@ -191,7 +206,6 @@ def test_a_port_that_can_t_be_opened_refuses_before_anything_is_ordered(run: Fak
         (EgressPolicy(engine="pipelock"), "engine"),
         (EgressPolicy(routes=(Route("x.example.org", 443, credential="key"),)), "key"),
         (EgressPolicy(routes=(Route("X", 443),)), "host"),
-        (EgressPolicy(routes=(Route("x.example.org", 443, methods=("GET",)),)), "trust"),
     ],
 )
 def test_what_no_bundle_of_the_run_can_enforce_is_refused_by_name(
@@ -199,6 +213,13 @@ def test_what_no_bundle_of_the_run_can_enforce_is_refused_by_name(
 ) -> None:
     run.ask(policy)
     assert why in run.answers[0]["reason"]
+    assert (run.orders, run.started, run.policy) == ([], [], OLD)
+
+
+def test_tls_can_t_be_opened_where_nothing_inside_would_trust_it(run: FakeRun) -> None:
+    run.plan = SimpleNamespace(trust=None)
+    run.ask(EgressPolicy(routes=(Route("x.example.org", 443, methods=("GET",)),)))
+    assert "trust" in run.answers[0]["reason"]
     assert (run.orders, run.started, run.policy) == ([], [], OLD)
 
 
@@ -230,3 +251,38 @@ def test_a_bundle_that_dies_with_an_order_has_not_followed_it(run: FakeRun) -> N
     assert run.answers[0]["applied"] is False
     run.confirm(OTHER)
     assert run.policy == OTHER
+
+
+def test_a_second_engine_has_the_new_policy_before_the_bundle_is_ordered_it(run: FakeRun) -> None:
+    run.engine = FakeEngine(run.orders)
+    run.ask(NEW)
+    assert run.engine.taken == [(NEW, 0)]
+    run.confirm(NEW)
+    assert run.engine.taken == [(NEW, 0)]
+    assert run.answers[0]["applied"] is True
+
+
+def test_what_the_second_engine_refuses_the_bundle_is_never_ordered(run: FakeRun) -> None:
+    run.engine = FakeEngine(run.orders, NEW)
+    run.ask(NEW)
+    assert run.orders == []
+    assert run.policy == OLD
+    assert "Pipelock refused" in run.answers[0]["reason"]
+
+
+@pytest.mark.parametrize("said", [{"policy_refused": "no"}, {"policy": "another"}])
+def test_what_the_bundle_does_not_take_the_second_engine_gives_up_again(
+    run: FakeRun, said: dict[str, str]
+) -> None:
+    run.engine = FakeEngine(run.orders)
+    run.ask(NEW)
+    run.changes.hear(said)
+    assert [policy for policy, _ in run.engine.taken] == [NEW, OLD]
+    assert run.answers[0]["applied"] is False
+
+
+def test_a_second_engine_that_does_not_go_back_is_said(run: FakeRun) -> None:
+    run.engine = FakeEngine(run.orders, OLD)
+    run.ask(NEW)
+    run.changes.hear({"policy_refused": "no"})
+    assert "did not take the one before again" in run.answers[0]["reason"]

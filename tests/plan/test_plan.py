@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from bot_bottle.errors import PlanError
 from bot_bottle.plan import check, render
-from bot_bottle.plan.facts import HostFacts
+from bot_bottle.plan.facts import HostFacts, HostProxies
 from bot_bottle.plan.model import Command
 from bot_bottle.plan.resolve import FIRST_UNUSED_UID, UNUSED_UIDS, Choices, resolve
 from support.manifests import credential, egress, manifest, route
@@ -78,7 +78,6 @@ def test_an_observing_bottle_says_that_it_is_open():
     [
         ({"backend": "docker"}, "backend"),
         ({"image": "./Dockerfile"}, "image"),
-        ({"egress": egress(engine="pipelock")}, "engine"),
         ({"egress": egress(route("a.example.org", protocol="tcp", port=53))}, "port 53"),
         ({"egress": egress(route("a.example.org", protocol="tcp", port=3128))}, "port 3128"),
         (
@@ -111,6 +110,33 @@ def test_the_rules_of_a_route_are_in_the_policy(rule, kind):
     }
 
 
+UPSTREAM = {"host": "127.0.0.1", "port": 5432, "tls": False}
+
+
+@pytest.mark.parametrize(
+    ("keys", "routes", "said"),
+    [
+        ({}, [route("a.example.org"), route("a.example.org", port=80, protocol="http")], ""),
+        ({}, [route("db.example.org", port=5432, protocol="tcp", upstream=UPSTREAM)], ""),
+        ({}, [route("db.example.org", port=5432, protocol="tcp")], "db.example.org:5432: pipelock carries HTTP and TLS only"),
+        ({"mode": "observe"}, [], "egress.mode: pipelock refuses what observe would let through"),
+        (
+            {"upstream": {"ca": None, "proxy": "http://proxy.example.org:3128", "credential": None}},
+            [],
+            "pipelock dials by itself, past the proxy of egress.upstream.proxy",
+        ),
+    ],
+    ids=["http and https", "tcp with an upstream", "tcp", "observe", "a proxy"],
+)  # fmt: skip
+def test_what_pipelock_cannot_keep_is_refused_by_name_and_nothing_else(keys, routes, said):
+    asked = {"egress": egress(*routes, engine="pipelock", **keys)}
+    ours = set(problems(manifest(bottle=asked)))
+    without = set(problems(manifest(bottle={"egress": {**asked["egress"], "engine": "builtin"}})))
+    [*refused] = ours - without
+    assert len(refused) == bool(said)
+    assert all(said in sentence for sentence in refused)
+
+
 def test_the_plan_says_what_narrows_a_route():
     narrow = route(
         "a.example.org",
@@ -125,6 +151,17 @@ def test_the_plan_says_what_narrows_a_route():
     )
     assert "http://a.example.org:80 (only GET, HEAD; only /x/** or /y; only with a: b*)" in shown
     assert "tcp://db.example.org:5432\n" in shown
+
+
+def test_pipelock_is_not_dialled_past_the_proxy_that_the_hosts_variables_name():
+    behind = FACTS._replace(proxies=HostProxies(https=("http://proxy.example.org:3128", "HTTPS_PROXY")))
+    document = manifest(bottle={"egress": egress(route("a.example.org"), engine="pipelock")})
+    assert any("past the proxy of HTTPS_PROXY" in said for said in problems(document, behind))
+
+
+def test_the_plan_says_that_a_second_engine_has_to_agree():
+    assert "pipelock" in render.text(plan(manifest(bottle={"egress": egress(engine="pipelock")})))
+    assert "pipelock" not in render.text(plan())
 
 
 def test_all_mismatches_are_said_at_once():

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bot_bottle.policy.secrets.hiding import Reflection, spellings, without
+from bot_bottle.policy.secrets.hiding import Reflection, Words, spellings, without
 from bot_bottle.policy.secrets.known import Known
 from bot_bottle.policy.secrets.scanner import Scanner
 from bot_bottle.policy.secrets.unpack import Unreadable, unpack
@@ -28,7 +28,7 @@ WORDS = spellings(SECRET)
 
 
 def reflected(pieces: list[bytes]) -> bytes:
-    stream = Reflection(WORDS)
+    stream = Reflection(Words(WORDS))
     return b"".join([*(stream.feed(piece) for piece in pieces), stream.end()])
 
 
@@ -72,7 +72,7 @@ def test_other_bytes_pass_as_they_are(pieces: list[bytes]) -> None:
 
 
 def test_what_can_not_be_a_beginning_is_not_held_back() -> None:
-    stream = Reflection(WORDS)
+    stream = Reflection(Words(WORDS))
     assert stream.feed(b"data: {}\n\n") == b"data: {}\n\n"
     assert stream.feed(b"data: sk-ant") == b"data: "
     assert stream.feed(b"-other\n\n") == b"sk-ant-other\n\n"

@@ -85,7 +85,7 @@ def test_every_format_has_a_made_up_token() -> None:
 @pytest.mark.parametrize("name", MAKERS)
 @pytest.mark.parametrize("encoding", ["plain", *ENCODINGS])
 def test_a_token_is_found_in_each_encoding_at_each_place(name: str, encoding: str) -> None:
-    token = MAKERS[name](CHANCE).encode()
+    token = MAKERS[name](random.Random(f"{name} {encoding}")).encode()
     for pad in PADS:
         data = (
             ENCODINGS[encoding](pad + token + b' and "more"') if encoding in ENCODINGS else pad + token + b" "
@@ -96,7 +96,7 @@ def test_a_token_is_found_in_each_encoding_at_each_place(name: str, encoding: st
 @pytest.mark.parametrize("name", sorted(set(MAKERS) - {"discord", "jwt"}))
 @pytest.mark.parametrize("way", BREAKS)
 def test_a_token_is_found_in_pieces(name: str, way: str) -> None:
-    token = MAKERS[name](CHANCE).encode()
+    token = MAKERS[name](random.Random(f"{name} {way}")).encode()
     assert name in found(b"x: " + BREAKS[way](token) + b" ."), BREAKS[way](token)
 
 
@@ -266,6 +266,17 @@ def test_the_work_is_bounded_by_the_bytes(unit: bytes) -> None:
         except (TooTangled, Unreadable):
             pass
         assert counting.seen <= max(scanning._LEAST_WORK, scanning._WORK * size)
+
+
+def test_too_many_views_and_too_many_candidates_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(TooTangled):
+        SCANNER.scan(b"AIzaSy" * 20_000)
+    nested = base64.b64encode(base64.b64encode(b"some text that is not long " * 40))
+    assert SCANNER.scan(nested) == []
+    monkeypatch.setattr(scanning, "_LEAST_WORK", 1)
+    monkeypatch.setattr(scanning, "_WORK", 2)
+    with pytest.raises(TooTangled):
+        SCANNER.scan(nested)
 
 
 def test_what_is_found_does_not_show_itself() -> None:

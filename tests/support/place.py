@@ -47,10 +47,23 @@ class Place:
         return self.root / "workspace"
 
     @property
+    def programs(self) -> Path:
+        """What a test puts here comes first on PATH."""
+        return self.root / "programs"
+
+    @property
     def environment(self) -> dict[str, str]:
         """The whole environment of what runs here."""
         path = os.pathsep.join(
-            [str(program().parent), "/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin"]
+            [
+                str(self.programs),
+                str(program().parent),
+                "/usr/local/bin",
+                "/usr/bin",
+                "/bin",
+                "/usr/sbin",
+                "/sbin",
+            ]
         )
         known = {
             name: os.environ[name] for name in ("SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS") if name in os.environ

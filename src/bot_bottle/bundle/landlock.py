@@ -34,7 +34,8 @@ READABLE = (
 
 _CREATE, _ADD_RULE, _RESTRICT = 444, 445, 446
 _VERSION_QUERY = 1
-_RULE_PATH_BENEATH = 1
+_RULE_PATH_BENEATH, _RULE_NET_PORT = 1, 2
+_EXECUTE = 1 << 0
 _READ_FILE, _READ_DIR = 1 << 2, 1 << 3
 # Rights that exist in each version: files (13, then refer, truncate, ioctl), TCP bind and connect, scopes.
 _FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
@@ -51,6 +52,10 @@ class _PathBeneath(ctypes.Structure):
     _fields_ = (("allowed", ctypes.c_uint64), ("parent", ctypes.c_int32))
 
 
+class _NetPort(ctypes.Structure):
+    _fields_ = (("allowed", ctypes.c_uint64), ("port", ctypes.c_uint64))
+
+
 def version() -> int:
     """The kernel's version of Landlock; 0 when it has none or it is switched off."""
     try:
@@ -59,8 +64,12 @@ def version() -> int:
         return 0
 
 
-def restrict(readable: Iterable[str] = READABLE) -> int:
+def restrict(
+    readable: Iterable[str] = READABLE, *, executable: Iterable[str] = (), port: int | None = None
+) -> int:
     """Takes away every right to files but reading `readable`, and the right to bind. Needs no_new_privs.
+
+    `executable` can be read and executed as well; `port` can still be bound.
 
     Raises OSError when a kernel that has Landlock refuses.
     """
@@ -76,21 +85,26 @@ def restrict(readable: Iterable[str] = READABLE) -> int:
     ruleset = linux.syscall("landlock_create_ruleset", _CREATE, ctypes.pointer(handled), size, 0)
     try:
         for path in readable:
-            _allow_reading(ruleset, path)
+            _allow(ruleset, path, 0)
+        for path in executable:
+            _allow(ruleset, path, _EXECUTE)
+        if port is not None and handled.net:
+            rule = _NetPort(allowed=_NET_BIND, port=port)
+            linux.syscall("landlock_add_rule", _ADD_RULE, ruleset, _RULE_NET_PORT, ctypes.pointer(rule), 0)
         linux.syscall("landlock_restrict_self", _RESTRICT, ruleset, 0)
     finally:
         os.close(ruleset)
     return abi
 
 
-def _allow_reading(ruleset: int, path: str) -> None:
+def _allow(ruleset: int, path: str, more: int) -> None:
     try:
         opened = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:  # not on this system
         return
     try:
         is_folder = stat.S_ISDIR(os.fstat(opened).st_mode)
-        rule = _PathBeneath(allowed=_READ_FILE | (_READ_DIR if is_folder else 0), parent=opened)
+        rule = _PathBeneath(allowed=_READ_FILE | more | (_READ_DIR if is_folder else 0), parent=opened)
         linux.syscall("landlock_add_rule", _ADD_RULE, ruleset, _RULE_PATH_BENEATH, ctypes.pointer(rule), 0)
     finally:
         os.close(opened)

@@ -132,6 +132,8 @@ class BundleConfig(NamedTuple):
     """Certificate authorities (PEM) that upstreams are trusted by, beside the system's."""
     proxy: UpstreamProxy | None = None
     limits: BundleLimits = BundleLimits()
+    engine_port: int = 0
+    """Where on loopback the engine listens through which upstreams are dialled; 0 when there is none."""
     first_name: int = 0
     """Where in the pool of addresses for names this bundle begins: one that follows another in the same bottle gives none of
     that one's addresses to another name."""

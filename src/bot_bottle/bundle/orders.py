@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bot_bottle.bundle.egress.context import Context
+from bot_bottle.bundle.egress.engine import EngineDialer
 from bot_bottle.bundle.egress.names import NoAddressLeft
 from bot_bottle.bundle.egress.server import Egress
 from bot_bottle.bundle.keeper import Keeper
@@ -57,6 +58,8 @@ class Orders:
         if "credentials" in message:
             self._context.credentials.replace(message["credentials"])
             self._line.tell({"credentials": True})
+        elif isinstance(message.get("engine"), bool) and isinstance(self._context.dialer, EngineDialer):
+            self._context.dialer.up = message["engine"]
         elif message.get("stats") is True:
             self._line.tell({"stats": self._figures()})
         elif "policy" in message:

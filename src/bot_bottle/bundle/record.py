@@ -14,7 +14,7 @@ INTERVAL = 5.0
 DIFFERENT, EACH_TIME = 256, 32
 """Different folded events that are remembered, and how many of them go out each `INTERVAL`."""
 _LONGEST = 300
-_SAME = ("via", "host", "port", "protocol", "reason")
+_SAME = ("via", "host", "port", "protocol", "reason", "detector", "place", "fingerprint")
 _SAME_REFUSAL = (*_SAME, "method", "path")
 _SUMMED = ("up", "down", "seconds")
 

@@ -82,6 +82,8 @@ class Changes:
             self._refused(change, why)
         elif current == new.fingerprint():
             self._finish(change, {"applied": True, "changed": False, "previous": current, "restarted": False})
+        elif why := self._engine_takes(new):
+            self._refused(change, why)
         elif not run.sidecar.config or cannot_become(run.sidecar.config, new):
             self._replace(change)
         else:
@@ -97,6 +99,19 @@ class Changes:
         named = {route.credential for route in new.routes if route.credential is not None}
         if unknown := sorted(named.difference(config.credentials if config else ())):
             return f"it names credentials that were not read when the bottle started: {', '.join(unknown)}; start it anew"
+        return ""
+
+    def _engine_takes(self, new: EgressPolicy) -> str:
+        """Puts it in force at the engine behind the bundle, before the bundle: in between only what both allow passes.
+
+        Empty when that enforces it, else why it does not.
+        """
+        if self._run.engine is None:
+            return ""
+        try:
+            self._run.engine.apply(new)
+        except SandboxError as error:
+            return f"{error.brief}{': ' if error.details else ''}{error.details}"[:500]
         return ""
 
     def _send(self, change: Change) -> None:
@@ -160,6 +175,8 @@ class Changes:
         self._refused(change, why)
 
     def _refused(self, change: Change, why: str) -> None:
+        if why_not := self._engine_takes(self._run.policy):
+            why += f"; and what stands behind the bundle did not take the one before again ({why_not})"
         data = {"policy": change.policy.fingerprint(), "in_force": self._run.policy.fingerprint()}
         self._run.record("policy.refused", {**data, "who": change.who, "why": change.why, "reason": why})
         self._finish(change, {"applied": False, "reason": why})

@@ -33,12 +33,13 @@ from bot_bottle.policy.model import EgressPolicy
 from bot_bottle.state.store import Store
 
 if TYPE_CHECKING:
+    from bot_bottle.launch.engine import EngineKeeper
     from bot_bottle.provision.trust import TrustStore
 
 NAMES_APART = 8192
 """Addresses for names between where one bundle of a run begins and the next; more than `BundleLimits.names`."""
 RESTARTS = 3
-"""How often a bundle that died is started again in one run; then the bottle stays without a way out."""
+"""How often a bundle (or an engine behind it) that died is started again in one run; then the bottle stays without a way out."""
 
 
 class Outcome:
@@ -92,6 +93,7 @@ class _Run:
         self.bundles = 0
         self.has_way_out = True
         self.last_events: list[NewEvent] = []
+        self.engine: EngineKeeper | None = None
         self.credentials = Credentials(plan.credentials, around.vault, outward=plan.outward)
         self.sidecar: Sidecar
         self.bottle: Bottle
@@ -118,6 +120,7 @@ class _Run:
 
     def _live(self, undo: ExitStack) -> None:
         self._begin(undo)
+        self._start_engine(undo)
         self._start_bundle(undo)
         self._copy_workspace(undo)
         session = self._open(undo)
@@ -127,6 +130,8 @@ class _Run:
         with self._phase("end"):
             self.bottle.destroy()
             session.forget(self.sidecar.sock)
+            if self.engine:
+                self.engine.leave()
             self.sidecar.say_stop()  # it says its last words while everything else is put away
             session.drain()
 
@@ -156,6 +161,22 @@ class _Run:
             )
             undo.callback(self._record_end)
 
+    def _start_engine(self, undo: ExitStack) -> None:
+        if self.plan.egress.engine == "builtin":
+            return
+        from bot_bottle.launch.engine import EngineKeeper
+
+        with self._phase("engine"):
+            self.engine = EngineKeeper(
+                self.plan,
+                tell=self._tell_bundle,
+                append=self.store.append,
+                record=self.record,
+                warn=self.outcome.warnings.append,
+            )
+            undo.callback(self._stop_engine)
+            self.engine.start()
+
     def _start_bundle(self, undo: ExitStack) -> None:
         with self._phase("bundle"):
             self.sidecar = self._first_bundle()
@@ -180,6 +201,7 @@ class _Run:
             uid=plan.bundle_uid,
             gid=plan.bundle_gid,
             bottle_file=plan.bottle_file,
+            engine_port=self.engine.port if self.engine else 0,
             authorities=self.around.outside.authorities,
             proxy=self.around.outside.proxy,
             credentials=self.credentials.injections(),
@@ -216,6 +238,8 @@ class _Run:
                 provision(self.bottle, self.plan)
         with self._phase("policy"):
             self._wait_for_bundle()
+            if self.engine:
+                self.engine.wait_ready()
         server = control.listen(self.plan.paths.run)
         undo.callback(server.close)
         figures = control.listen(self.plan.paths.run, folders.METRICS)
@@ -254,6 +278,8 @@ class _Run:
             self.plan, self.bottle, log=self.log, server=server, interrupts=self.around.interrupts
         )
         session.watch(self.sidecar.sock, self._hear_bundle)
+        if self.engine:
+            self.engine.serve(session)
         session.also(self.credentials.tick)
         session.also(self.wishes.tick)
         self.wishes.serve(session, figures)
@@ -276,14 +302,13 @@ class _Run:
             with self._phase("copy"):
                 self.outcome.warnings += [f"not copied: {line}" for line in self.copying.wait()]
         with self._phase("release"):
-            event = self._event(
-                "run.started",
-                {
-                    "policy": self.policy.fingerprint(),
-                    "confined": self.sidecar.facts.get("confined"),
-                    "authority": self.authority,
-                },
-            )
+            started = {
+                "policy": self.policy.fingerprint(),
+                "confined": self.sidecar.facts.get("confined"),
+                "authority": self.authority,
+                **({"pipelock": self.engine.facts()} if self.engine else {}),
+            }
+            event = self._event("run.started", started)
             self.store.record([event], self.plan.id, state="running")
             if self.copying:
                 copies.agent_begins(self.plan)
@@ -371,8 +396,14 @@ class _Run:
             raise
         if self.session:
             self.session.watch(self.sidecar.sock, self._hear_bundle)
+        if self.engine:
+            self.engine.bundle_began()
         self.has_way_out = True
         self.credentials.confirmed()  # it was started with them
+
+    def _tell_bundle(self, message: Mapping[str, object]) -> None:
+        if self.sidecar.code is None:
+            self.sidecar.tell(message)
 
     def record(self, kind: str, data: Mapping[str, object]) -> None:
         """Puts an event of this run into the record."""
@@ -380,8 +411,12 @@ class _Run:
 
     # The removals, in the opposite order
 
+    def _stop_engine(self) -> None:
+        if self.engine:
+            self.last_events += self.engine.stop()
+
     def _stop_bundle(self) -> None:
-        self.last_events = self.sidecar.events(self.plan.id, self.sidecar.stop())
+        self.last_events += self.sidecar.events(self.plan.id, self.sidecar.stop())
 
     def _flag_workspace(self) -> None:
         from bot_bottle.launch import mounted

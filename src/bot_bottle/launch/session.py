@@ -12,7 +12,7 @@ import termios
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from bot_bottle.backends.base import Bottle, Process, Stdio
 from bot_bottle.errors import BotBottleError
@@ -36,6 +36,10 @@ OWNER_BACKLOG = 1 << 18
 MISTAKES = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, struct.error, OSError,
             BotBottleError)  # fmt: skip
 """What a client's wish can end in: its own failure, and never the run's."""
+
+
+class HasFileno(Protocol):
+    def fileno(self) -> int: ...
 
 
 class Client:
@@ -80,7 +84,7 @@ class Session:
     def _watch(self, source: Any, act: Callable[[], None]) -> None:
         self.selector.register(source, selectors.EVENT_READ, act)
 
-    def watch(self, source: socket.socket | int, act: Callable[[], None]) -> None:
+    def watch(self, source: HasFileno | int, act: Callable[[], None]) -> None:
         """Calls `act` whenever there is something to read from `source`, or it has ended."""
         self._watch(source, act)
 
@@ -88,7 +92,7 @@ class Session:
         """Calls `tick` at least as soon as it wishes: it answers in how many seconds, or None."""
         self.ticks.append(tick)
 
-    def forget(self, sock: socket.socket | int) -> None:
+    def forget(self, sock: HasFileno | int) -> None:
         """Watches `sock` no more. Idempotent."""
         if sock in self.selector.get_map():
             self.selector.unregister(sock)

@@ -17,6 +17,7 @@ from bot_bottle.policy.model import EgressPolicy
 
 if TYPE_CHECKING:
     from bot_bottle.launch.change import Changes
+    from bot_bottle.launch.engine import EngineKeeper
     from bot_bottle.launch.figures import Figures
     from bot_bottle.launch.metrics import Scrapes
 
@@ -39,6 +40,7 @@ class Kept(Protocol):
     sidecar: Sidecar
     restarts: int
     has_way_out: bool
+    engine: "EngineKeeper | None"
 
     def open_further(self, listeners: list[Listener]) -> None: ...
     def start_anew(self, policy: EgressPolicy) -> None: ...

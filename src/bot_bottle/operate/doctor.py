@@ -23,7 +23,8 @@ class Finding(NamedTuple):
 def examine() -> list[Finding]:
     """Every check, in the order in which a person would mend things."""
     checks: tuple[Callable[[], Iterator[Finding]], ...] = (
-        _bubblewrap, _confinement, _limits, _git, _certificates, _proxies, _providers, _manifest, _secrets, _record,
+        _bubblewrap, _confinement, _limits, _git, _certificates, _proxies,
+        _providers, _pipelock, _manifest, _secrets, _record,
     )  # fmt: skip
     found: list[Finding] = []
     for check in checks:
@@ -128,6 +129,21 @@ def _providers() -> Iterator[Finding]:
         yield Finding("claude", "ok", program)
     else:
         yield Finding("claude", "note", "not installed", "Install it: bot-bottle provider install claude")
+
+
+def _pipelock() -> Iterator[Finding]:
+    from bot_bottle.engines.pipelock import program
+
+    try:
+        path = program.find()
+        yield Finding("pipelock", "ok", f"{program.version(path)} at {path}")
+    except BotBottleError as error:
+        yield Finding(
+            "pipelock",
+            "note",
+            error.brief,
+            f"Only bottles with `engine: pipelock` need it. {error.resolution}",
+        )
 
 
 def _manifest() -> Iterator[Finding]:

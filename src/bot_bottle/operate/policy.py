@@ -99,7 +99,9 @@ def from_file(name: str) -> Reload:
 
 def apply(reload: Reload) -> Changed:
     """Puts what `from_file` found in force, if nothing else was changed since. Raises like `change_policy`."""
-    return change(reload.run, reload.policy, f"reload of bottle {reload.run.bottle}", expecting=reload.expecting)
+    return change(
+        reload.run, reload.policy, f"reload of bottle {reload.run.bottle}", expecting=reload.expecting
+    )
 
 
 def _other_credentials(bottle: Any, policy: EgressPolicy, now: InForce) -> list[str]:

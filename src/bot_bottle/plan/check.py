@@ -21,7 +21,9 @@ OPEN = (
 
 def mismatches(manifest: ManifestDocument, plan: RunPlan, facts: HostFacts) -> tuple[str, ...]:
     """One sentence for each thing that this version or this host can't keep."""
-    return (*of_bottle(manifest["bottle"], plan.egress), *_seen_inside(plan), *_host(plan, facts))
+    bottle = manifest["bottle"]
+    ours = (*of_bottle(bottle, plan.egress), *_past_proxies(plan))
+    return (*ours, *_seen_inside(plan), *_host(plan, facts))
 
 
 def of_bottle(bottle: BottleDocument, egress: EgressPolicy) -> tuple[str, ...]:
@@ -43,9 +45,7 @@ def notes(manifest: ManifestDocument) -> tuple[str, ...]:
     """What a person has to know before it runs: what is asked for and not there yet, and what opens more than routes."""
     found = notes_on_egress(manifest["bottle"]["egress"])
     if manifest["bottle"]["supervise"]:
-        found += (
-            "supervise: the agent can't ask yet in this version; what policy refuses stays refused",
-        )
+        found += ("supervise: the agent can't ask yet in this version; what policy refuses stays refused",)
     return found
 
 
@@ -60,8 +60,8 @@ def _bottle(bottle: BottleDocument) -> Iterator[str]:
     if bottle["image"]:
         yield "image: the namespace backend uses the host's own /usr, read-only"
     egress = bottle["egress"]
-    if egress["engine"] != "builtin":
-        yield f"egress.engine: {egress['engine']} is not in this version; builtin is"
+    if egress["engine"] == "pipelock":
+        yield from _pipelock(egress)
     for route in egress["routes"]:
         name = f"egress.routes: {route['host']}:{route['port']}"
         if route["credential"] and route["protocol"] != "https" and not _tls_outside(route):
@@ -70,6 +70,26 @@ def _bottle(bottle: BottleDocument) -> Iterator[str]:
         yield "sensitive: nothing is searched for it without `egress.secrets:`; add that, or take it away"
     if bottle["git"]["remotes"]:
         yield "git.remotes: there is no git gate in this version"
+
+
+def _pipelock(egress: EgressDocument) -> Iterator[str]:
+    """What pipelock behind our proxy can't keep. Rules, credentials and secrets are kept by our proxy in front of it."""
+    if egress["mode"] == "observe":
+        yield "egress.mode: pipelock refuses what observe would let through; take engine: builtin to learn"
+    for route in egress["routes"]:
+        if route["protocol"] == "tcp" and not route["upstream"]:
+            yield (
+                f"egress.routes: {route['host']}:{route['port']}: pipelock carries HTTP and TLS only; take engine: "
+                "builtin, or give the route an upstream:, which is dialled past it"
+            )
+
+
+def _past_proxies(plan: RunPlan) -> Iterator[str]:
+    """A network that wants its own proxy to be used is not dialled past it in silence."""
+    outward = plan.outward
+    if plan.egress.engine == "pipelock":
+        for source in sorted({one.source for one in (outward.https, outward.http, outward.tcp) if one}):
+            yield f"egress.engine: pipelock dials by itself, past the proxy of {source}; take engine: builtin"
 
 
 def _tls_outside(route: RouteDocument) -> bool:

@@ -6,6 +6,8 @@ from typing import Any
 from bot_bottle.plan.model import Credential, Mount, RunPlan
 from bot_bottle.policy.model import Route
 
+ENGINE = "pipelock behind our own proxy: what has no upstream of its own leaves only when both agree"
+
 
 def document(plan: RunPlan) -> dict[str, Any]:
     """The whole plan as JSON-able data; file contents by size."""
@@ -35,6 +37,7 @@ def text(plan: RunPlan) -> str:
         ("Workspace", [f"/workspace is {shown}"]),
         ("May reach", reach(plan) or ["nothing: no route is allowed"]),
         ("Way out", way(plan)),
+        *([("Engine", [ENGINE])] if plan.egress.engine == "pipelock" else []),
         ("Secrets", secrets(plan) or ["none"]),
         ("Sees of the host", ["/usr and parts of /etc, read-only", *(shown_mount(mount) for mount in plan.mounts)]),
         ("Limits", limits(plan)),

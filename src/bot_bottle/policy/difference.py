@@ -1,13 +1,9 @@
 """What one policy allows that another does not, in lines that a person reads. Pure."""
 
 import json
-import re
 
+from bot_bottle.policy.lines import USUAL_PORTS, word
 from bot_bottle.policy.model import EgressPolicy, Route
-
-_USUAL_PORTS = {"https": 443, "http": 80}
-_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
-_NO_TEXT = frozenset(("null", "true", "false"))
 
 
 def difference(old: EgressPolicy, new: EgressPolicy) -> tuple[list[str], list[str]]:
@@ -30,7 +26,7 @@ def lines_of(policy: EgressPolicy) -> list[str]:
 def line_of(route: Route) -> str:
     """The route as one stands under `egress: routes:`, with nothing that goes without saying."""
     parts = [f"host: {word(route.host)}"]
-    if _USUAL_PORTS.get(route.protocol) != route.port:
+    if USUAL_PORTS.get(route.protocol) != route.port:
         parts.append(f"port: {route.port}")
     if route.protocol != "https":
         parts.append(f"protocol: {route.protocol}")
@@ -50,8 +46,3 @@ def line_of(route: Route) -> str:
     if not route.scan:
         parts.append("scan: false")
     return f"- {{{', '.join(parts)}}}"
-
-
-def word(text: str) -> str:
-    """`text` as YAML: bare where it can't be taken for anything else."""
-    return text if _PLAIN.fullmatch(text) and text.lower() not in _NO_TEXT else json.dumps(text)

@@ -4,7 +4,7 @@ import json
 import re
 from typing import Protocol
 
-_USUAL_PORTS = {"https": 443, "http": 80}
+USUAL_PORTS = {"https": 443, "http": 80}
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _NO_TEXT = frozenset(("null", "true", "false"))
 _METHOD = re.compile(r"[A-Z][A-Z-]{0,19}")
@@ -34,14 +34,14 @@ def for_request(wanted: Asked, path: str | None) -> str | None:
     parts = _place(wanted)
     if parts is None or path is None or _METHOD.fullmatch(wanted.method) is None:
         return None
-    return _line([*parts, f"methods: [{_word(wanted.method)}]", f"paths: [{json.dumps(path)}]"])
+    return _line([*parts, f"methods: [{word(wanted.method)}]", f"paths: [{json.dumps(path)}]"])
 
 
 def _place(wanted: Asked) -> list[str] | None:
     if not 0 < wanted.port < 65536 or wanted.protocol not in ("https", "http", "tcp"):
         return None
-    parts = [f"host: {_word(wanted.host)}"]
-    if _USUAL_PORTS.get(wanted.protocol) != wanted.port:
+    parts = [f"host: {word(wanted.host)}"]
+    if USUAL_PORTS.get(wanted.protocol) != wanted.port:
         parts.append(f"port: {wanted.port}")
     if wanted.protocol != "https":
         parts.append(f"protocol: {wanted.protocol}")
@@ -52,6 +52,6 @@ def _line(parts: list[str]) -> str:
     return f"- {{{', '.join(parts)}}}"
 
 
-def _word(text: str) -> str:
+def word(text: str) -> str:
     """`text` as YAML: bare where it can't be taken for anything else."""
     return text if _PLAIN.fullmatch(text) and text.lower() not in _NO_TEXT else json.dumps(text)

@@ -23,6 +23,8 @@ def flaws(policy: EgressPolicy) -> list[str]:
     routes = policy.routes if isinstance(policy.routes, tuple) else ()
     for number, route in enumerate(routes[:MOST_ROUTES], 1):
         found += [f"route {number}: {what}" for what in _of_route(route)]
+        if policy.engine == "pipelock" and route.protocol == "tcp" and route.upstream is None:
+            found.append(f"route {number}: pipelock carries HTTP and TLS only")
     return found
 
 
@@ -35,6 +37,8 @@ def _of_policy(policy: EgressPolicy) -> Iterator[str]:
         yield "mode is neither enforce nor observe"
     if policy.engine not in ("builtin", "pipelock"):
         yield "there is no such engine"
+    if policy.engine == "pipelock" and policy.mode == "observe":
+        yield "pipelock refuses what observe would let through"
     secrets = policy.secrets
     if secrets is not None and not _is_secrets(secrets):
         yield "secrets say nothing that can be done"

@@ -547,7 +547,9 @@ class Door:
         _failure(lambda: bottle.open_door([Listener("http", "0.0.0.0", 80)], theirs))  # noqa: S104 - it is open
         try:
             assert [listener.getsockname()[1] for listener in (*first, *further)] == [80, 8443, 5432]
-            script = "import socket; print(socket.create_connection(('192.0.2.7', 5432), 30).getpeername()[1])"
+            script = (
+                "import socket; print(socket.create_connection(('192.0.2.7', 5432), 30).getpeername()[1])"
+            )
             with piped(bottle, "/usr/bin/python3", "-c", script) as (_, _, answer):
                 until(lambda: _accepted(further[1]), "it connected").close()
                 assert os.read(answer, 100) == b"5432\n"

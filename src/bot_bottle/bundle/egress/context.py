@@ -1,9 +1,9 @@
 """What every connection of one bottle shares, and the one place where a connection is judged and its end recorded."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from socket import socket
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from bot_bottle.bundle.egress.credentials import Credentials
 from bot_bottle.bundle.egress.denial import Refusal, explain
@@ -25,8 +25,13 @@ from bot_bottle.policy.model import EgressPolicy, Route
 if TYPE_CHECKING:
     from bot_bottle.bundle.egress.intercept import Interceptor
 
-Originate = Callable[[socket, str], Awaitable[Transport]]
-"""Speaks TLS over a connected socket, verified against a name; else closes it and raises DialFailed."""
+_AGENTS_WORDS = frozenset({"host", "path", "method", "target", "server_name"})
+
+
+class Originate(Protocol):
+    """Speaks TLS over a socket, verified against a name, and `protocol` inside it; else closes it and raises DialFailed."""
+
+    def __call__(self, sock: socket, server_name: str, /, *, protocol: str) -> Awaitable[Transport]: ...
 
 
 class Tls(NamedTuple):
@@ -82,7 +87,9 @@ class Context:
 
     def _named(self, host: str, decision: Decision) -> Decision:
         """`decision`, unless the guard has something against the name as it was written, where the agent can make it up."""
-        if decision.route is None or not (decision.route.host.startswith("*.") or decision.reason != "allowed"):
+        if decision.route is None or not (
+            decision.route.host.startswith("*.") or decision.reason != "allowed"
+        ):
             return decision
         reason = self.look_at_name(host)
         return Decision(False, None, reason, decision.wanted) if reason else decision
@@ -168,6 +175,18 @@ class Context:
         except Exception:  # noqa: BLE001 - as in `judge`
             return "undecided"
 
+    def look_at_whole(self, data: bytes, headers: Headers, wanted: Wanted, route: Route) -> bytes:
+        """A body that is here already, as the guard lets it go on. Raises Refusal, also when the guard itself fails."""
+        if self.guard is None:
+            self._needs_no_guard(wanted)
+            return data
+        try:
+            return self.guard.whole(data, headers, wanted, route)
+        except Refusal:
+            raise
+        except Exception as error:
+            raise _undecided(wanted) from error
+
     async def look_at_body(
         self, agent: Wire, framing: Body, headers: Headers, wanted: Wanted, route: Route
     ) -> bytes | None:
@@ -181,18 +200,40 @@ class Context:
         except Exception as error:
             raise _undecided(wanted) from error
 
+    def message_limit(self, wanted: Wanted, route: Route) -> int | None:
+        """Up to which size messages have to be looked at whole, None for not at all. Raises Refusal when that can't be said."""
+        if self.guard is None:
+            self._needs_no_guard(wanted)
+            return None
+        try:
+            return self.guard.message_limit(route)
+        except Exception as error:
+            raise _undecided(wanted) from error
+
+    def look_at_message(self, data: bytes, wanted: Wanted, route: Route) -> bytes:
+        """One message as the guard lets it go on. Raises Refusal, also when the guard itself fails."""
+        if self.guard is None:
+            self._needs_no_guard(wanted)
+            return data
+        try:
+            return self.guard.frame(data, wanted, route)
+        except Refusal:
+            raise
+        except Exception as error:
+            raise _undecided(wanted) from error
+
     def reflection(self, route: Route) -> Filter | None:
         """A filter for the head or the body of a response on `route`."""
         return None if self.guard is None else self.guard.reflection(route)
 
-    async def secure(self, route: Route, sock: socket, host: str) -> Transport:
+    async def secure(self, route: Route, sock: socket, host: str, *, protocol: str = "http/1.1") -> Transport:
         """`sock` as the transport that `route` asks for when it is for `host`: bare, or TLS of our own. Raises DialFailed."""
         if not speaks_tls(route):
             return SocketTransport(sock, self.selector)
         if self.tls.originate is None:
             sock.close()
             raise DialFailed("tls_failed", "this bundle was started without TLS of its own")
-        return await self.tls.originate(sock, verified_name(route, host))
+        return await self.tls.originate(sock, verified_name(route, host), protocol=protocol)
 
     def allowed(self, via: str, wanted: Wanted, **more: str) -> None:
         kind, reason = ("egress.allowed", "allowed")
@@ -203,16 +244,25 @@ class Context:
 
     def refused(self, via: str, reason: str, wanted: Wanted | None, **more: str) -> None:
         asked = wanted.asked() if wanted else {}
-        self.record.event("egress.refused", {"via": via, **asked, "reason": reason, **more})
+        self.record.event("egress.refused", self._shown({"via": via, **asked, "reason": reason, **more}))
 
     def failed(self, via: str, reason: str, wanted: Wanted | None, **more: str) -> None:
         asked = wanted.asked() if wanted else {}
-        self.record.event("egress.failed", {"via": via, **asked, "reason": reason, **more})
+        self.record.event("egress.failed", self._shown({"via": via, **asked, "reason": reason, **more}))
 
     def closed(self, via: str, wanted: Wanted, *, up: int, down: int, seconds: float, reason: str) -> None:
         reason = self.live.ended_by() or reason
         counts = {"up": up, "down": down, "seconds": round(seconds, 3), "reason": reason}
-        self.record.event("egress.closed", {"via": via, **wanted.asked(), **counts})
+        self.record.event("egress.closed", self._shown({"via": via, **wanted.asked(), **counts}))
+
+    def _shown(self, data: dict[str, Any]) -> dict[str, Any]:
+        """`data` with the agent's own words as the guard lets them into the record."""
+        if self.guard is None:
+            return data
+        try:
+            return {key: self.guard.shown(data[key]) if key in _AGENTS_WORDS else data[key] for key in data}
+        except Exception:  # noqa: BLE001 - the record does without them then
+            return {key: value for key, value in data.items() if key not in _AGENTS_WORDS}
 
 
 def speaks_tls(route: Route) -> bool:

@@ -11,6 +11,7 @@ import socket
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 
+from bot_bottle.bundle.egress.hooks import Head
 from bot_bottle.bundle.model import BundleLimits, Proxy, UpstreamProxy
 from bot_bottle.policy.addresses import address_is_public, name_is_private
 from bot_bottle.policy.model import Route
@@ -82,6 +83,10 @@ class Dialer:
         if upstream is None:
             self._check(addresses)
         return await self._connect(addresses, target_port)
+
+    def forward(self, head: Head, route: Route) -> Head:  # noqa: ARG002
+        """A request's head as whoever `dial` leads to may get it."""
+        return head
 
     async def _dial_by(self, proxy: Proxy, host: str, port: int, *, tunnel: bool) -> socket.socket:
         if name_is_private(host):

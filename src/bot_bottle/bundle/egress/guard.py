@@ -18,7 +18,7 @@ from bot_bottle.bundle.model import Injection
 from bot_bottle.digest import sha256_hex
 from bot_bottle.policy.egress import Wanted
 from bot_bottle.policy.model import EgressPolicy, Route, SecretsPolicy
-from bot_bottle.policy.secrets.hiding import Reflection, spellings, without
+from bot_bottle.policy.secrets.hiding import Reflection, Words, spellings, without
 from bot_bottle.policy.secrets.known import Known
 from bot_bottle.policy.secrets.scanner import Match, Scanner, TooTangled
 from bot_bottle.policy.secrets.shapes import HARD
@@ -31,6 +31,7 @@ _APART = bytes([HARD])
 _UNPACKED = 8
 """How many times `limit` a body may have when it is unpacked."""
 _HOSTS = 4096
+_WITHHELD = "(withheld)"
 _ADVICE = {
     "secret_found": "Leave it out. If it has to go there, a person can give the route a `credential:`, or `scan: false`.",
     "secret_held": "It is held for a person to decide, whom this version can't ask yet: so it is refused. Leave it out.",
@@ -65,9 +66,10 @@ class SecretGuard:
         self._bare = Scanner(placeholders, formats=False)
         secrets = _secrets(credentials, retired, sensitive) if policy.secrets else ()
         self._full = Scanner([*placeholders, *secrets]) if policy.secrets else self._bare
+        self._full.prepare()
         self._hosts: dict[str, str] = {}
         self._reflected = {
-            name: spellings(item.secret.reveal().encode()) for name, item in credentials.items()
+            name: Words(spellings(item.secret.reveal().encode())) for name, item in credentials.items()
         }
 
     def host(self, name: str) -> str:
@@ -86,6 +88,20 @@ class SecretGuard:
         except (TooTangled, Unreadable):
             return "secret_unreadable"
         return self._reason(matches[0]) if matches else ""
+
+    def shown(self, text: str) -> str:
+        """The agent's text as it may stand in the record: with stars for secrets, or nothing of it when that does not help."""
+        data = text.encode("utf-8", "replace")
+        try:
+            matches = self._full.scan(data)
+            for match in matches:
+                data = without(data, match.text)
+            is_clean = not matches or not self._full.scan(data)
+        except (TooTangled, Unreadable):
+            is_clean = False
+        if not is_clean:
+            return _WITHHELD
+        return data.decode("utf-8", "replace") if matches else text
 
     def head(self, wanted: Wanted, route: Route, method: str, target: bytes, headers: Headers) -> Head:
         """The head as it may go on. Raises Refusal."""
@@ -138,6 +154,10 @@ class SecretGuard:
         changed = self._settle(plain, route, wanted, "body", changeable=plain is data)
         return changed if plain is data else data
 
+    def message_limit(self, route: Route) -> int | None:
+        """Up to which size messages are looked at whole; None where there is nothing to look for."""
+        return self._rules.limit if self._scanner(route).looks_for_anything else None
+
     def frame(self, data: bytes, wanted: Wanted, route: Route) -> bytes:
         """One whole message of a connection that was switched to messages, as it may go on. Raises Refusal."""
         if len(data) > self._rules.limit:
@@ -172,10 +192,13 @@ class SecretGuard:
                 changed = without(changed, match.text)
             if not self._matches(changed, route, wanted, place):
                 for match in matches:
-                    self._note("egress.redacted", {**wanted.asked(), **self._describe(match, place)})
+                    self._note("egress.redacted", {**self._asked(wanted), **self._describe(match, place)})
                 return changed
         worst = next(filter(_is_placeholder, matches), matches[0])
         raise _refusal(self._reason(worst), wanted, **self._describe(worst, place))
+
+    def _asked(self, wanted: Wanted) -> dict[str, Any]:
+        return {**wanted.asked(), "path": self.shown(wanted.path)}
 
     def _matches(self, data: bytes, route: Route, wanted: Wanted, place: str) -> list[Match]:
         """What must not go there. Raises Refusal when that can't be said."""

@@ -55,6 +55,9 @@ class Guarding:
     def host(self, name: str) -> str:
         return self._now().host(name)
 
+    def shown(self, text: str) -> str:
+        return self._now().shown(text)
+
     def head(self, wanted: Wanted, route: Route, method: str, target: bytes, headers: Headers) -> Head:
         return self._now().head(wanted, route, method, target, headers)
 
@@ -68,6 +71,9 @@ class Guarding:
 
     def whole(self, data: bytes, headers: Headers, wanted: Wanted, route: Route) -> bytes:
         return self._now().whole(data, headers, wanted, route)
+
+    def message_limit(self, route: Route) -> int | None:
+        return self._now().message_limit(route)
 
     def frame(self, data: bytes, wanted: Wanted, route: Route) -> bytes:
         return self._now().frame(data, wanted, route)

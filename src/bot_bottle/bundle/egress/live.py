@@ -49,7 +49,7 @@ class Connection:
 
     __slots__ = ("_sock", "_task", "carried", "decision", "ended_by", "judge", "stop", "waiting")
 
-    def __init__(self, sock: socket.socket, task: "asyncio.Task[None] | None") -> None:
+    def __init__(self, sock: socket.socket | None, task: "asyncio.Task[None] | None") -> None:
         self._sock = sock
         self._task = task
         self.decision: Decision | None = None
@@ -59,10 +59,15 @@ class Connection:
         self.ended_by = ""
         self.waiting: float | None = monotonic()
 
+    @property
+    def is_stream(self) -> bool:
+        """Whether it is one of several that share a socket, and ends without the others."""
+        return self._sock is None
+
     def end(self, reason: str) -> "asyncio.Task[None] | None":
         """Ends it at once, with a reset, so that nobody takes what has come for the whole; the task that is ending then."""
         self.ended_by = reason
-        if self._sock.fileno() >= 0:
+        if self._sock is not None and self._sock.fileno() >= 0:
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         if self.stop is not None:
             self.stop()
@@ -87,8 +92,8 @@ class Live:
         return len(self._open)
 
     @contextmanager
-    def connection(self, sock: socket.socket) -> Iterator[Connection]:
-        """One connection, served by the running task, for as long as the context lasts."""
+    def connection(self, sock: socket.socket | None) -> Iterator[Connection]:
+        """One connection, served by the running task, for as long as the context lasts; without a `sock` one stream of it."""
         made = Connection(sock, asyncio.current_task())
         token = _CURRENT.set(made)
         self._open.add(made)
@@ -167,7 +172,7 @@ class Live:
         """What is open, by place; connections that nothing was allowed on yet are left out."""
         found: dict[tuple[str, int, str], Flow] = {}
         for connection in self._open:
-            if connection.decision is None:
+            if connection.decision is None or connection.is_stream:
                 continue
             wanted = connection.decision.wanted
             place = (wanted.host, wanted.port, wanted.protocol)

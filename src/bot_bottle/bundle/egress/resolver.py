@@ -66,7 +66,8 @@ def _carries(context: Context, host: str, text: str) -> str:
 
 
 def _refused(context: Context, reason: str, host: str) -> None:
-    context.record.event("dns.refused", {"via": "dns", "host": host, "reason": reason})
+    shown = context.guard.shown(host) if context.guard is not None else host
+    context.record.event("dns.refused", {"via": "dns", "host": shown, "reason": reason})
 
 
 def serve_datagrams(context: Context, sock: socket.socket) -> None:

@@ -7,7 +7,8 @@ from concurrent.futures import Executor
 
 from bot_bottle.bundle.egress.context import Context, Tls
 from bot_bottle.bundle.egress.credentials import Credentials
-from bot_bottle.bundle.egress.dial import Dialer, make_lively
+from bot_bottle.bundle.egress.dial import Dialer, OpenTls, make_lively
+from bot_bottle.bundle.egress.engine import EngineDialer
 from bot_bottle.bundle.egress.http import HttpConnection
 from bot_bottle.bundle.egress.live import CROWDED_OUT, Live
 from bot_bottle.bundle.egress.names import Names
@@ -50,11 +51,18 @@ def make_context(
         record=record,
         live=Live(),
         names=Names(config.policy, limit=config.limits.names, first=config.first_name),
-        dialer=Dialer(config.limits, executor, proxy=config.proxy, open_tls=tls.to_proxy),
+        dialer=make_dialer(config, executor, tls.to_proxy),
         pump=Pump(loop, selector, idle=config.limits.idle_seconds),
         selector=selector,
         tls=tls,
     )
+
+
+def make_dialer(config: BundleConfig, executor: Executor, open_tls: OpenTls | None) -> Dialer:
+    """Straight to the upstreams, or through the engine that the policy asks for."""
+    if not config.engine_port:
+        return Dialer(config.limits, executor, proxy=config.proxy, open_tls=open_tls)
+    return EngineDialer(config.limits, executor, port=config.engine_port)
 
 
 class Egress:

@@ -24,7 +24,9 @@ def run(options: argparse.Namespace, console: Console) -> int:
         show(found.added, found.removed, console)
     done = None if options.check else policy.apply(found)
     if console.as_json:
-        outcome = done._asdict() if done else {"policy": found.policy.fingerprint(), "previous": found.expecting}
+        outcome = (
+            done._asdict() if done else {"policy": found.policy.fingerprint(), "previous": found.expecting}
+        )
         difference = {"added": found.added, "removed": found.removed}
         console.json({"run": found.run.id, "applied": done is not None, **outcome, **difference})
     elif done is None:
@@ -39,6 +41,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
 def show(added: list[str], removed: list[str], console: Console) -> None:
     """The difference between two policies."""
-    lines = [f"+ {line.removeprefix('- ')}" for line in added] + [f"- {line.removeprefix('- ')}" for line in removed]
+    lines = [f"+ {line.removeprefix('- ')}" for line in added] + [
+        f"- {line.removeprefix('- ')}" for line in removed
+    ]
     if lines:
         console.data("\n".join(lines))

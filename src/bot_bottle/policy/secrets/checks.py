@@ -45,7 +45,7 @@ def is_mixed(body: bytes) -> bool:
     """Whether it jumps between digits, small and capital letters as random text does and words don't."""
     classes = body.translate(_CLASSES, b"-_+/.")
     jumps = sum(1 for one, other in itertools.pairwise(classes) if one != other)
-    share = 4 if len(classes) < 30 or body.isalpha() else 3
+    share = 5 if len(classes) < 30 or body.isalpha() else 3
     return jumps * share >= len(classes) and is_varied(body)
 
 

@@ -23,6 +23,8 @@ _MARGIN = 32
 _NEAR = 2 * _MARGIN
 _WHOLE = 512
 _TIMES = 3
+_SPARSE = 64
+"""Bytes for one mark, below which looking at each of them costs more than taking all for marked."""
 _EVERY = frozenset(range(4))
 
 
@@ -45,7 +47,8 @@ def squeeze_hex(view: bytes) -> bytes:
 
 
 def unpercent(view: bytes) -> bytes:
-    """`view` with `%41` as `A`, and so on until nothing is left to undo, three times at most."""
+    """`view` with `%41` as `A`; and behind it what that is with the same done again, while there is more to undo."""
+    stages: list[bytes] = []
     for _ in range(_TIMES):
         first, *parts = view.split(b"%")
         made = [first]
@@ -55,7 +58,8 @@ def unpercent(view: bytes) -> bytes:
         before, view = view, b"".join(made)
         if len(view) == len(before):
             break
-    return view
+        stages.append(view)
+    return _APART.join(stages)
 
 
 def unescape(view: bytes) -> bytes:
@@ -75,7 +79,9 @@ def unescape(view: bytes) -> bytes:
 def near(marks: tuple[bytes, ...], found: Pattern, view: bytes, margin: int) -> list[tuple[int, int]]:
     """As `around`, for what begins with one of `marks`; simply everything when there are so many of them."""
     count = sum(map(view.count, marks))
-    return [(0, len(view))] if count * margin > len(view) else around(found, view, margin) if count else []
+    if count * _SPARSE > len(view):
+        return [(0, len(view))]
+    return around(found, view, margin) if count else []
 
 
 def around(found: Pattern, view: bytes, margin: int) -> list[tuple[int, int]]:

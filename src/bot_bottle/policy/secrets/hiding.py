@@ -1,5 +1,6 @@
 """Putting stars where a known text stands, of the same length, so that nothing around it moves. Pure."""
 
+import re
 from collections.abc import Iterable
 
 from bot_bottle.policy.secrets.known import SHORTEST, cores, percent, url_safe
@@ -43,21 +44,48 @@ def spellings(text: bytes) -> list[bytes]:
     return sorted(dict.fromkeys([*simple, *in_base64, *in_base32]), key=len, reverse=True)
 
 
+class Words:
+    """Texts to be hidden, prepared once for any number of streams."""
+
+    def __init__(self, words: Iterable[bytes]) -> None:
+        self._words = [word for word in words if len(word) >= SHORTEST]
+        self._longest = max(map(len, self._words), default=1)
+        self._by_first: dict[int, list[bytes]] = {}
+        for word in self._words:
+            self._by_first.setdefault(word[0], []).append(word)
+        firsts = b"".join(re.escape(bytes([first])) for first in self._by_first)
+        self._first = re.compile(b"[%b]" % firsts if firsts else b"(?!)")
+
+    def starred(self, data: bytes) -> bytes:
+        for word in self._words:
+            if word in data:
+                data = data.replace(word, b"*" * len(word))
+        return data
+
+    def beginning(self, data: bytes) -> int:
+        """Where a text may begin that goes on in what comes next; the end of `data` when none does."""
+        for found in self._first.finditer(data, max(0, len(data) - self._longest + 1)):
+            start = found.start()
+            tail = data[start:]
+            if any(word.startswith(tail) for word in self._by_first[data[start]]):
+                return start
+        return len(data)
+
+
 class Reflection:
     """A stream in which some texts become stars, wherever the pieces are cut. What may be a text's beginning is held back.
 
     The same object serves one stream only.
     """
 
-    def __init__(self, words: Iterable[bytes]) -> None:
-        self._words = [word for word in words if len(word) >= SHORTEST]
-        self._longest = max(map(len, self._words), default=1)
+    def __init__(self, words: Words) -> None:
+        self._words = words
         self._held = b""
 
     def feed(self, data: bytes) -> bytes:
         """What can go on now."""
-        data = self._starred(self._held + data)
-        cut = self._beginning(data)
+        data = self._words.starred(self._held + data if self._held else data)
+        cut = self._words.beginning(data)
         self._held = data[cut:]
         return data[:cut]
 
@@ -65,21 +93,3 @@ class Reflection:
         """The rest."""
         rest, self._held = self._held, b""
         return rest
-
-    def _starred(self, data: bytes) -> bytes:
-        for word in self._words:
-            if word in data:
-                data = data.replace(word, b"*" * len(word))
-        return data
-
-    def _beginning(self, data: bytes) -> int:
-        """Where a text may begin that goes on in what comes next; the end of `data` when none does."""
-        first = len(data)
-        for word in self._words:
-            at = data.find(word[:1], max(0, len(data) - len(word) + 1))
-            while 0 <= at < first:
-                if word.startswith(data[at:]):
-                    first = at
-                    break
-                at = data.find(word[:1], at + 1)
-        return first

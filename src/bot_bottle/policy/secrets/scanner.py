@@ -1,17 +1,25 @@
 """Finds secrets in bytes: two cheap passes that say "nothing" of nearly everything, and the exact search behind them.
 
-The passes are automata over the raw bytes. `words` knows the beginnings of all tokens and the known values, `texts` what encoded
-text looks like, each with anything skippable in between. What they don't see, the exact search would not find either (a test
-holds that). The exact search takes out what stands between characters, looks for tokens and values, undoes one encoding at a
-time and starts again with what came out.
+The passes are automata over the raw bytes. `words` knows the beginnings of all tokens, the known values (`names` is those
+alone) and the signs of escapes, `texts` what encoded text looks like, each with anything skippable in between. What they
+don't see, the exact search would not find either (a test holds that). It takes out what stands between characters, looks
+for tokens and values, undoes one encoding at a time and starts again with what came out.
 """
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 from bot_bottle.policy.secrets import decoders, shapes, unpack
 from bot_bottle.policy.secrets.known import Known, Needles, letters, needles_for
-from bot_bottle.policy.secrets.shapes import BETWEEN, BETWEEN_ALNUM, BETWEEN_HEX, BETWEEN_WORDS, spread
+from bot_bottle.policy.secrets.shapes import (
+    BETWEEN,
+    BETWEEN_ALNUM,
+    BETWEEN_HEX,
+    BETWEEN_WORDS,
+    Pattern,
+    spread,
+)
 from bot_bottle.policy.secrets.tokens import FORMATS, Crowded, Tokens, atoms
 
 DEPTH = 3
@@ -56,13 +64,26 @@ class Scanner:
     def __init__(self, known: Sequence[Known] = (), *, formats: bool = True) -> None:
         self._needles = [needles for item in known if (needles := needles_for(item)) is not None]
         self._formats = FORMATS if formats else ()
-        self._tokens = Tokens(self._formats)
-        self._strict = Tokens([item for item in self._formats if item.strict])
-        self._shapes = _Shapes()
-        self._words = shapes.compile_pattern("|".join([*self._anchors(), *_other_signs()]))
-        self._texts = shapes.compile_pattern(
-            f"{shapes.base64_text(gap=BETWEEN)}|{shapes.hex_text(gap=BETWEEN_HEX)}"
-        )
+
+    def prepare(self) -> None:
+        """Makes what every scan needs, so that the first one need not wait for it."""
+        self.scan(b"")
+
+    @cached_property
+    def _words(self) -> Pattern:
+        return shapes.compile_pattern("|".join([*self._name_signs(), *_escape_signs()]))
+
+    @cached_property
+    def _names(self) -> Pattern:
+        return shapes.compile_pattern("|".join(self._name_signs()))
+
+    @cached_property
+    def _tokens(self) -> Tokens:
+        return Tokens(self._formats)
+
+    @cached_property
+    def _strict(self) -> Tokens:
+        return Tokens([item for item in self._formats if item.strict])
 
     @property
     def looks_for_anything(self) -> bool:
@@ -88,22 +109,25 @@ class Scanner:
             if left < 0:
                 raise TooTangled
             words = thorough or self._words.search(view.data) is not None
-            texts = thorough or self._texts.search(view.data) is not None
+            texts = thorough or SHAPES.sign.search(view.data) is not None
+            names = thorough or (words and self._names.search(view.data) is not None)
             if not (words or texts):
+                continue
+            opened = len(view.trail) < DEPTH
+            if words and opened:
+                waiting.extend(self._opened(view, left))
+            if not (names or texts):
                 continue
             plain = decoders.without_escapes(view.data)
             squeezed = decoders.squeeze(plain)
-            for match in self._matches(view, plain, squeezed) if words else ():
+            for match in self._matches(view, plain, squeezed) if names else ():
                 if (match.detector, match.text) not in seen:
                     seen.add((match.detector, match.text))
                     yield match
                     if len(seen) >= _MOST_MATCHES:
                         return
-            if len(view.trail) < DEPTH:
-                if words:
-                    waiting.extend(self._opened(view, squeezed, left))
-                if texts:
-                    waiting.extend(self._decoded(view, plain, squeezed))
+            if opened:
+                waiting.extend(self._decoded(view, plain, squeezed, rare=names, texts=texts))
 
     def _matches(self, view: _View, plain: bytes, squeezed: bytes) -> Iterator[Match]:
         for name, text in self._tokens.within(squeezed):
@@ -117,11 +141,11 @@ class Scanner:
                 if how is not None:
                     yield _match(view, needles.known.name, needles.known.value, how=how, known=needles.known)
 
-    def _opened(self, view: _View, squeezed: bytes, left: int) -> Iterator[_View]:
-        """`view` with one wrapping undone, for each that it may have, of those that `words` has a sign of."""
+    def _opened(self, view: _View, left: int) -> Iterator[_View]:
+        """`view` with one wrapping undone, for each that it may have, of those that need no reading of what is around it."""
         for name, marks, found, undo in (
-            ("percent", (b"%",), self._shapes.percent, decoders.unpercent),
-            ("escaped", (b"\\u", b"\\x"), self._shapes.escape, decoders.unescape),
+            ("percent", (b"%",), SHAPES.percent, decoders.unpercent),
+            ("escaped", (b"\\u", b"\\x"), SHAPES.escape, decoders.unescape),
         ):
             where = decoders.near(marks, found, view.data, _CONTEXT)
             if where:
@@ -129,19 +153,24 @@ class Scanner:
         made = unpack.embedded(view.data, limit=left)
         if made is not None:
             yield _View(made, (*view.trail, "gzip"))
-        for made in decoders.from_base64(self._shapes.packed, squeezed):
-            yield _View(made, (*view.trail, "base64"))
-        for made in decoders.from_base32(self._shapes.base32, squeezed):
-            yield _View(made, (*view.trail, "base32"))
 
-    def _decoded(self, view: _View, plain: bytes, squeezed: bytes) -> Iterator[_View]:
-        """The same for what `texts` has a sign of."""
-        for made in decoders.from_base64(self._shapes.base64, squeezed):
-            yield _View(made, (*view.trail, "base64"))
-        for made in decoders.from_hex(self._shapes.hex, decoders.squeeze_hex(plain)):
-            yield _View(made, (*view.trail, "hex"))
+    def _decoded(
+        self, view: _View, plain: bytes, squeezed: bytes, *, rare: bool, texts: bool
+    ) -> Iterator[_View]:
+        """The same for what is seen without what stands between characters: base32 and packed data are `rare`."""
+        views: list[tuple[str, Iterator[bytes]]] = []
+        if rare:
+            views.append(("base64", decoders.from_base64(SHAPES.packed, squeezed)))
+            views.append(("base32", decoders.from_base32(SHAPES.base32, squeezed)))
+        if texts:
+            views.append(("base64", decoders.from_base64(SHAPES.base64, squeezed)))
+            views.append(("hex", decoders.from_hex(SHAPES.hex, decoders.squeeze_hex(plain))))
+        for name, made in views:
+            for data in made:
+                yield _View(data, (*view.trail, name))
 
-    def _anchors(self) -> Iterator[str]:
+    def _name_signs(self) -> Iterator[str]:
+        """What tokens and values begin with, and encodings that are too rare to have a pass of their own."""
         for item in self._formats:
             gap = BETWEEN_WORDS if item.strict else BETWEEN
             for anchor in item.anchors:
@@ -157,32 +186,56 @@ class Scanner:
                 yield spread(map(_byte, word), "")
             for word in needles.coded_hex:
                 yield spread(map(_either_case, word[:_ANCHOR]), "")
+        yield shapes.base32_text(_BASE32[0], gap=BETWEEN)
+        yield shapes.base32_text(_BASE32[1])  # with gaps, every other sentence would be one
+        yield spread("H4sI", BETWEEN)
 
 
 class _Shapes:
-    """What encoded text looks like in a view from which everything between characters was taken out."""
+    """What encoded text looks like: its sign in raw bytes, and all of it in a view without what stands between characters.
 
-    def __init__(self) -> None:
-        self.percent = shapes.compile_pattern("%[0-9A-Fa-f]{2}")
-        self.escape = shapes.compile_pattern(r"\\u[0-9A-Fa-f]{4}|\\x[0-9A-Fa-f]{2}")
-        self.packed = shapes.compile_pattern("H4sI[A-Za-z0-9+/_-]{20,}")
-        self.base64 = shapes.compile_pattern(shapes.base64_stretch())
-        self.hex = shapes.compile_pattern(shapes.hex_text(repeat=","))
-        self.base32 = shapes.compile_pattern(
+    Patterns are made when they are first needed: most bottles never need most of them.
+    """
+
+    @cached_property
+    def sign(self) -> Pattern:
+        return shapes.compile_pattern(f"{shapes.base64_text(gap=BETWEEN)}|{shapes.hex_text(gap=BETWEEN_HEX)}")
+
+    @cached_property
+    def percent(self) -> Pattern:
+        return shapes.compile_pattern("%[0-9A-Fa-f]{2}")
+
+    @cached_property
+    def escape(self) -> Pattern:
+        return shapes.compile_pattern(r"\\u[0-9A-Fa-f]{4}|\\x[0-9A-Fa-f]{2}")
+
+    @cached_property
+    def packed(self) -> Pattern:
+        return shapes.compile_pattern("H4sI[A-Za-z0-9+/_-]{20,}")
+
+    @cached_property
+    def base64(self) -> Pattern:
+        return shapes.compile_pattern(shapes.base64_stretch())
+
+    @cached_property
+    def hex(self) -> Pattern:
+        return shapes.compile_pattern(shapes.hex_text(repeat=","))
+
+    @cached_property
+    def base32(self) -> Pattern:
+        return shapes.compile_pattern(
             "|".join(shapes.base32_text(alphabet, repeat=",") for alphabet in _BASE32)
         )
 
 
+SHAPES = _Shapes()
 _BASE32 = (shapes.BASE32, shapes.BASE32.lower())
 
 
-def _other_signs() -> Iterator[str]:
-    yield shapes.base32_text(_BASE32[0], gap=BETWEEN)
-    yield shapes.base32_text(_BASE32[1])  # with gaps, every other sentence would be one
+def _escape_signs() -> Iterator[str]:
     yield "%[2-7][0-9A-Fa-f]"
     yield r"\\u00[2-7][0-9A-Fa-f]|\\x[2-7][0-9A-Fa-f]"
     yield spread(map(_byte, unpack.GZIP), "")
-    yield spread("H4sI", BETWEEN)
 
 
 def _how(needles: Needles, view: bytes, joined: bytes, squeezed: bytes) -> str | None:

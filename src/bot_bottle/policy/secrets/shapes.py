@@ -84,11 +84,11 @@ def base64_stretch() -> str:
 def _base64_group(gap: str, *, lines: bool) -> str:
     """Three characters of text in base64; with `lines`, bytes below 0x10 are text, too."""
     any_one = _class(BASE64, lambda _: True)
-    first = _class(BASE64, lambda bits: 8 <= bits < 32 or lines and bits < 4)
-    second = _class(BASE64, lambda bits: not bits & 8 and bool(bits & 6) or lines and not bits & 15)
+    first = _class(BASE64, lambda bits: 8 <= bits < 32 or (lines and bits < 4))
+    second = _class(BASE64, lambda bits: (not bits & 8 and bool(bits & 6)) or (lines and not bits & 15))
     odd = _class(BASE64, lambda bits: not bits & 2 and bool(bits & 1))
     even = _class(BASE64, lambda bits: not bits & 2 and not bits & 1)
-    low = _class(BASE64, lambda bits: bits >= 32 or lines and bits < 16)
+    low = _class(BASE64, lambda bits: bits >= 32 or (lines and bits < 16))
     third = f"(?:{odd}{gap}{any_one}|{even}{gap}{low})"
     return spread((first, second, third), gap)
 

@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 from bot_bottle.policy.secrets.formats import FORMATS, Format
-from bot_bottle.policy.secrets.shapes import compile_pattern
+from bot_bottle.policy.secrets.shapes import Pattern, compile_pattern
 
 __all__ = ["FORMATS", "Crowded", "Tokens", "atoms"]
 
@@ -23,12 +24,14 @@ class Tokens:
     def __init__(self, formats: Sequence[Format]) -> None:
         self._formats = formats
         self._any = compile_pattern("|".join(item.pattern for item in formats)) if formats else None
-        groups = "|".join(f"({item.pattern})" for item in formats)
-        self._which = compile_pattern(groups, captures=True) if formats else None
+
+    @cached_property
+    def _which(self) -> Pattern:
+        return compile_pattern("|".join(f"({item.pattern})" for item in self._formats), captures=True)
 
     def within(self, view: bytes) -> Iterator[tuple[str, bytes]]:
         """Format and text of the tokens in `view` that are real ones. Raises Crowded."""
-        if self._any is None or self._which is None:
+        if self._any is None:
             return
         left = _CANDIDATES + len(view) // _BYTES_FOR_ONE
         at = 0
