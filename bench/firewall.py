@@ -257,7 +257,10 @@ def _pipelock(
     stack: contextlib.ExitStack, _folder: Path, bare: int, _port: int, _certificate: str
 ) -> dict[str, Way]:
     """Only as a tunnel: the config that the product renders for it opens nothing."""
-    import pipelock
+    try:
+        import pipelock
+    except ImportError as error:
+        raise NotMeasured(str(error)) from error
 
     program = pipelock.program()
     if program is None:

@@ -289,11 +289,14 @@ class _Served:
             if not self._shaken:
                 self.sock.do_handshake()
                 self._shaken = True
-            while True:
-                data = self.sock.recv(_PIECE)
-                if not data:
-                    return False
+                return True
+            data = self.sock.recv(_PIECE)  # once, so that every connection has its turn
+            while data:
                 self._take(data)
+                if not self.sock.pending():
+                    return True
+                data = self.sock.recv(_PIECE)
+            return False
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return True
         except OSError:
