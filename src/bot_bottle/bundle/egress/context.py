@@ -251,9 +251,14 @@ class Context:
     def allowed(self, via: str, wanted: Wanted, **more: str) -> None:
         kind, reason = ("egress.allowed", "allowed")
         decision = self.live.decision()
-        if decision is not None and decision.wanted == wanted and decision.reason != reason:
-            kind, reason = ("egress.observed", decision.reason)
-        self.record.event(kind, {"via": via, **wanted.asked(), "reason": reason, **more})
+        # The path may be another than was judged: what the guard took out of it is not recorded either.
+        if decision is not None and decision.wanted._replace(path="") == wanted._replace(path=""):
+            kind, reason = (
+                (kind, reason) if decision.reason == reason else ("egress.observed", decision.reason)
+            )
+        data = {"via": via, **wanted.asked(), "reason": reason, **more}
+        unsearched = decision is None or decision.route is None or not decision.route.scan
+        self.record.event(kind, self._shown(data) if unsearched else data)
 
     def refused(self, via: str, reason: str, wanted: Wanted | None, **more: str) -> None:
         asked = wanted.asked() if wanted else {}
