@@ -65,9 +65,8 @@ def reach(plan: RunPlan) -> list[str]:
     for route in plan.egress.routes:
         line = f"{route.protocol}://{route.host}:{route.port}{rules(route)}"
         if route.upstream:
-            line += (
-                f" → {'https' if route.upstream.tls else 'tcp'}://{route.upstream.host}:{route.upstream.port}"
-            )
+            scheme = "https://" if route.upstream.tls else ""
+            line += f" → {scheme}{route.upstream.host}:{route.upstream.port}"
         if route.credential:
             line += f" with credential {route.credential}, put in outside the bottle"
         if plan.egress.secrets and not route.scan:
