@@ -47,7 +47,8 @@ def _place(loc: Path, model: type[BaseModel]) -> Path:
 
 def _is_kind_of(path: Path, model: type[BaseModel]) -> bool:
     """Whether the last part names one of a value's types, and no key."""
-    return isinstance(path[-1], str) and "[" in path[-1] and path[-2] in _keys(_model_at(model, path[:-2]))
+    keys = list(_keys(_model_at(model, path[:-2])))
+    return isinstance(path[-1], str) and "[" in path[-1] and path[-2] in keys
 
 
 def _sentence(kind: str, path: Path, found: Mapping[str, Any], model: type[BaseModel]) -> str:
