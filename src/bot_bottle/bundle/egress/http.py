@@ -38,6 +38,8 @@ from bot_bottle.policy.egress import Wanted
 from bot_bottle.policy.model import Route
 
 _NEVER_FORWARDED = frozenset({b"host", b"expect"})
+_REPEATABLE = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
+"""Methods that do the same when they are done twice (RFC 9110, 9.2.2): an upstream that ended may have followed the request."""
 _ESTABLISHED = b"HTTP/1.1 200 Connection Established\r\n\r\n"
 
 
@@ -82,6 +84,7 @@ class HttpConnection:
     async def _one_request(self) -> bool:
         """Serves one request; whether another may follow. Closes the connection unless one may."""
         limits = self._context.limits
+        self._context.live.waits()
         try:
             head = await self._wire.head(
                 limit=limits.head_bytes, first=limits.keep_alive_seconds, whole=limits.first_bytes_seconds
@@ -191,7 +194,8 @@ class HttpConnection:
                 raise self._not_dialled(wanted, error) from error
             except UpstreamFailed as error:
                 self._retire()
-                if kept and error.untouched and outgoing.body is None:
+                again = outgoing.body is None and outgoing.request.method in _REPEATABLE
+                if kept and error.untouched and again:
                     continue
                 status = 504 if error.timeout else 502
                 message = "The upstream gave no usable response."

@@ -58,6 +58,7 @@ class Interceptor:
 
 
 async def _accepted(context: Context, via: str, wanted: Wanted, transport: TlsTransport) -> bool:
+    context.live.waits()
     try:
         await transport.handshake(context.limits.first_bytes_seconds)
     except ssl.SSLError as error:  # most often: the agent's program does not know the bottle's authority
