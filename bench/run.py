@@ -121,6 +121,13 @@ def interception_part(area: str, _place: Place, runs: int, progress: Progress) -
     yield figure(area, "idle bundle that intercepts", idle, "MiB", goal="at most 20 MiB", ok=idle <= 20)
 
 
+def firewall_part(place: Place, runs: int, progress: Progress) -> Iterator[Figure]:
+    """Everything else about the firewall; imported here, as what it needs is not for every area."""
+    import firewall
+
+    yield from firewall.measure(place, runs, progress)
+
+
 AREAS: dict[str, tuple[Callable[[Place, int, Progress], Iterator[Figure]], ...]] = {
     "start": (
         *(start.commands, start.whole_run, start.further_bottle),

@@ -154,6 +154,10 @@ class SecretGuard:
         changed = self._settle(plain, route, wanted, "body", changeable=plain is data)
         return changed if plain is data else data
 
+    def message_limit(self, route: Route) -> int | None:
+        """Up to which size messages are looked at whole; None where there is nothing to look for."""
+        return self._rules.limit if self._scanner(route).looks_for_anything else None
+
     def frame(self, data: bytes, wanted: Wanted, route: Route) -> bytes:
         """One whole message of a connection that was switched to messages, as it may go on. Raises Refusal."""
         if len(data) > self._rules.limit:
