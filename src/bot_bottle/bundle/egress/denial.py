@@ -102,7 +102,7 @@ def _body(refusal: Refusal, bottle_file: str) -> dict[str, Any]:
         asked = {"host": wanted.host}
         more = ""
         if refusal.reason in REQUEST_REASONS:
-            more = ", with what the host's other routes say under `upstream:` and `credential:`"
+            more = " (with the `upstream:` and `credential:` of the host's other routes)"
             asked |= {"method": wanted.method, "path": wanted.path}
         body["ask"] = {"tool": "pipelock-block", "with": asked}
         body["operator"] = (
