@@ -9,6 +9,10 @@ import ssl
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from websockets.exceptions import ProtocolError
+from websockets.frames import Frame
+from websockets.streams import StreamReader
+
 from bot_bottle.bundle.egress.context import Context, Tls
 from bot_bottle.bundle.egress.credentials import Credentials
 from bot_bottle.bundle.egress.dns import HEADER
@@ -19,6 +23,7 @@ from bot_bottle.bundle.egress.live import Live
 from bot_bottle.bundle.egress.names import Names
 from bot_bottle.bundle.egress.resolver import answer_query
 from bot_bottle.bundle.egress.target import Authority, Entry
+from bot_bottle.bundle.egress.websocket.frames import BadFrame, FrameReader, written
 from bot_bottle.bundle.egress.wire import Wire
 from bot_bottle.bundle.model import BundleLimits, Injection
 from bot_bottle.bundle.record import Record
@@ -300,6 +305,58 @@ def query(data: bytes) -> None:
         assert data[at + 1 : at + 5] == b"\0\1\0\1"
 
 
+def _second_frames(data: bytes) -> tuple[list[tuple[int, bytes]], bool]:
+    """The frames that the `websockets` library reads in a client's bytes, and whether it took offence in the end."""
+    stream = StreamReader()
+    stream.feed_data(data)
+    stream.feed_eof()
+    found = []
+    try:
+        while True:
+            parser = Frame.parse(stream.read_exact, mask=True)
+            try:
+                next(parser)
+            except StopIteration as end:
+                frame = end.value
+            found.append((frame.opcode | (0x80 if frame.fin else 0), bytes(frame.data)))
+    except (EOFError, StopIteration):
+        return found, False
+    except (ProtocolError, RuntimeError):
+        return found, True
+
+
+def _messages(frames: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+    """Messages and control frames that are whole, each where it ended."""
+    done, kind, data = [], 0, b""
+    for first, part in frames:
+        code = first & 15
+        if code >= 8:
+            done.append((code, part))
+            continue
+        kind, data = (kind, data + part) if code == 0 else (code, part)
+        if first & 0x80:
+            done.append((kind, data))
+    return done
+
+
+def frames(data: bytes) -> None:
+    """What is read of a client's frames and written anew says to a second reader what the client's own bytes do."""
+    reader = FrameReader(masked=True, deflate=False)
+    said, refused = b"", False
+    try:
+        for at in range(0, len(data), 1000):
+            for item in reader.feed(data[at : at + 1000]):
+                said += written(item, mask=True)
+    except BadFrame:
+        refused = True
+    ours, offence = _second_frames(said)
+    assert not offence, data
+    theirs, offended = _second_frames(data)
+    whole = _messages(ours)
+    assert whole == _messages(theirs)[: len(whole)], data
+    assert refused or not offended or len(_messages(theirs)) <= len(whole), data
+
+
 class Target(NamedTuple):
     """A check and what makes its input from a seed."""
 
@@ -313,4 +370,5 @@ TARGETS = {
     "responses": Target(response, cases.responses),
     "TLS hellos": Target(hello, cases.hellos),
     "DNS messages": Target(query, cases.queries),
+    "WebSocket frames": Target(frames, cases.frames),
 }
