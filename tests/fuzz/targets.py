@@ -15,6 +15,7 @@ from websockets.streams import StreamReader
 
 from bot_bottle.bundle.egress.context import Context, Tls
 from bot_bottle.bundle.egress.credentials import Credentials
+from bot_bottle.bundle.egress.dial import Dialer
 from bot_bottle.bundle.egress.dns import HEADER
 from bot_bottle.bundle.egress.guarding import Guarding
 from bot_bottle.bundle.egress.hello import BadHello, read_hello
@@ -123,15 +124,12 @@ class _Told:
         assert SECRET.decode() not in str(message), "a secret in an event"
 
 
-class _Dialer:
+class _Dialer(Dialer):
     async def dial(self, route: Route, host: str, port: int) -> Any:
         assert (host, route.host, port) in (("ok.test", "ok.test", 80), ("ok.test", "ok.test", 443)), (
             host,
             port,
         )
-
-    def proxy_for(self, route: Route, host: str, port: int) -> None:
-        return None
 
 
 def _context(loop: asyncio.AbstractEventLoop) -> Context:
@@ -145,7 +143,7 @@ def _context(loop: asyncio.AbstractEventLoop) -> Context:
     )
     made = Context(
         policy=POLICY, credentials=credentials, limits=LIMITS, bottle_file="/b.md", record=record, live=Live(),
-        names=Names(POLICY, limit=64), dialer=_Dialer(), pump=None, selector=None, tls=Tls(None, None),
+        names=Names(POLICY, limit=64), dialer=_Dialer(LIMITS, None), pump=None, selector=None, tls=Tls(None, None),
     )  # type: ignore[arg-type]  # fmt: skip
     made.guard = Guarding(lambda: made.policy, credentials, (), record.event)
     return made
@@ -154,7 +152,7 @@ def _context(loop: asyncio.AbstractEventLoop) -> Context:
 async def _serve(data: bytes, entry: Entry, response: bytes, piece: int) -> Served:
     upstreams: list[Memory] = []
 
-    async def originate(_sock: object, name: str) -> Memory:
+    async def originate(_sock: object, name: str, **_: object) -> Memory:
         assert name == "ok.test"
         upstreams.append(
             Memory(response if not upstreams else OK, answers=True, then_ends=False, piece=piece)
