@@ -305,6 +305,13 @@ def test_a_route_that_is_not_to_be_searched_is_not(blocking: Place) -> None:
     assert blocking.api.seen[0].body == TOKEN.encode()
 
 
+def test_what_goes_unsearched_is_not_written_down_as_it_is(blocking: Place) -> None:
+    blocking.send(get(f"/bot{SENSITIVE}/send", host="free.test"))
+    assert SENSITIVE.encode() in blocking.api.seen[0].head
+    path = blocking.bundle.event("egress.allowed", host="free.test", method="GET")["path"]
+    assert path == f"/bot{'*' * len(SENSITIVE)}/send"
+
+
 @pytest.mark.parametrize("kind", ["blocking_bottle", "unsearched_bottle", "redacting_bottle"])
 @pytest.mark.parametrize(
     "data",

@@ -1,7 +1,6 @@
 """What every connection of one bottle shares, and the one place where a connection is judged and its end recorded."""
 
 from collections.abc import Awaitable
-from dataclasses import dataclass
 from socket import socket
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -42,22 +41,36 @@ class Tls(NamedTuple):
     to_proxy: OpenTls | None = None
 
 
-@dataclass(slots=True, kw_only=True)
 class Context:
     """`policy` is replaced as a whole when it changes; whoever decides reads it once."""
 
-    policy: EgressPolicy
-    credentials: Credentials
-    limits: BundleLimits
-    bottle_file: str
-    record: Record
-    live: Live
-    names: Names
-    dialer: Dialer
-    pump: Pump
-    selector: DirectSelector
-    tls: Tls
-    guard: Guard | None = None
+    def __init__(
+        self,
+        *,
+        policy: EgressPolicy,
+        credentials: Credentials,
+        limits: BundleLimits,
+        bottle_file: str,
+        record: Record,
+        live: Live,
+        names: Names,
+        dialer: Dialer,
+        pump: Pump,
+        selector: DirectSelector,
+        tls: Tls,
+    ) -> None:
+        self.policy = policy
+        self.credentials = credentials
+        self.limits = limits
+        self.bottle_file = bottle_file
+        self.record = record
+        self.live = live
+        self.names = names
+        self.dialer = dialer
+        self.pump = pump
+        self.selector = selector
+        self.tls = tls
+        self.guard: Guard | None = None
 
     def judge(self, *, host: str, port: int, protocol: str) -> Decision:
         """What the policy says. Whatever goes wrong in deciding is a no."""
@@ -238,9 +251,14 @@ class Context:
     def allowed(self, via: str, wanted: Wanted, **more: str) -> None:
         kind, reason = ("egress.allowed", "allowed")
         decision = self.live.decision()
-        if decision is not None and decision.wanted == wanted and decision.reason != reason:
-            kind, reason = ("egress.observed", decision.reason)
-        self.record.event(kind, {"via": via, **wanted.asked(), "reason": reason, **more})
+        # The path may be another than was judged: what the guard took out of it is not recorded either.
+        if decision is not None and decision.wanted._replace(path="") == wanted._replace(path=""):
+            kind, reason = (
+                (kind, reason) if decision.reason == reason else ("egress.observed", decision.reason)
+            )
+        data = {"via": via, **wanted.asked(), "reason": reason, **more}
+        unsearched = decision is None or decision.route is None or not decision.route.scan
+        self.record.event(kind, self._shown(data) if unsearched else data)
 
     def refused(self, via: str, reason: str, wanted: Wanted | None, **more: str) -> None:
         asked = wanted.asked() if wanted else {}

@@ -38,6 +38,8 @@ from bot_bottle.policy.egress import Wanted
 from bot_bottle.policy.model import Route
 
 _NEVER_FORWARDED = frozenset({b"host", b"expect"})
+_REPEATABLE = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
+"""Methods that do the same when they are done twice (RFC 9110, 9.2.2): an upstream that ended may have followed the request."""
 _ESTABLISHED = b"HTTP/1.1 200 Connection Established\r\n\r\n"
 
 
@@ -192,7 +194,8 @@ class HttpConnection:
                 raise self._not_dialled(wanted, error) from error
             except UpstreamFailed as error:
                 self._retire()
-                if kept and error.untouched and outgoing.body is None:
+                again = outgoing.body is None and outgoing.request.method in _REPEATABLE
+                if kept and error.untouched and again:
                     continue
                 status = 504 if error.timeout else 502
                 message = "The upstream gave no usable response."
