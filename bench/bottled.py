@@ -1,4 +1,4 @@
-"""A real bundle to be measured, forked by a keeper that has imported little else, as it is in a bottle; and figures of a process."""
+"""A real bundle to be measured, forked by a keeper that has imported little else, as in a bottle; and figures of one."""
 
 import contextlib
 import json
@@ -12,13 +12,27 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import memory
 from bot_bottle.bundle.model import BundleConfig, Injection
 from bot_bottle.door.inside import open_listeners
 from bot_bottle.door.model import STANDARD
 from bot_bottle.door.passing import send_listeners
 from bot_bottle.policy.model import EgressPolicy
 from load import leave_network
+from measure import NotMeasured
+from place import Place
 
+_BOTTLE = """---
+backend: namespace
+egress:
+  routes:
+    - {host: api.example.org, credential: key, methods: [GET, POST], paths: ["/**"]}
+  secrets: {on_match: block}
+credentials:
+  key: {from: {file: "~/key"}, header: x-key}
+---
+"""
+_AGENT = '---\nprovider: command\nbottle: opened\ncommand: ["sleep", "3600"]\n---\nNothing to do.\n'
 _QUIET_SECONDS = 3.0
 """After which a bundle that has just started has given back what it does not need."""
 
@@ -39,11 +53,34 @@ class Bundle(NamedTuple):
         lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith(field + ":"))
 
-    def pss(self) -> int:
-        """KiB, once it is quiet."""
+
+def idle_mib(place: Place) -> float:
+    """The proportional set size of the bundle of a bottle that opens TLS, puts a credential in and searches for secrets."""
+    (place.home / "key").write_text("k3f9" * 10)
+    (place.home / "key").chmod(0o600)
+    for folder, text in (("bottles", _BOTTLE), ("agents", _AGENT)):
+        (place.home / f".bot-bottle/{folder}/opened.md").write_text(text)
+    runs: list[str] = []
+    try:
+        for _ in range(
+            2
+        ):  # the first one is started while its files are checked, which is more to carry along
+            before = memory.kept_by(f"HOME={place.home}")
+            runs.append(place.ask("start", "opened", "--headless", "--detach", "--quiet").split()[-1])
         time.sleep(_QUIET_SECONDS)
-        lines = Path(f"/proc/{self.pid}/smaps_rollup").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+        found = [pid for pid in memory.kept_by(f"HOME={place.home}") - before if _is_bundle(pid)]
+        if len(found) != 1:
+            raise NotMeasured(f"the bundle was not found: {found}")
+        return memory.pss_kib(set(found)) / 1024
+    finally:
+        if runs:
+            place.ask("stop", "--now", *runs)
+
+
+def _is_bundle(pid: int) -> bool:
+    """Whether it is confined like one and is our program."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return "Name:\tbot-bottle" in status and "Seccomp:\t2" in status
 
 
 def opens_door(door: socket.socket) -> Callable[[], None]:

@@ -19,7 +19,7 @@ from bot_bottle.bundle.model import Injection
 from bot_bottle.door.model import PROXY_ADDRESS, PROXY_PORT
 from bot_bottle.policy.model import EgressPolicy, Route, SecretsPolicy, Upstream
 from bot_bottle.secret import Secret
-from bottled import Bundle, opens_door, started
+from bottled import Bundle, idle_mib, opens_door, started
 from load import Generator, Way
 from measure import NO_GOAL, Figure, NotMeasured, figure, median
 from place import Place
@@ -75,12 +75,11 @@ def of(answers: Sequence[load.Answer], what: str) -> float:
     return median([answer[what] for answer in answers])
 
 
-def measure(_place: Place, runs: int, progress: Progress) -> Iterator[Figure]:
+def measure(place: Place, runs: int, progress: Progress) -> Iterator[Figure]:
     """Every line of the area but the tunnel by wrk."""
     with contextlib.ExitStack() as stack:
         try:
-            world = _world(stack, progress)
-            idle = world.bundle.pss() / 1024
+            idle = idle_mib(place)
             yield figure(
                 "egress",
                 "bundle that opens TLS and searches, idle (PSS)",
@@ -89,6 +88,7 @@ def measure(_place: Place, runs: int, progress: Progress) -> Iterator[Figure]:
                 goal="at most 20 MiB",
                 ok=idle <= 20,
             )
+            world = _world(stack, progress)
             for part in (_new_connections, _requests, _first_requests, _downloads, _searching):
                 yield from part(world, runs, progress)
         except (OSError, RuntimeError) as error:
@@ -257,10 +257,7 @@ def _pipelock(
     stack: contextlib.ExitStack, _folder: Path, bare: int, _port: int, _certificate: str
 ) -> dict[str, Way]:
     """Only as a tunnel: the config that the product renders for it opens nothing."""
-    try:
-        import pipelock
-    except ImportError as error:
-        raise NotMeasured(str(error)) from error
+    import pipelock
 
     program = pipelock.program()
     if program is None:

@@ -29,7 +29,7 @@ Answer = dict[str, float]
 
 
 class Way(NamedTuple):
-    """To `host`:`port`, through `proxy` where there is one. Trusted is `authority`, a file; without one, TLS has no certificates."""
+    """To `host`:`port`, through `proxy` where there is one. `authority` is a file that is trusted; without, no certificates."""
 
     host: str
     port: int
@@ -232,8 +232,9 @@ def _post(way: Way, context: ssl.SSLContext, count: float, size: int) -> Answer:
 def text(size: int) -> bytes:
     """A body as agents send them: JSON with prose, code and identifiers in it, and no secret."""
     line = (
-        '{"role":"user","id":"msg_%06d","content":"def handle_%d(self, request: Request) -> Response:\\n    # the key is looked up'
-        ' by name, see /usr/share/doc/item-%d.html\\n    return self.table[request.name]  # 0x%08x, 550e8400-e29b-41d4-a716-%012d"},\n'
+        '{"role":"user","id":"msg_%06d","content":"def handle_%d(self, request: Request) -> Response:\\n    # the key is looked'
+        " up by name, see /usr/share/doc/item-%d.html\\n    return self.table[request.name]  # 0x%08x, "
+        '550e8400-e29b-41d4-a716-%012d"},\n'
     )
     made = "".join(
         line % (number, number, number, number * 2654435761 % 2**32, number)
@@ -296,11 +297,11 @@ class _Served:
                 if not self.sock.pending():
                     return True
                 data = self.sock.recv(_PIECE)
-            return False
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return True
         except OSError:
-            return False
+            pass
+        return False
 
     def _take(self, data: bytes) -> None:
         if self._left:

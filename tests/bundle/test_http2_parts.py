@@ -60,6 +60,17 @@ def test_nothing_but_the_preface_begins_it(data: bytes) -> None:
         assert not list(reader.feed(data)) or data.startswith(PREFACE)
 
 
+def test_a_head_has_an_end_however_many_frames_it_comes_in() -> None:
+    def frame(kind: int, size: int, flags: int = 0) -> bytes:
+        return size.to_bytes(3, "big") + bytes((kind, flags, 0, 0, 0, 1)) + bytes(size)
+
+    reader = Frames(from_client=False)
+    assert list(reader.feed(frame(1, 16000) + frame(9, 16000) * 4 + frame(9, 0, 4)))
+    assert list(reader.feed(frame(1, 16000) + frame(9, 16000) * 4))
+    with pytest.raises(BadFrames):
+        list(reader.feed(frame(9, 16000)))
+
+
 def test_an_allowance_comes_back_with_time_and_no_further_than_it_was() -> None:
     now = [0.0]
     bucket = Bucket(3, 2.0, lambda: now[0])
@@ -85,7 +96,21 @@ TEXT = st.binary(max_size=12)
 FIELDS = st.lists(
     st.tuples(
         st.one_of(
-            st.sampled_from([b":method", b":path", b":scheme", b":authority", b"host", b"x", b"te"]), TEXT
+            st.sampled_from(
+                [
+                    b":method",
+                    b":path",
+                    b":scheme",
+                    b":authority",
+                    b"host",
+                    b"x",
+                    b"te",
+                    b"connection",
+                    b"upgrade",
+                    b"transfer-encoding",
+                ]
+            ),
+            TEXT,
         ),
         TEXT,
     ),
@@ -102,6 +127,7 @@ def test_a_head_that_is_taken_has_one_meaning_in_http_1_as_well(before: Any, beh
     except BadMessage:
         return
     assert (head.method, head.authority, head.path) == (b"GET", b"ok.test", b"/a")
+    assert not {name for name, _ in [*before, *behind]} & {b"connection", b"upgrade", b"transfer-encoding"}
     for name, value in head.headers:
         assert name == name.lower()
         assert name

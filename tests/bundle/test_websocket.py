@@ -184,6 +184,7 @@ def test_nothing_is_compressed_where_somebody_has_to_read_it(place: Place) -> No
     for host in ("api.test", "a.wild.test"):
         with place.client(host) as client:
             assert not client.protocol.extensions
+    until(lambda: len(place.real.asked) == 2)
     assert not any("sec-websocket-extensions" in asked for asked in place.real.asked)
 
 
@@ -227,6 +228,7 @@ def test_the_agents_key_does_not_go_to_the_upstream(place: Place) -> None:
     with place.client("ok.test", "/ws/a") as client:
         assert client.request
         agents = client.request.headers["Sec-WebSocket-Key"]
+    until(lambda: place.real.asked)
     assert place.real.asked[0]["sec-websocket-key"] != agents
 
 

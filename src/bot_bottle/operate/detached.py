@@ -1,26 +1,35 @@
-"""A run whose keeper is a process of its own: for `--detach`, and for terminals that come and go."""
+"""A run whose keeper is a process of its own: for `--detach`, and for terminals that come and go.
+
+It is forked before anything is planned and plans by itself, so that its bundle, forked first of all, has none of what planning
+needs: neither its time nor its memory.
+"""
 
 import json
 import os
 import signal
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from bot_bottle import errors
 from bot_bottle.errors import BotBottleError, InterruptedRun, SandboxError
-from bot_bottle.operate.runs import Prepared, run_here
+
+if TYPE_CHECKING:
+    from bot_bottle.launch.sidecar import Sidecar
+    from bot_bottle.operate.runs import StartRequest
 
 
-def start_detached(prepared: Prepared, *, phase: Callable[[str], None]) -> dict[str, Any]:
-    """Starts the run in a keeper of its own and returns when the agent runs: `{"id", "phases", "pid"}`.
+def start_detached(
+    request: "StartRequest", *, phase: Callable[[str], None], noted: Callable[[str], None]
+) -> dict[str, Any]:
+    """Starts the run in a keeper of its own and returns when the agent runs: `{"id", "phases", "run_path", "copied", "pid"}`.
 
-    Raises what the keeper raised when it could not start it. Ctrl-C stops the keeper, too.
+    `noted` hears the plan's notes. Raises what the keeper raised when it could not start it. Ctrl-C stops the keeper, too.
     """
     reading, writing = os.pipe()
     keeper = os.fork()
     if keeper == 0:
         os.close(reading)
-        _keep(prepared, writing)
+        _keep(request, writing)
     os.close(writing)
     try:
         with open(reading, encoding="utf-8") as news:
@@ -28,6 +37,8 @@ def start_detached(prepared: Prepared, *, phase: Callable[[str], None]) -> dict[
                 message = json.loads(line)
                 if "phase" in message:
                     phase(message["phase"])
+                elif "note" in message:
+                    noted(message["note"])
                 elif "error" in message:
                     os.waitpid(keeper, 0)
                     raise _error(message["error"])
@@ -49,49 +60,70 @@ def _error(shape: dict[str, str]) -> BotBottleError:
     return error
 
 
-def _keep(prepared: Prepared, news: int) -> NoReturn:
-    """The keeper: a session of its own, no terminal, nothing of the starter's but the pipe that tells it the news."""
+def _keep(request: "StartRequest", news: int) -> NoReturn:
+    """The keeper; what cannot go on is told over `news`."""
     code = 70
+    tell = _teller(news)
     try:
-        os.setsid()
-        nothing = os.open(os.devnull, os.O_RDWR)
-        for descriptor in (0, 1, 2):
-            os.dup2(nothing, descriptor)
-        os.closerange(3, news)
-        os.closerange(news + 1, 4096)
-        os.chdir("/")
-        _tell = _teller(news)
-        try:
-            outcome = run_here(
-                prepared,
-                foreground=False,
-                phase=lambda name: _tell({"phase": name}),
-                ready=lambda begun: _tell({"id": begun.id, "phases": begun.phases}),
-            )
-            code = outcome.exit_code
-        except BotBottleError as error:
-            shape = {
-                "class": type(error).__name__,
-                "brief": error.brief,
-                "details": error.details,
-                "resolution": error.resolution,
-            }
-            _tell({"error": shape})
-        except Exception as error:  # noqa: BLE001 - the process boundary
-            from bot_bottle.host.crash import save
+        code = _run(request, news, tell)
+    except BotBottleError as error:
+        tell({"error": _shape(error)})
+    except Exception as error:  # noqa: BLE001 - the process boundary
+        from bot_bottle.host.crash import save
 
-            _tell(
-                {
-                    "error": {
-                        "class": "SandboxError",
-                        "brief": "The keeper failed",
-                        "details": f"{error!r}\n{save([])}",
-                        "resolution": "",
-                    }
-                }
-            )
+        failed = SandboxError("The keeper failed", details=f"{error!r}\n{save([])}")
+        tell({"error": _shape(failed)})
     finally:
         os._exit(code)
+
+
+def _run(request: "StartRequest", news: int, tell: Callable[[dict[str, Any]], None]) -> int:
+    from bot_bottle.operate import ahead
+
+    early = ahead.bundle()  # before all other imports
+    try:
+        from bot_bottle.operate.runs import prepare, run_here
+
+        prepared = prepare(
+            request
+        )  # still at the terminal, where a program that gives a credential may ask for something
+        for note in prepared.plan.notes:
+            tell({"note": note})
+        _leave_terminal(news, early)
+        place = {"run_path": prepared.plan.paths.run, "copied": prepared.plan.workspace.mode == "copy"}
+        outcome = run_here(
+            prepared,
+            early=early,
+            foreground=False,
+            phase=lambda name: tell({"phase": name}),
+            ready=lambda begun: tell({"id": begun.id, "phases": begun.phases, **place}),
+        )
+    finally:
+        early.discard()
+    return outcome.exit_code
+
+
+def _leave_terminal(news: int, early: "Sidecar") -> None:
+    """A session of its own, and nothing of the starter's but the pipe that tells it the news."""
+    from bot_bottle.host import spawn
+
+    os.setsid()
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(nothing, descriptor)
+    spawn.close_all_but({0, 1, 2, news, early.sock.fileno(), early.door.fileno()})
+    os.chdir("/")
+
+
+def _shape(error: BotBottleError) -> dict[str, str]:
+    """What `_error` makes an error of the same kind of, on the other side."""
+    kind = next(one for one in type(error).__mro__ if getattr(errors, one.__name__, None) is one)
+    return {
+        "class": kind.__name__,
+        "brief": error.brief,
+        "details": error.details,
+        "resolution": error.resolution,
+    }
 
 
 def _teller(news: int) -> Callable[[dict[str, Any]], None]:

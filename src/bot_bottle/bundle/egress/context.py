@@ -1,7 +1,6 @@
 """What every connection of one bottle shares, and the one place where a connection is judged and its end recorded."""
 
 from collections.abc import Awaitable
-from dataclasses import dataclass
 from socket import socket
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -42,22 +41,36 @@ class Tls(NamedTuple):
     to_proxy: OpenTls | None = None
 
 
-@dataclass(slots=True, kw_only=True)
 class Context:
     """`policy` is replaced as a whole when it changes; whoever decides reads it once."""
 
-    policy: EgressPolicy
-    credentials: Credentials
-    limits: BundleLimits
-    bottle_file: str
-    record: Record
-    live: Live
-    names: Names
-    dialer: Dialer
-    pump: Pump
-    selector: DirectSelector
-    tls: Tls
-    guard: Guard | None = None
+    def __init__(
+        self,
+        *,
+        policy: EgressPolicy,
+        credentials: Credentials,
+        limits: BundleLimits,
+        bottle_file: str,
+        record: Record,
+        live: Live,
+        names: Names,
+        dialer: Dialer,
+        pump: Pump,
+        selector: DirectSelector,
+        tls: Tls,
+    ) -> None:
+        self.policy = policy
+        self.credentials = credentials
+        self.limits = limits
+        self.bottle_file = bottle_file
+        self.record = record
+        self.live = live
+        self.names = names
+        self.dialer = dialer
+        self.pump = pump
+        self.selector = selector
+        self.tls = tls
+        self.guard: Guard | None = None
 
     def judge(self, *, host: str, port: int, protocol: str) -> Decision:
         """What the policy says. Whatever goes wrong in deciding is a no."""

@@ -100,11 +100,13 @@ def _body(refusal: Refusal, bottle_file: str) -> dict[str, Any]:
     }
     if wanted is not None and refusal.needed is not None:
         asked = {"host": wanted.host}
+        more = ""
         if refusal.reason in REQUEST_REASONS:
+            more = " (with the `upstream:` and `credential:` of the host's other routes)"
             asked |= {"method": wanted.method, "path": wanted.path}
         body["ask"] = {"tool": "pipelock-block", "with": asked}
         body["operator"] = (
             f"A person allows this in {bottle_file or 'the file of the bottle'}, under `egress:`, "
-            f"`routes:`, with the line: {refusal.needed}"
+            f"`routes:`{more}, with the line: {refusal.needed}"
         )
     return body

@@ -5,7 +5,6 @@ waits for a read, and a piece of many records is one system call. Imported only 
 """
 
 import asyncio
-import encodings.idna  # noqa: F401 - ssl needs it for every name, and would look for it too late
 import socket
 import ssl
 from collections.abc import Callable
@@ -64,7 +63,8 @@ class TlsTransport:
             self._incoming,
             self._outgoing,
             server_side=server_name is None,
-            server_hostname=server_name,
+            # As bytes: a text would go through a codec that can't be loaded any more, and takes half a MiB.
+            server_hostname=None if server_name is None else server_name.encode("ascii"),
             session=session,
         )
         # Given a buffer it answers with a number, and any writable buffer will do.

@@ -69,15 +69,12 @@ def run(options: argparse.Namespace, console: Console) -> int:
     """Starts it and stays until it ends, unless detached."""
     if options.headless and not options.detach:
         return _headless(options, console)
-    from bot_bottle.operate.runs import check_request, prepare
+    from bot_bottle.operate.runs import check_request
 
     request = request_from(options)
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
     check_request(request, detach=options.detach, terminal=terminal)
-    prepared = prepare(request)
-    for note in prepared.plan.notes:
-        console.warn(note)
-    return _kept(prepared, console, detach=options.detach)
+    return _kept(request, console, detach=options.detach)
 
 
 def _headless(options: argparse.Namespace, console: Console) -> int:
@@ -123,14 +120,12 @@ def tell(outcome: "Outcome", console: Console) -> None:
     console.say(f"bot-bottle: {outcome.id} {outcome.reason}, exit code {outcome.exit_code}{more}")
 
 
-def _kept(prepared: "object", console: Console, *, detach: bool) -> int:
+def _kept(request: "StartRequest", console: Console, *, detach: bool) -> int:
     from bot_bottle.cli.progress import Progress
     from bot_bottle.operate.detached import start_detached
-    from bot_bottle.operate.runs import Prepared
 
-    assert isinstance(prepared, Prepared)
     with Progress(quiet=console.quiet) as progress:
-        begun = start_detached(prepared, phase=progress.phase)
+        begun = start_detached(request, phase=progress.phase, noted=console.warn)
     if detach:
         if console.as_json:
             console.json({"id": begun["id"], "phases": begun["phases"]})
@@ -139,5 +134,4 @@ def _kept(prepared: "object", console: Console, *, detach: bool) -> int:
         return 0
     from bot_bottle.cli.commands.attach import attach_to
 
-    copied = prepared.plan.workspace.mode == "copy"
-    return attach_to(prepared.plan.paths.run, begun["id"], console, owner=True, copied=copied)
+    return attach_to(begun["run_path"], begun["id"], console, owner=True, copied=begun["copied"])

@@ -18,6 +18,7 @@ from bot_bottle.policy.secrets.shapes import (
     BETWEEN_HEX,
     BETWEEN_WORDS,
     Pattern,
+    escaped,
     spread,
 )
 from bot_bottle.policy.secrets.tokens import FORMATS, Crowded, Tokens, atoms
@@ -181,9 +182,9 @@ class Scanner:
             for word in needles.exact:
                 yield spread(map(_perhaps_escaped, word[:_ANCHOR]), "")
             for word in needles.tight:
-                yield spread(map(_byte, word[:_ANCHOR]), BETWEEN)
+                yield spread(map(escaped, word[:_ANCHOR]), BETWEEN)
             for word in dict.fromkeys(word[:_ANCHOR] for _, word in needles.coded):
-                yield spread(map(_byte, word), "")
+                yield spread(map(escaped, word), "")
             for word in needles.coded_hex:
                 yield spread(map(_either_case, word[:_ANCHOR]), "")
         yield shapes.base32_text(_BASE32[0], gap=BETWEEN)
@@ -235,7 +236,7 @@ _BASE32 = (shapes.BASE32, shapes.BASE32.lower())
 def _escape_signs() -> Iterator[str]:
     yield "%[2-7][0-9A-Fa-f]"
     yield r"\\u00[2-7][0-9A-Fa-f]|\\x[2-7][0-9A-Fa-f]"
-    yield spread(map(_byte, unpack.GZIP), "")
+    yield spread(map(escaped, unpack.GZIP), "")
 
 
 def _how(needles: Needles, view: bytes, joined: bytes, squeezed: bytes) -> str | None:
@@ -261,12 +262,8 @@ def _match(view: _View, detector: str, text: bytes, *, how: str, known: Known | 
     return Match(detector, "+".join(trail) or "plain", text, known)
 
 
-def _byte(byte: int) -> str:
-    return f"\\x{byte:02x}"
-
-
 def _perhaps_escaped(byte: int) -> str:
-    low, code = _byte(byte), "".join(_either_case(digit) for digit in b"%02x" % byte)
+    low, code = escaped(byte), "".join(_either_case(digit) for digit in b"%02x" % byte)
     return rf"(?:{low}|%{code}|\\u00{code}|\\x{code})"
 
 

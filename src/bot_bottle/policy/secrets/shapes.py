@@ -47,9 +47,24 @@ def compile_pattern(pattern: str, *, captures: bool = False) -> Pattern:
 
 
 def one_of(characters: Iterable[str | int]) -> str:
-    """The class of these characters or bytes."""
+    """The class of these characters or bytes, in ranges: a pattern has hundreds of such classes, and RE2 keeps its text."""
     numbers = sorted({ord(item) if isinstance(item, str) else item for item in characters})
-    return "[" + "".join(f"\\x{number:02x}" for number in numbers) + "]"
+    ranges: list[list[int]] = []
+    for number in numbers:
+        if ranges and ranges[-1][1] == number - 1:
+            ranges[-1][1] = number
+        else:
+            ranges.append([number, number])
+    return (
+        "["
+        + "".join(escaped(low) + (f"-{escaped(high)}" if high > low else "") for low, high in ranges)
+        + "]"
+    )
+
+
+def escaped(number: int) -> str:
+    """The byte as a pattern has it."""
+    return f"\\x{number:02x}"
 
 
 def between(skipped: bytes = SKIPPED, *more: str) -> str:
