@@ -310,3 +310,10 @@ def test_a_policy_survives_being_written_down(policy: EgressPolicy, secrets: Sec
         policy._replace(routes=(*policy.routes, route(scan=False))),
     ):
         assert changed.fingerprint() != policy.fingerprint()
+
+
+@pytest.mark.parametrize("host", ["no", "yes", "on", "off", "y", "null", "true", "1e3"])
+def test_a_host_that_yaml_takes_for_something_else_is_still_a_host(host: str) -> None:
+    line = for_connection(Wanted(host, 443, "https"))
+    assert line is not None
+    assert yaml.safe_load(line) == [{"host": host}]
