@@ -29,7 +29,7 @@ Answer = dict[str, float]
 
 
 class Way(NamedTuple):
-    """To `host`:`port`, through `proxy` where there is one. `authority` is a file that is trusted; empty, TLS has no certificates."""
+    """To `host`:`port`, through `proxy` where there is one. `authority` is a file that is trusted; without, no certificates."""
 
     host: str
     port: int
@@ -297,11 +297,11 @@ class _Served:
                 if not self.sock.pending():
                     return True
                 data = self.sock.recv(_PIECE)
-            return False
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return True
         except OSError:
-            return False
+            pass
+        return False
 
     def _take(self, data: bytes) -> None:
         if self._left:

@@ -56,7 +56,7 @@ def place(certificate: Certificate) -> Iterator[Place]:
     )
     with served(
         EgressPolicy(routes=routes),
-        limits=BundleLimits(first_bytes_seconds=2.0, idle_seconds=5.0),
+        limits=BundleLimits(first_bytes_seconds=2.0, keep_alive_seconds=2.0, idle_seconds=5.0),
         credentials={"key": in_header("X-Key", targets.SECRET.decode())},
         env={"SSL_CERT_FILE": certificate.certificate},
     ) as (holder, bundle):
@@ -71,7 +71,12 @@ def say(sock: socket.socket, data: bytes) -> bytes:
     got = b""
     with contextlib.suppress(OSError), sock:
         sock.sendall(data)
-        sock.shutdown(socket.SHUT_WR)
+        if isinstance(
+            sock, ssl.SSLSocket
+        ):  # half closed would be no proper end: this is no request, and closes
+            sock.sendall(b"the end\r\n\r\n")
+        else:
+            sock.shutdown(socket.SHUT_WR)
         while part := sock.recv(65536):
             got += part
     return got

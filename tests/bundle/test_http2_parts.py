@@ -8,10 +8,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bot_bottle.bundle.egress import held
 from bot_bottle.bundle.egress.denial import Refusal
 from bot_bottle.bundle.egress.heads import BadMessage
-from bot_bottle.bundle.egress.http2 import carry, grpc
-from bot_bottle.bundle.egress.http2.carry import Held
+from bot_bottle.bundle.egress.held import Held
+from bot_bottle.bundle.egress.http2 import grpc
 from bot_bottle.bundle.egress.http2.frames import PREFACE, BadFrames, Bucket, Flood, Frames
 from bot_bottle.bundle.egress.http2.heads import read_request, read_response, read_trailers
 from bot_bottle.bundle.model import BundleLimits
@@ -196,7 +197,7 @@ def test_what_are_no_grpc_messages_goes_no_further(data: bytes, sizes: list[int]
 
 
 def test_what_all_streams_hold_together_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(carry, "_MOST_HELD", 100)
+    monkeypatch.setattr(held, "MOST", 100)
     place = Wanted("ok.test", 443, "https")
     first, second = Held(place), Held(place)
     first.are(60)

@@ -250,3 +250,27 @@ def queries(rng: random.Random) -> bytes:
         data + rng.choice((b"", b"", rng.randbytes(30), bytes(5000))),
         tokens=(b"\xc0\x0c", b"\x3f", b"\0", b"\2ok\4test\0"),
     )
+
+
+def frames(rng: random.Random) -> bytes:
+    """A client's WebSocket frames: fragments in and out of order, lengths in the wrong form, control frames that are too long."""
+    parts = []
+    for _ in range(rng.choice((1, 2, 3, 6))):
+        kind = rng.choice((1, 1, 2, 2, 0, 0, 8, 9, 10, 3, 15))
+        first = kind | (0x80 if rng.random() < 0.7 else 0) | rng.choice((0,) * 12 + (0x40, 0x20, 0x10))
+        size = rng.choice((0, 1, 5, 5, 125, 126, 127, 300, 70_000 if rng.random() < 0.05 else 7))
+        form = rng.random()
+        if size < 126 and form < 0.9:
+            length = bytes((size,))
+        elif size < 65536 and form < 0.95:
+            length = b"\x7e" + struct.pack("!H", size)
+        else:
+            length = b"\x7f" + struct.pack("!Q", size if form < 0.99 else 1 << 63)
+        length = bytes((length[0] | (0x80 if rng.random() < 0.96 else 0),)) + length[1:]
+        data = (
+            rng.randbytes(size)
+            if kind != 8
+            else struct.pack("!H", rng.choice((1000, 1001, 1005, 4000, 5))) + rng.randbytes(size)
+        )
+        parts.append(bytes((first,)) + length + rng.randbytes(4) + data)
+    return damaged(rng, b"".join(parts), tokens=(b"\x89\x80\0\0\0\0", b"\x81\xfe\0\1", b"\x88", b"\0"))

@@ -9,8 +9,13 @@ import ssl
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from websockets.exceptions import ProtocolError
+from websockets.frames import Frame
+from websockets.streams import StreamReader
+
 from bot_bottle.bundle.egress.context import Context, Tls
 from bot_bottle.bundle.egress.credentials import Credentials
+from bot_bottle.bundle.egress.dial import Dialer
 from bot_bottle.bundle.egress.dns import HEADER
 from bot_bottle.bundle.egress.guarding import Guarding
 from bot_bottle.bundle.egress.hello import BadHello, read_hello
@@ -19,6 +24,7 @@ from bot_bottle.bundle.egress.live import Live
 from bot_bottle.bundle.egress.names import Names
 from bot_bottle.bundle.egress.resolver import answer_query
 from bot_bottle.bundle.egress.target import Authority, Entry
+from bot_bottle.bundle.egress.websocket.frames import BadFrame, FrameReader, written
 from bot_bottle.bundle.egress.wire import Wire
 from bot_bottle.bundle.model import BundleLimits, Injection
 from bot_bottle.bundle.record import Record
@@ -118,15 +124,12 @@ class _Told:
         assert SECRET.decode() not in str(message), "a secret in an event"
 
 
-class _Dialer:
+class _Dialer(Dialer):
     async def dial(self, route: Route, host: str, port: int) -> Any:
         assert (host, route.host, port) in (("ok.test", "ok.test", 80), ("ok.test", "ok.test", 443)), (
             host,
             port,
         )
-
-    def proxy_for(self, route: Route, host: str, port: int) -> None:
-        return None
 
 
 def _context(loop: asyncio.AbstractEventLoop) -> Context:
@@ -140,7 +143,7 @@ def _context(loop: asyncio.AbstractEventLoop) -> Context:
     )
     made = Context(
         policy=POLICY, credentials=credentials, limits=LIMITS, bottle_file="/b.md", record=record, live=Live(),
-        names=Names(POLICY, limit=64), dialer=_Dialer(), pump=None, selector=None, tls=Tls(None, None),
+        names=Names(POLICY, limit=64), dialer=_Dialer(LIMITS, None), pump=None, selector=None, tls=Tls(None, None),
     )  # type: ignore[arg-type]  # fmt: skip
     made.guard = Guarding(lambda: made.policy, credentials, (), record.event)
     return made
@@ -149,7 +152,7 @@ def _context(loop: asyncio.AbstractEventLoop) -> Context:
 async def _serve(data: bytes, entry: Entry, response: bytes, piece: int) -> Served:
     upstreams: list[Memory] = []
 
-    async def originate(_sock: object, name: str) -> Memory:
+    async def originate(_sock: object, name: str, **_: object) -> Memory:
         assert name == "ok.test"
         upstreams.append(
             Memory(response if not upstreams else OK, answers=True, then_ends=False, piece=piece)
@@ -300,6 +303,58 @@ def query(data: bytes) -> None:
         assert data[at + 1 : at + 5] == b"\0\1\0\1"
 
 
+def _second_frames(data: bytes) -> tuple[list[tuple[int, bytes]], bool]:
+    """The frames that the `websockets` library reads in a client's bytes, and whether it took offence in the end."""
+    stream = StreamReader()
+    stream.feed_data(data)
+    stream.feed_eof()
+    found = []
+    try:
+        while True:
+            parser = Frame.parse(stream.read_exact, mask=True)
+            try:
+                next(parser)
+            except StopIteration as end:
+                frame = end.value
+            found.append((frame.opcode | (0x80 if frame.fin else 0), bytes(frame.data)))
+    except (EOFError, StopIteration):
+        return found, False
+    except (ProtocolError, RuntimeError):
+        return found, True
+
+
+def _messages(frames: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+    """Messages and control frames that are whole, each where it ended."""
+    done, kind, data = [], 0, b""
+    for first, part in frames:
+        code = first & 15
+        if code >= 8:
+            done.append((code, part))
+            continue
+        kind, data = (kind, data + part) if code == 0 else (code, part)
+        if first & 0x80:
+            done.append((kind, data))
+    return done
+
+
+def frames(data: bytes) -> None:
+    """What is read of a client's frames and written anew says to a second reader what the client's own bytes do."""
+    reader = FrameReader(masked=True, deflate=False)
+    said, refused = b"", False
+    try:
+        for at in range(0, len(data), 1000):
+            for item in reader.feed(data[at : at + 1000]):
+                said += written(item, mask=True)
+    except BadFrame:
+        refused = True
+    ours, offence = _second_frames(said)
+    assert not offence, data
+    theirs, offended = _second_frames(data)
+    whole = _messages(ours)
+    assert whole == _messages(theirs)[: len(whole)], data
+    assert refused or not offended or len(_messages(theirs)) <= len(whole), data
+
+
 class Target(NamedTuple):
     """A check and what makes its input from a seed."""
 
@@ -313,4 +368,5 @@ TARGETS = {
     "responses": Target(response, cases.responses),
     "TLS hellos": Target(hello, cases.hellos),
     "DNS messages": Target(query, cases.queries),
+    "WebSocket frames": Target(frames, cases.frames),
 }

@@ -33,7 +33,7 @@ class After(Protocol):
 
 
 class Kept(Protocol):
-    """What the wishes need of the run; `launcher.py` keeps it."""
+    """What the wishes need of the run; `bundles.py` keeps it."""
 
     plan: RunPlan
     policy: EgressPolicy

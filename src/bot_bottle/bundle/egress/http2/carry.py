@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable
 from h2.errors import ErrorCodes
 
 from bot_bottle.bundle.egress.context import Context
-from bot_bottle.bundle.egress.denial import Refusal, explain
 from bot_bottle.bundle.egress.exchange import UpstreamFailed, is_encoded
 from bot_bottle.bundle.egress.heads import BadMessage, Headers, values
+from bot_bottle.bundle.egress.held import Held, turn
 from bot_bottle.bundle.egress.hooks import Filter
 from bot_bottle.bundle.egress.http2 import grpc
 from bot_bottle.bundle.egress.http2.heads import (
@@ -20,26 +20,6 @@ from bot_bottle.bundle.egress.http2.heads import (
 from bot_bottle.bundle.egress.http2.stream import Broken, Stream
 from bot_bottle.policy.egress import Wanted
 from bot_bottle.policy.model import Route
-
-_MOST_HELD = 64 << 20
-"""Bytes that wait to be looked at, in all streams of all connections."""
-
-
-class Held:
-    """What one stream holds of what all may hold. Counted over the whole process."""
-
-    total = 0
-
-    def __init__(self, wanted: Wanted) -> None:
-        self._wanted = wanted
-        self._size = 0
-
-    def are(self, size: int) -> None:
-        """Raises Refusal when that is too much."""
-        Held.total += size - self._size
-        self._size = size
-        if Held.total > _MOST_HELD and size:
-            raise Refusal(403, "body_too_large", explain("body_too_large"), wanted=self._wanted)
 
 
 class Upload:
@@ -56,7 +36,7 @@ class Upload:
         self._limit = context.message_limit(wanted, route)
         self._messages: grpc.Messages | None = None
         self._first = b""  # what was collected of a body that goes as it comes after all
-        self._held = Held(wanted)
+        self._held = Held(wanted, self._limit or 0)
         if self._limit is not None and request.is_grpc:
             self._messages = grpc.Messages(self._look, self._limit)
 
@@ -78,12 +58,13 @@ class Upload:
             if len(body) > limit:
                 self._first = context.look_at_message(bytes(body), self._wanted, self._route)
                 return None
+        await turn(len(body))
         return context.look_at_whole(bytes(body), self._request.headers, self._wanted, self._route)
 
     async def carry(self, upstream: Stream, moved: Callable[[], None]) -> None:
         """What was not collected, piece by piece. Raises Refusal, BadMessage, Broken; `OtherBroken` is the upstream's."""
         first, self._first = self._first, b""
-        self._held.are(0)
+        self._held.nothing()
         if first:
             await _sent(upstream.send(first))
         while data := await self._agent.read():
@@ -99,7 +80,7 @@ class Upload:
 
     def done(self) -> None:
         """Whatever happened: nothing of it is held any more."""
-        self._held.are(0)
+        self._held.nothing()
 
     def _look(self, message: bytes, compressed: bool) -> bytes:
         limit = self._limit

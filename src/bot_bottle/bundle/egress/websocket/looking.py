@@ -26,11 +26,18 @@ class Passing:
 class Looking:
     """Messages whole, up to `limit`; beyond it `look` has the say, and what it lets pass goes on in pieces."""
 
-    def __init__(self, look: Look, limit: int) -> None:
+    def __init__(self, look: Look, limit: int, holds: Callable[[int], None] = lambda _: None) -> None:
+        """`holds` is told how much waits for the rest of its message; what it raises ends everything."""
         self._look = look
         self._limit = limit
+        self._holds = holds
         self._held = bytearray()
         self._passes = False
+
+    @property
+    def waits(self) -> int:
+        """Bytes of a message whose rest has not come."""
+        return len(self._held)
 
     def take(self, item: Piece | Control) -> Iterator[Piece | Control]:
         if isinstance(item, Control):
@@ -42,9 +49,11 @@ class Looking:
             yield item
             return
         self._held += item.data
+        self._holds(len(self._held))
         if item.final or len(self._held) > self._limit:
             data, self._held = self._look(bytes(self._held)), bytearray()
             self._passes = not item.final
+            self._holds(0)
             yield Piece(item.kind, data, True, item.final)
 
 

@@ -1,6 +1,7 @@
 """The messages of one WebSocket: which of them are looked at, how they are carried, and what is recorded of their end."""
 
 from bot_bottle.bundle.egress.context import Context
+from bot_bottle.bundle.egress.held import Held
 from bot_bottle.bundle.egress.hooks import Filter
 from bot_bottle.bundle.egress.websocket.looking import Looking, Passing, Starring, Through
 from bot_bottle.bundle.egress.websocket.relay import relay
@@ -26,9 +27,13 @@ class Messages:
 
     async def carry(self, via: str, agent: Wire, upstream: Wire, *, deflate: bool) -> str:
         """Carries them until the end, and says how that came."""
-        up: Through = Passing() if self._limit is None else Looking(self._look, self._limit)
+        held = Held(self._wanted, self._limit or 0)
+        up: Through = Passing() if self._limit is None else Looking(self._look, self._limit, held.are)
         down: Through = Starring(self._filter) if self._stars else Passing()
-        end = await relay(agent, upstream, up=up, down=down, deflate=deflate)
+        try:
+            end = await relay(agent, upstream, up=up, down=down, deflate=deflate)
+        finally:
+            held.nothing()
         if end.refused is not None:
             self._context.refused(via, end.refused.reason, self._wanted, **end.refused.what)
         elif end.reason == "bad_frame":

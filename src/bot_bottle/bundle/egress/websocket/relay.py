@@ -8,8 +8,9 @@ import asyncio
 from typing import NamedTuple
 
 from bot_bottle.bundle.egress.denial import Refusal
+from bot_bottle.bundle.egress.held import turn
 from bot_bottle.bundle.egress.websocket.frames import BadFrame, FrameReader, close, written
-from bot_bottle.bundle.egress.websocket.looking import Through
+from bot_bottle.bundle.egress.websocket.looking import Looking, Through
 from bot_bottle.bundle.egress.wire import Wire
 
 _PIECE = 32 * 1024
@@ -42,6 +43,8 @@ class _Direction:
         """Until the source has said Close (then True), or ended without a word."""
         while data := await self._source.some(_PIECE):
             made = bytearray()
+            if isinstance(self._through, Looking):
+                await turn(self._through.waits + len(data))
             for item in self._reader.feed(data):
                 for one in self._through.take(item):
                     made += written(one, mask=self._mask)
