@@ -1,5 +1,6 @@
 """Requests and responses that two readers could understand differently, inside TLS that was opened, and from upstreams."""
 
+import contextlib
 import re
 import ssl
 from collections.abc import Callable, Iterator
