@@ -1,5 +1,6 @@
 """Requests and responses that two readers could understand differently, inside TLS that was opened, and from upstreams."""
 
+import contextlib
 import re
 import ssl
 from collections.abc import Callable, Iterator
@@ -269,3 +270,30 @@ def test_an_answer_before_the_request_is_whole_makes_nothing_of_its_rest_a_reque
     server.close()
     for one in requests(b"".join(seen)):
         assert (one.method, one.path) == (b"POST", b"/a"), seen
+
+
+@pytest.mark.parametrize(
+    ("ends", "reason"), [(False, "idle"), (True, "reset")], ids=["says nothing more", "goes away"]
+)
+def test_an_upstream_that_stops_in_the_middle_is_no_whole_answer_and_is_recorded(
+    ends: bool, reason: str, certificate: Certificate, tmp_path: Path
+) -> None:
+    def serve(sock: ssl.SSLSocket) -> None:
+        read_head(sock)
+        sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf of it")
+        if not ends:
+            read_all(sock)
+
+    server = Server(over_tls(server_context(certificate.certificate, certificate.key), serve))
+    route = Route("ok.test", 443, upstream=server.upstream(), paths=("/**",))
+    limits = LIMITS._replace(idle_seconds=1.0)
+    with opened(EgressPolicy(routes=(route,)), certificate, tmp_path, limits=limits) as bottle:
+        with bottle.connect() as sock:
+            sock.sendall(GET % b"/1")
+            head, body = read_head(sock)
+            assert b"content-length: 100\r\n" in head
+            with contextlib.suppress(OSError):
+                body += read_all(sock)
+            assert b"half of it".startswith(body)
+        bottle.bundle.event("egress.closed", via="tls", host="ok.test", reason=reason)
+    server.close()

@@ -75,9 +75,10 @@ class HttpConnection:
             while await self._one_request():
                 if self._wire.buffer:  # whoever pipelines without end lets the others run, too
                     await asyncio.sleep(0)
-        except (SinkFailed, Ended, OSError, TimeoutError):
+        except (SinkFailed, Ended, OSError, TimeoutError) as error:
             # The response broke off, or the agent went away: a reset says that what came is not the whole.
             self._wire.abort()
+            self._retire("idle" if isinstance(error, TimeoutError) else "reset")
         finally:
             self._retire()
 
