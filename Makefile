@@ -8,7 +8,7 @@ ARGS ?=
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test unit lint fmt lock demo bench clean
+.PHONY: help setup test unit lint fmt lock demo bench fuzz clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -42,6 +42,10 @@ demo: setup  ## run a real agent in a bottle on a repository that the demo bring
 bench: setup  ## measure; AREA=start|egress|... chooses, ARGS=--quick for a short try
 	-@$(PYTHON) tools/bootstrap.py --bench
 	$(BIN)/python bench/run.py $(AREA) $(ARGS)
+
+fuzz: setup  ## search for hostile input that breaks something, a minute each; ARGS="--seconds 600 --target 'TLS hellos'"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/fuzz.txt
+	$(BIN)/python tools/fuzz.py $(ARGS)
 
 clean:  ## remove what the other targets made
 	rm -rf .venv build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

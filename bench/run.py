@@ -67,58 +67,11 @@ def lean_tunnel_part(area: str, _place: Place, runs: int, progress: Progress) ->
     yield figure(area, name, grown, "MiB", goal="at most 8 MiB", ok=grown <= 8)
 
 
-def interception_part(area: str, _place: Place, runs: int, progress: Progress) -> Iterator[Figure]:
-    """TLS that is opened, with a credential put in, against direct TLS connections."""
-    try:
-        from intercept import measure as measure_interception
-    except ImportError as error:
-        raise NotMeasured(f"interception can't be measured: {error}") from error
-    progress(f"interception: {runs} rounds and 1 GiB")
-    try:
-        found = measure_interception(rounds=runs)
-    except (OSError, RuntimeError) as error:
-        raise NotMeasured(f"interception could not be measured: {error}") from error
-    direct, ours = found["direct_requests_per_second"], found["intercepted_requests_per_second"]
-    name = "interception, 32 connections"
-    yield figure(
-        area,
-        name,
-        ours,
-        "requests/s",
-        yardstick="direct connection",
-        yardstick_value=direct,
-        goal="at least 3800",
-        ok=ours >= 3800,
-    )
-    spent = found["cpu_milliseconds_per_request"]
-    yield figure(area, "interception, CPU a request", spent, "ms", goal="at most 0.25 ms", ok=spent <= 0.25)
-    begun, straight = found["intercepted_connection_ms_p50"], found["direct_connection_ms_p50"]
-    yield figure(
-        area,
-        "interception, new connection",
-        begun,
-        "ms",
-        yardstick="direct connection",
-        yardstick_value=straight,
-        goal="at most 3 ms more",
-        ok=begun - straight <= 3,
-    )
-    rate, free = found["intercepted_megabytes_per_second"], found["direct_megabytes_per_second"]
-    yield figure(
-        area,
-        "interception, 1 GiB",
-        rate,
-        "MB/s",
-        yardstick="direct connection",
-        yardstick_value=free,
-        goal="at least 0.5 x",
-        ok=rate >= 0.5 * free,
-    )
-    grown = (found["bundle_kib_peak"] - found["bundle_kib_before_download"]) / 1024
-    name = "growth while 1 GiB was intercepted"
-    yield figure(area, name, grown, "MiB", goal="at most 10 MiB", ok=grown <= 10)
-    idle = found["idle_pss_kib"] / 1024
-    yield figure(area, "idle bundle that intercepts", idle, "MiB", goal="at most 20 MiB", ok=idle <= 20)
+def firewall_part(place: Place, runs: int, progress: Progress) -> Iterator[Figure]:
+    """Everything else about the firewall; imported here, as what it needs is not for every area."""
+    import firewall
+
+    yield from firewall.measure(place, runs, progress)
 
 
 AREAS: dict[str, tuple[Callable[[Place, int, Progress], Iterator[Figure]], ...]] = {
@@ -126,7 +79,7 @@ AREAS: dict[str, tuple[Callable[[Place, int, Progress], Iterator[Figure]], ...]]
         *(start.commands, start.whole_run, start.further_bottle),
         *(partial(part, "start") for part in (tunnel_part, lean_tunnel_part)),
     ),
-    "egress": tuple(partial(part, "egress") for part in (tunnel_part, lean_tunnel_part, interception_part)),
+    "egress": (*(partial(part, "egress") for part in (tunnel_part, lean_tunnel_part)), firewall_part),
 }
 
 

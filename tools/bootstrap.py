@@ -40,6 +40,8 @@ TEST_TOOLS = (
     Tool("setpriv", "util-linux", "lets the tests be another user"),
     Tool("curl", "curl", "is a client that the tests put into a bottle"),
     Tool("openssl", "openssl", "makes the tests' certificates"),
+    Tool("nghttp", "nghttp2-client", "is a client that the tests put into a bottle"),
+    Tool("nghttpd", "nghttp2-server", "is the HTTP/2 server behind the tests' bottles"),
     Tool("tinyproxy", "tinyproxy-bin", "is the company's proxy in the tests"),
     Tool("ssh", "openssh-client", "is a client that the tests put into a bottle"),
 )

@@ -1,9 +1,9 @@
 """What an event is: one line of the record of what happened, chained by hash. Pure; the store keeps them.
 
 Kinds are `ROOM.WHAT`: `run.planned run.started run.ended run.reaped`, `workspace.flagged`, `door.opened door.closed
-door.authority`, `policy.changed policy.refused`, `egress.allowed egress.observed egress.refused egress.failed egress.closed
-egress.folded`, `dns.refused`. `data` is a flat JSON object; text that came from the agent in it is cleaned and bounded by whoever
-makes the event.
+door.authority`, `policy.changed policy.refused`, `credential.renewed credential.failed`, `egress.allowed
+egress.observed egress.redacted egress.refused egress.failed egress.closed egress.folded`, `dns.refused`. `data` is a
+flat JSON object; text that came from the agent in it is cleaned and bounded by whoever makes the event.
 """
 
 import json

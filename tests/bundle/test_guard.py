@@ -1,9 +1,12 @@
 """Secrets and placeholders through a real bundle: in every place and form of a request, and in what comes back."""
 
 import base64
+import contextlib
 import gzip
 import json
+import os
 import random
+import signal
 import zlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -14,10 +17,11 @@ import pytest
 from bot_bottle.bundle.egress.dns import NAME_ERROR, NO_ERROR
 from bot_bottle.policy.model import EgressPolicy, Route, SecretsPolicy
 from tests.bundle.conftest import Certificate
-from tests.bundle.harness import Bundle, Holder, Server, in_header, read_head, read_response, served
+from tests.bundle.harness import Bundle, Holder, Server, in_header, read_head, read_response, served, until
 from tests.bundle.hellos import client_hello
 from tests.bundle.test_dns import ask as ask_name
 from tests.bundle.test_dns import code, query
+from tests.bundle.test_intercept import memory
 from tests.bundle.test_tls import over_tls
 from tests.support.tokens import crc_token
 
@@ -305,6 +309,13 @@ def test_a_route_that_is_not_to_be_searched_is_not(blocking: Place) -> None:
     assert blocking.api.seen[0].body == TOKEN.encode()
 
 
+def test_what_goes_unsearched_is_not_written_down_as_it_is(blocking: Place) -> None:
+    blocking.send(get(f"/bot{SENSITIVE}/send", host="free.test"))
+    assert SENSITIVE.encode() in blocking.api.seen[0].head
+    path = blocking.bundle.event("egress.allowed", host="free.test", method="GET")["path"]
+    assert path == f"/bot{'*' * len(SENSITIVE)}/send"
+
+
 @pytest.mark.parametrize("kind", ["blocking_bottle", "unsearched_bottle", "redacting_bottle"])
 @pytest.mark.parametrize(
     "data",
@@ -399,3 +410,52 @@ def test_a_renewed_credential_is_searched_for_and_hidden_like_the_former(certifi
             place.refusal(post(secret.encode()), "secret_found")
         _, body = place.send(get("/", host="own.test"))
         assert b"0815" not in body
+
+
+BUSY = gzip.compress(b"%2525" * ((8 << 20) // 5 - 10))
+"""A body that is small, and keeps who looks at it busy for long."""
+
+
+def test_an_agent_that_keeps_the_guard_busy_does_not_keep_a_policy_from_coming_into_force() -> None:
+    """Bodies that have all come are looked at one after the other, with the keeper's turn in between."""
+    api = Api()
+    web = Server(api.serve)
+    policy = EgressPolicy(routes=(web.http("plain.test"),), secrets=SecretsPolicy(on_match="block"))
+    with served(policy, sensitive=(SENSITIVE,)) as (holder, bundle):
+        before = memory(bundle.pid, "VmRSS")
+        request = post(BUSY, "Content-Encoding: gzip")
+        socks = [holder.connect(*PROXY) for _ in range(8)]
+        for sock in socks:
+            sock.sendall(request[:-1])
+        os.kill(bundle.pid, signal.SIGSTOP)  # so that the last bytes and the order come at once
+        for sock in socks:
+            sock.sendall(request[-1:])
+        new = policy._replace(routes=(web.http("other.test"),))
+        bundle.tell({"policy": new.document(), "further": 0})
+        os.kill(bundle.pid, signal.SIGCONT)
+        bundle.hear(lambda message: message.get("policy") == new.fingerprint())
+        assert len(api.seen) < len(socks) - 2
+        assert memory(bundle.pid, "VmHWM") - before < 150 * 1024
+        for sock in socks:
+            sock.close()
+    web.close()
+
+
+def test_what_waits_to_be_looked_at_is_bounded_over_all_connections() -> None:
+    api = Api()
+    web = Server(api.serve)
+    policy = EgressPolicy(routes=(web.http("plain.test"),), secrets=SecretsPolicy(on_match="block"))
+    with served(policy) as (holder, bundle):
+        before = memory(bundle.pid, "VmRSS")
+        request = post(bytes(1 << 20))
+        socks = [holder.connect(*PROXY) for _ in range(100)]
+        for sock in socks:
+            with contextlib.suppress(ConnectionError):
+                sock.sendall(request[:-1])
+        bundle.event("egress.refused", reason="body_too_large")
+        assert memory(bundle.pid, "VmRSS") - before < 110 * 1024
+        for sock in socks:
+            sock.close()
+        place = Place(holder, bundle, api)
+        assert until(lambda: place.send(request)[0].startswith(b"HTTP/1.1 200 "))
+    web.close()

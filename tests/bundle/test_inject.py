@@ -88,3 +88,9 @@ def test_credentials_change_all_at_once_or_not_at_all_and_the_old_stay_secrets()
         "the placeholder stands for the new one now"
     )
     assert changes == [1]
+
+
+def test_nor_in_a_spelling_that_servers_take_for_the_same_field() -> None:
+    agent = [(b"x_api_key", b"mine"), (b"x-api_key", b"mine"), (b"x_mine", b"mine"), (b"a_b", b"1")]
+    assert inject(b"/", agent, in_header("X-Mine", "s3"))[1] == [(b"a_b", b"1"), (b"X-Mine", b"s3")]
+    assert inject(b"/", agent, QUERY)[1] == [(b"x_mine", b"mine"), (b"a_b", b"1")]

@@ -179,8 +179,8 @@ def test_a_whole_url_or_a_second_host_field_has_no_place_inside(bottle: Bottle) 
 
 
 ENCRYPTED = client_hello("ok.test", encrypted=True)
-ONLY_H2 = client_hello(
-    None, extensions=[(0, vector(2, b"\0" + vector(2, b"ok.test"))), (16, vector(2, b"\2h2"))]
+ONLY_H3 = client_hello(
+    None, extensions=[(0, vector(2, b"\0" + vector(2, b"ok.test"))), (16, vector(2, b"\2h3"))]
 )
 
 
@@ -188,11 +188,11 @@ ONLY_H2 = client_hello(
     ("via", "hello", "answered", "reason"),
     [
         ("tls", ENCRYPTED, ACCESS_DENIED, "encrypted_hello"),
-        ("tls", ONLY_H2, NO_APPLICATION_PROTOCOL, "application_protocol"),
+        ("tls", ONLY_H3, NO_APPLICATION_PROTOCOL, "application_protocol"),
         ("connect", ENCRYPTED, ACCESS_DENIED, "encrypted_hello"),
         ("connect", client_hello("other.test"), ACCESS_DENIED, "name_mismatch"),
         ("connect", client_hello(None), ACCESS_DENIED, "no_server_name"),
-        ("connect", ONLY_H2, NO_APPLICATION_PROTOCOL, "application_protocol"),
+        ("connect", ONLY_H3, NO_APPLICATION_PROTOCOL, "application_protocol"),
     ],
 )
 def test_a_hello_that_can_not_be_served_is_refused_before_any_handshake(

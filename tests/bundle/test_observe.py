@@ -12,7 +12,7 @@ from bot_bottle.bundle.egress.observe import ONLY_ROUTES, let_through
 from bot_bottle.bundle.model import BundleLimits
 from bot_bottle.door.model import listeners_for
 from bot_bottle.policy.egress import REASONS, decide, decide_request
-from bot_bottle.policy.model import EgressPolicy, Route
+from bot_bottle.policy.model import EgressPolicy, Route, SecretsPolicy
 from tests.bundle.harness import Bundle, Holder, Server, read_all, read_head, read_response, served
 from tests.bundle.hellos import client_hello
 from tests.bundle.test_policy_change import answer, put, resolve
@@ -166,3 +166,11 @@ def test_kept_alive_it_is_recorded_for_each_request(web: Server) -> None:
         for path in ("/b", "/c"):
             bundle.event("egress.observed", path=path)
         assert [data["path"] for data in bundle.events("egress.allowed")] == ["/a", "/a"]
+
+
+def test_what_was_taken_out_of_a_request_does_not_make_it_an_allowed_one(web: Server) -> None:
+    policy = watching(web)._replace(secrets=SecretsPolicy(on_match="redact"))
+    with served(policy, sensitive=("correct-horse-battery-9",)) as (holder, bundle):
+        assert request(holder, "http://one.test/correct-horse-battery-9", "one.test") == 200
+        assert bundle.event("egress.observed", host="one.test")["reason"] == "path_not_allowed"
+        assert not bundle.events("egress.allowed")

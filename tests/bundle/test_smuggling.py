@@ -24,52 +24,17 @@ from tests.bundle.harness import (
     read_all,
     read_head,
     served,
-    until,
 )
 from tests.bundle.harness import (
     read_response as read_framed,
 )
+from tests.bundle.recorder import Recorder
 
 PROXY = ("127.0.0.1", 3128)
 START = b"POST http://ok.test/a HTTP/1.1\r\nHost: ok.test\r\n"
+UPGRADE = b"GET http://ok.test/ HTTP/1.1\r\nHost: ok.test\r\nConnection: Upgrade\r\nUpgrade: "
 CHUNKED = START + b"Transfer-Encoding: chunked\r\n\r\n"
 EVIL = b"GET http://evil.test/ HTTP/1.1\r\nHost: evil.test\r\n\r\n"
-
-
-class Recorder:
-    """An upstream that remembers every byte, and answers each `\\r\\n\\r\\n` once."""
-
-    def __init__(self) -> None:
-        self.seen: list[bytearray] = []
-        self.busy = 0
-        self.server = Server(self._serve)
-
-    def _serve(self, sock: socket.socket) -> None:
-        seen = bytearray()
-        self.seen.append(seen)
-        self.busy += 1
-        answered = 0
-        try:
-            while part := sock.recv(65536):
-                seen += part
-                ends = seen.count(b"\r\n\r\n")
-                for _ in range(answered, ends):
-                    sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-                answered = ends
-        finally:
-            self.busy -= 1
-
-    def everything(self) -> bytes:
-        """What came, once all connections made so far were taken and have ended: a last one of our own comes behind them."""
-        mark = b"mark %d" % len(self.seen)
-        with socket.create_connection(("127.0.0.1", self.server.port)) as sock:
-            sock.sendall(mark)
-        until(lambda: mark in self.seen and not self.busy)
-        return b"".join(seen for seen in self.seen if not seen.startswith(b"mark "))
-
-    def forget(self) -> None:
-        self.everything()
-        self.seen.clear()
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +75,8 @@ HEADS = {
     "two codings": START + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n",
     "a vertical tab in the coding": START + b"Transfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n",
     "an underscore is no dash": START + b"Transfer_Encoding: chunked\r\nContent-Length: 3, 3\r\n\r\n0\r\n\r\n",
+    "a length with an underscore": START + b"Content_Length: 5\r\n\r\n",
+    "a coding with an underscore": START + b"Transfer_Encoding: chunked\r\n\r\n",
     "chunked in HTTP/1.0": b"POST http://ok.test/a HTTP/1.0\r\nHost: ok.test\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "a folded field": START + b"X-A: b\r\n c\r\n\r\n",
     "a folded coding": START + b"Transfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n",
@@ -143,7 +110,10 @@ HEADS = {
     "a list of Hosts": b"GET http://ok.test/ HTTP/1.1\r\nHost: ok.test, evil.test\r\n\r\n",
     "an odd port": b"GET http://ok.test:080000/ HTTP/1.1\r\nHost: ok.test\r\n\r\n",
     "port 0": b"GET http://ok.test:0/ HTTP/1.1\r\nHost: ok.test:0\r\n\r\n",
-    "an upgrade": b"GET http://ok.test/ HTTP/1.1\r\nHost: ok.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+    "an upgrade": UPGRADE + b"tls/1.0\r\n\r\n",
+    "a WebSocket without a version": UPGRADE + b"websocket\r\n\r\n",
+    "a WebSocket and more": UPGRADE + b"websocket, h2c\r\n\r\n",
+    "HTTP/2 with prior knowledge": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "an expectation": START + b"Expect: something\r\nContent-Length: 1\r\n\r\nx",
     "a CONNECT with a body": b"CONNECT ok.test:80 HTTP/1.1\r\nHost: ok.test\r\nContent-Length: 5\r\n\r\nhello",
     "a CONNECT to userinfo": b"CONNECT a@ok.test:80 HTTP/1.1\r\nHost: ok.test\r\n\r\n",
@@ -173,7 +143,7 @@ def test_no_byte_of_it_reaches_the_upstream(name: str, bottle: tuple[Holder, Bun
     holder, _, recorder = bottle
     recorder.forget()
     answer = talk(holder, HEADS[name] + EVIL)
-    assert re.match(rb"HTTP/1\.1 (400|403|417|421|431|501) ", answer), answer
+    assert re.match(rb"HTTP/1\.1 (400|403|417|421|426|431|501) ", answer), answer
     assert b"HTTP/1.1 200" not in answer
     assert recorder.everything() == b""
 
@@ -313,5 +283,5 @@ def test_byte_by_byte_it_is_refused_as_well(name: str, bottle: tuple[Holder, Bun
         except OSError:
             pass  # refused already
         else:
-            assert re.match(rb"HTTP/1\.1 (400|501) ", read_all(sock))
+            assert re.match(rb"HTTP/1\.1 (400|426|501) ", read_all(sock))
     assert recorder.everything() == b""

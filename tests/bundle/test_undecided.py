@@ -1,6 +1,6 @@
 """A decision that can't be made is a no, wherever in it the trouble is."""
 
-import dataclasses
+import inspect
 from typing import Any
 
 import pytest
@@ -45,7 +45,7 @@ BAD = {
 
 
 def context(policy: Any) -> Context:
-    fields = {field.name: None for field in dataclasses.fields(Context)}
+    fields = dict.fromkeys(inspect.signature(Context).parameters)
     return Context(**{**fields, "policy": policy, "live": Live()})  # type: ignore[arg-type]
 
 

@@ -110,15 +110,17 @@ def test_another_answer_is_undone_by_a_new_bundle(run: FakeRun, said: object) ->
     assert run.answers[0]["applied"] is False
 
 
-def test_no_answer_is_undone_by_a_new_bundle(run: FakeRun) -> None:
+def test_a_bundle_that_does_not_answer_gives_way_to_one_with_the_new_policy(run: FakeRun) -> None:
+    """An agent can keep its bundle busy: that must not be a way to keep what is taken from it."""
     run.ask(NEW)
     [(seconds, late)] = run.timers
     assert seconds == CONFIRM_WITHIN
     late()
-    assert run.started == [OLD]
-    run.confirm(NEW)  # too late
-    assert run.policy == OLD
-    assert [answer["applied"] for answer in run.answers] == [False]
+    assert (run.started, run.policy) == ([NEW], NEW)
+    assert [kind for kind, _ in run.events] == ["policy.changed"]
+    run.changes.hear({"policy": OLD.fingerprint()})  # too late
+    assert (run.started, run.policy) == ([NEW], NEW)
+    assert [(answer["applied"], answer["restarted"]) for answer in run.answers] == [(True, True)]
 
 
 def test_a_timer_of_a_change_that_is_done_undoes_nothing(run: FakeRun) -> None:
@@ -134,7 +136,7 @@ def test_a_timer_of_a_change_that_is_done_undoes_nothing(run: FakeRun) -> None:
 def test_a_bundle_that_takes_no_orders_is_replaced(run: FakeRun) -> None:
     run.deaf = True
     run.ask(NEW)
-    assert (run.started, run.policy) == ([OLD], OLD)
+    assert (run.started, run.policy) == ([NEW], NEW)
 
 
 def test_when_no_bundle_starts_again_that_is_said(run: FakeRun) -> None:

@@ -176,7 +176,9 @@ OAUTH = "file: /x, token_url: 'https://a.org/t', client_id: b"
         ("{from: {env: A}, header: x, query: key}", "`header` and `query` exclude each other"),
         ("{from: {env: A}, bearer: false}", "must be `true`"),
         ("{from: {env: A}, basic: false}", "must be a user's name, or `true`"),
-        ("{from: {env: A}, basic: 'me:secret'}", "without a colon"),
+        ("{from: {env: A}, basic: 'me:secret'}", "key.basic: must be a user's name in plain ASCII, without a colon"),
+        ("sk-secret", "the secret itself does not stand in this file"),
+        ("{from: sk-secret, bearer: true}", "the secret itself does not stand in this file"),
         ("{from: {env: A}, query: 'a b'}", "is no name of a URL's parameter"),
         ("{from: {env: A}, bearer: true, prefix: x}", "needs `header:`"),
         ("{from: {env: A}, bearer: true, env: 1A}", "is no name of an environment variable"),
@@ -232,7 +234,7 @@ def test_what_is_sensitive_is_a_reference_as_well(home) -> None:
         in refused
     )
     assert "two.md:4: unknown key `claude_login`" in refused
-    assert "two.md:5: sensitive.plain: must be a map" in refused
+    assert "two.md:5: sensitive.plain: must say where the secret is read" in refused
 
 
 @pytest.mark.parametrize(

@@ -80,3 +80,11 @@ def test_no_key_is_left_out(model: type) -> None:
 def test_the_schema_refuses_what_the_loader_refuses(kind: str, front: dict) -> None:
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(front, json_schema(kind))
+
+
+def test_the_bottle_in_the_front_page_is_right(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "README.md").read_text()
+    [text] = re.findall(r"```markdown\n(.*?)```\n", page, re.DOTALL)
+    (tmp_path / "bottles").mkdir()
+    (tmp_path / "bottles" / "default.md").write_text(text)
+    assert len(load_bottle("default", root=tmp_path)["egress"]["routes"]) == 5

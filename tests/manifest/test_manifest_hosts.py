@@ -38,7 +38,7 @@ def test_a_host_has_one_spelling(written: str, meant: str) -> None:
         ("example.org\n", "blanks around"),
         ("exam\u202eple.org", "invisible"),
         ("exam\u200dple.org", "invisible"),
-        ("https://example.org", "is an URL"),
+        ("https://example.org", "is a URL"),
         ("user@example.org", "has a user"),
         ("example.org/path", "has a path"),
         ("example.org?x", "has a path"),

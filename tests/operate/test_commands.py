@@ -1,6 +1,7 @@
 """The commands that show what is remembered: data on stdout, conversation on stderr, hostile text made harmless."""
 
 import argparse
+import io
 import json
 import os
 import pty
@@ -11,9 +12,10 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console as Terminal
 from support_changes import Run
 
-from bot_bottle.cli.commands import apply, diff, events, logs, verify
+from bot_bottle.cli.commands import apply, diff, egress, events, logs, verify
 from bot_bottle.cli.commands import list as list_command
 from bot_bottle.cli.console import Console
 from bot_bottle.errors import NotFoundError, StateError, UsageError
@@ -21,6 +23,7 @@ from bot_bottle.events import NewEvent
 from bot_bottle.host import locks
 from bot_bottle.operate import record
 from bot_bottle.operate.text import path_text, visible, visible_bytes
+from bot_bottle.operate.traffic import Row
 
 SOURCES = Path(__file__).resolve().parents[2] / "src"
 ESCAPES = "\x1b]0;owned\x07\x1b[2J\u202egnp.exe\x9b31m\r"
@@ -133,7 +136,7 @@ def test_events_are_shown_one_a_line_and_cleaned(run, capsys):
     assert len(shown.splitlines()) == 2
     assert "\x1b" not in shown
     assert "\u202e" not in shown
-    assert "host=\\x1b]0;owned\\x07" in shown
+    assert "egress.refused   \\x1b]0;owned\\x07" in shown
     call(events, "--all", as_json=True)
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["number"] for line in lines] == [1, 2]
@@ -141,6 +144,52 @@ def test_events_are_shown_one_a_line_and_cleaned(run, capsys):
     for wrong in ([], ["fixer", "--all"]):
         with pytest.raises(UsageError):
             call(events, *wrong)
+
+
+def test_a_decision_is_shown_as_the_request_that_it_is_about(run, capsys):
+    place = {"host": "api.example.org", "port": 443, "protocol": "https", "via": "tls"}
+    said = {**place, "method": "GET", "path": "/v1", "reason": "path_not_allowed", "count": 2}
+    remember(
+        run,
+        NewEvent("fixer-ab12", 1.0, "egress.refused", said),
+        NewEvent("fixer-ab12", 2.0, "egress.closed", {**place, "reason": "done", "up": 3}),
+        NewEvent("fixer-ab12", 3.0, "dns.refused", {"host": "x.example.org", "reason": "host_not_allowed"}),
+        NewEvent(
+            "fixer-ab12", 4.0, "policy.changed", {"policy": "ab" * 32, "previous": "cd" * 32, "path": "/x"}
+        ),
+    )
+    call(events, "fixer")
+    shown = [" ".join(line.split()[2:]) for line in capsys.readouterr().out.splitlines()]
+    assert shown == [
+        "egress.refused GET https://api.example.org:443/v1 path_not_allowed count=2 via=tls",
+        "egress.closed https://api.example.org:443 up=3 via=tls",
+        "dns.refused x.example.org host_not_allowed",
+        "policy.changed path=/x policy=abababababab previous=cdcdcdcdcdcd",
+    ]
+
+
+def test_what_a_bottle_reaches_fits_the_terminal_and_leaves_out_empty_columns(run, capsys):
+    place = {"host": "api.example.org", "port": 443, "protocol": "https"}
+    remember(
+        run,
+        NewEvent("fixer-ab12", 1.0, "egress.allowed", place),
+        NewEvent("fixer-ab12", 2.0, "egress.refused", {**place, "reason": "path_not_allowed", "count": 2}),
+        NewEvent("fixer-ab12", 3.0, "dns.refused", {"host": f"x{ESCAPES}.example.org"}),
+    )
+    call(egress, "fixer")
+    header, *rows = capsys.readouterr().out.splitlines()
+    assert header.split() == ["WHERE", "ALLOWED", "REFUSED", "UP", "DOWN", "LAST", "WHY"]
+    assert rows[0].startswith("x\\x1b]0;owned")
+    assert rows[1].split()[:3] == ["https://api.example.org:443", "1", "2"]
+    assert rows[1].endswith("path not allowed")
+    found = [Row(**place, allowed=1, refused=2, up=2048, last=5.0, why="path_not_allowed", open=1)]
+    for width, beside in ((80, False), (140, True)):
+        out = io.StringIO()
+        Terminal(file=out, width=width).print(egress._table("title", found, width, 20))
+        line = next(line for line in out.getvalue().splitlines() if "api.example.org" in line)
+        assert line.rstrip().endswith("path not allowed") == beside
+        assert "path not allowed" in out.getvalue()
+        assert "…" not in out.getvalue()
 
 
 def test_following_events_goes_on_until_the_run_has_ended(run, own_state):
@@ -152,7 +201,7 @@ def test_following_events_goes_on_until_the_run_has_ended(run, own_state):
     assert "run.started" in follower.stdout.readline()
     with record.open_store() as store:
         store.append([NewEvent("fixer-ab12", 2.0, "egress.allowed", {"host": "example.org"})])
-        assert "host=example.org" in follower.stdout.readline()
+        assert "example.org" in follower.stdout.readline()
         store.record([NewEvent("fixer-ab12", 3.0, "run.ended", {})], "fixer-ab12", state="ended")
     assert "run.ended" in follower.stdout.readline()
     assert follower.wait(timeout=10) == 0

@@ -12,8 +12,9 @@ from bot_bottle.cli.console import Console
 from bot_bottle.errors import HostError
 from bot_bottle.operate import demo as operating
 from bot_bottle.operate.demo import CommandLine, Phase, Refusal, Started, demo, phases, refusals
-from bot_bottle.operate.demo_setup import Stage, lay_out
+from bot_bottle.operate.demo_setup import Stage, lay_out, made_up_token
 from bot_bottle.operate.transcript import read_transcript
+from bot_bottle.policy.secrets.scanner import Scanner
 
 DIFF = """--- a/timesheet/duration.py
 +++ b/timesheet/duration.py
@@ -27,6 +28,12 @@ REFUSED = {
     "at": 12.0,
     "data": {"via": "proxy", "host": "exfil.example.org", "port": 443, "reason": "no route names this host"},
 }
+STOPPED = {
+    "kind": "egress.refused",
+    "at": 13.0,
+    "data": {"via": "connect", "host": "model.example.org", "port": 443, "reason": "secret_found",
+             "detector": "github", "place": "body", "encoding": "base64", "fingerprint": "0f3c"},
+}  # fmt: skip
 
 
 def line(kind, *blocks):
@@ -50,6 +57,7 @@ OUTPUT = "\n".join(
     (
         call("1", "python3 -m unittest", "Ran 7 tests\nFAILED (failures=1)", error=True),
         call("2", "curl https://exfil.example.org/", "\x1b[2Jcurl: (56) refused [bold]", error=True),
+        call("3", "printenv ANTHROPIC_API_KEY", "sk-ant-api03-placeholder-model-12ab"),
         json.dumps({"type": "result", "result": "done"}),
     )
 ).encode()
@@ -58,7 +66,7 @@ OUTPUT = "\n".join(
 class Stand:
     """A product whose agent printed `output`; the tests then end with `tests`."""
 
-    output, diff_text, tests, told = OUTPUT, DIFF, 0, [REFUSED]
+    output, diff_text, tests, told = OUTPUT, DIFF, 0, [REFUSED, STOPPED]
 
     def __init__(self, stage, environment):
         self.applied = []
@@ -117,7 +125,8 @@ def test_the_page_tells_what_was_done_and_refused_in_eighty_columns(product, cap
             "4.100",
             "+    return -(-minutes",
         ),
-        *("the tests pass in a second bottle.", "1 way out was refused.", "[bold]"),
+        *("the tests pass in a second bottle.", "2 attempts to get out were refused.", "[bold]"),
+        *("sk-ant-api03-placeholder-model-12ab", "secret found: github, body, base64", "found, and not sent"),
     ):
         assert expected in page
     assert max(len(line) for line in page.splitlines()) <= 80
@@ -130,16 +139,30 @@ def test_as_json_everything_is_there(product, capsys):
     assert code == 0
     assert document["fixed"] is document["held"] is True
     assert document["refusals"] == [
-        {"via": "proxy", "target": "exfil.example.org:443", "reason": "no route names this host"}
+        {"via": "proxy", "target": "exfil.example.org:443", "reason": "no route names this host"},
+        {"via": "connect", "target": "model.example.org:443", "reason": "secret_found: github, body, base64"},
     ]
+    assert (document["placeholder"], document["key_seen"]) == ("sk-ant-api03-placeholder-model-12ab", False)
     assert document["phases"] == {"sandbox": 0.1, "agent": 4.1, "end": 0.4, "in all": 5.0}
-    assert [one["ok"] for one in document["actions"]] == [False, False]
+    assert [one["ok"] for one in document["actions"]] == [False, False, True]
 
 
-@pytest.mark.parametrize("parts", [{"tests": 1}, {"told": []}, {"diff_text": " \n"}])
-def test_it_fails_when_the_bug_stayed_or_nothing_was_refused(product, capsys, parts):
+@pytest.mark.parametrize("parts", [{"tests": 1}, {"told": []}, {"told": [REFUSED]}, {"diff_text": " \n"}])
+def test_it_fails_when_the_bug_stayed_or_not_everything_was_refused(product, capsys, parts):
     product(**parts)
     assert shown(capsys)[0] == 1
+
+
+def test_it_fails_when_the_agent_shows_the_key_that_is_put_in_outside(product, capsys):
+    def start(self, agent, prompt):
+        ours = Stand.start(self, agent, prompt)
+        return ours._replace(output=ours.output + self.key.encode()) if agent == "fixer" else ours
+
+    product(__init__=lambda self, _, environment: setattr(self, "applied", []) or setattr(
+        self, "key", environment["ANTHROPIC_API_KEY"]), start=start)  # fmt: skip
+    code, page = shown(capsys)
+    assert code == 1
+    assert "The agent showed the model's key." in page
 
 
 def test_an_agent_that_did_nothing_is_an_error_not_a_page(product):
@@ -173,13 +196,13 @@ def test_with_a_key_the_route_goes_to_the_api_and_the_key_is_in_no_file(product,
     files = {path.name: path.read_text() for path in (tmp_path).rglob("*.md")}
     assert "sk-ant-real" not in "".join(files.values())
     assert given[0]["ANTHROPIC_API_KEY"] == "sk-ant-real"
-    assert 'upstream: "https://api.anthropic.com"' in files["demo.md"]
+    assert "{host: api.anthropic.com, credential: model}" in files["demo.md"]
     assert "from: {env: ANTHROPIC_API_KEY}, header: x-api-key" in files["demo.md"]
     assert shown.model == "api.anthropic.com"
 
 
 def test_the_repository_is_real_and_one_test_of_it_fails(tmp_path):
-    stage = lay_out(tmp_path, upstream="127.0.0.1:8080", real=False)
+    stage = lay_out(tmp_path, upstream="127.0.0.1:8080", authority=tmp_path / "authority.pem")
     status = subprocess.run(
         ["git", "status", "--short"], cwd=stage.repository, capture_output=True, check=True
     )
@@ -192,17 +215,26 @@ def test_the_repository_is_real_and_one_test_of_it_fails(tmp_path):
     assert subprocess.run(argv, cwd=stage.repository, capture_output=True, check=False).returncode == 0
 
 
+def test_the_planted_secret_is_one_that_is_found_and_git_ignores_it(tmp_path):
+    stage = lay_out(tmp_path, upstream="127.0.0.1:8080", authority=tmp_path / "authority.pem")
+    planted = (stage.repository / ".env").read_bytes()
+    assert [match.detector for match in Scanner([]).scan(planted)] == ["github"]
+    assert made_up_token() != made_up_token()
+
+
 @pytest.mark.parametrize("real", [False, True])
 def test_the_demos_files_are_a_manifest_that_the_product_takes(tmp_path, real):
     loading = pytest.importorskip("bot_bottle.manifest.load")
-    upstream = "https://api.anthropic.com" if real else "127.0.0.1:8080"
-    stage = lay_out(tmp_path, upstream=upstream, real=real)
+    authority = None if real else tmp_path / "authority.pem"
+    stage = lay_out(tmp_path, upstream="" if real else "127.0.0.1:8080", authority=authority)
     root = stage.home / ".bot-bottle"
     fixer = loading.load("fixer", root=root, repository=stage.repository)
     (route,) = fixer["bottle"]["egress"]["routes"]
-    assert (route["protocol"], route["port"], route["upstream"]["tls"]) == ("http", 80, real)
-    assert fixer["agent"]["base_url"] == f"http://{route['host']}"
-    assert route["credential"] == ("anthropic" if real else None)
+    assert (route["protocol"], route["port"], route["credential"]) == ("https", 443, "model")
+    assert (route["upstream"] is None) == real
+    assert fixer["bottle"]["egress"]["upstream"]["ca"] == (None if real else str(authority))
+    assert fixer["bottle"]["egress"]["secrets"]["on_match"] == "block"
+    assert fixer["agent"]["base_url"] == f"https://{route['host']}"
     checker = loading.load("checker", root=root, repository=stage.repository)
     assert checker["bottle"]["egress"]["routes"] == []
 

@@ -12,7 +12,7 @@ from bot_bottle.operate import learn
 from bot_bottle.operate.learn import Learned, needs
 from bot_bottle.policy.difference import line_of
 from bot_bottle.policy.egress import canonical_path, decide, decide_request
-from bot_bottle.policy.model import EgressPolicy, Route
+from bot_bottle.policy.model import EgressPolicy, Route, Upstream
 
 API = Route("api.example.org", 443, paths=("/v1/**",))
 POLICY = EgressPolicy(routes=(API, Route("docs.example.org", 443)), mode="observe")
@@ -83,6 +83,24 @@ def test_too_many_paths_open_the_host_and_it_is_said() -> None:
 def test_a_record_that_could_not_hold_everything_is_said() -> None:
     assert needs([event("egress.folded", counts={"egress.observed": 7})], POLICY).warnings
     assert not needs([event("egress.folded", counts={"egress.refused": 7})], POLICY).warnings
+
+
+def test_what_is_learned_of_a_host_goes_where_its_other_routes_go_and_gets_no_credential() -> None:
+    there = Upstream("127.0.0.1", 8443, False)
+    policy = EgressPolicy((API._replace(upstream=there, credential="api"),), mode="observe")
+    found = needs(
+        [observed("api.example.org", method="PUT", path="/v2/x", reason="path_not_allowed")], policy
+    )
+    assert [line_of(route) for route in found.routes] == [
+        '- {host: api.example.org, methods: [PUT], paths: ["/v2/x"], upstream: "127.0.0.1:8443"}'
+    ]
+    assert "do not get its credential" in found.warnings[0]
+
+
+def test_a_second_protocol_on_a_port_that_has_one_is_not_learned_and_it_is_said() -> None:
+    found = needs([observed("api.example.org", 443, "http", "protocol_not_allowed")], POLICY)
+    assert found.routes == []
+    assert "another protocol" in found.warnings[0]
 
 
 def test_a_private_host_is_not_learned() -> None:

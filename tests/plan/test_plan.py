@@ -71,6 +71,9 @@ def test_an_observing_bottle_says_that_it_is_open():
     assert any("THIS BOTTLE IS OPEN" in note for note in check.notes(observing))
     assert check.notes(manifest()) == ()
     assert plan(observing).egress.mode == "observe"
+    shown = render.text(plan(observing))
+    assert "every other public host" in shown
+    assert "nothing: no route" not in shown
 
 
 @pytest.mark.parametrize(
@@ -151,6 +154,19 @@ def test_the_plan_says_what_narrows_a_route():
     )
     assert "http://a.example.org:80 (only GET, HEAD; only /x/** or /y; only with a: b*)" in shown
     assert "tcp://db.example.org:5432\n" in shown
+
+
+def test_the_plan_says_what_is_searched_for_secrets_and_what_is_not():
+    open_route = route("b.example.org", scan=False)
+    rules = {"on_match": "redact", "oversize": "pass", "limit": 512 * 1024}
+    made = plan(manifest(bottle={"egress": egress(route("a.example.org"), open_route, secrets=rules)}))
+    shown = render.text(made)
+    assert "a request with one in it goes on with stars in the secret's place (on_match: redact)" in shown
+    assert "bodies above 512 KiB are passed on unsearched (oversize: pass)" in shown
+    assert [one for one in render.reach(made) if "not searched" in one] == [
+        "https://b.example.org:443, not searched for secrets"
+    ]
+    assert render.searched(plan()) == []
 
 
 def test_pipelock_is_not_dialled_past_the_proxy_that_the_hosts_variables_name():

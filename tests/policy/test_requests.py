@@ -216,6 +216,14 @@ def test_the_line_that_is_needed_says_no_more_than_was_asked_for(
     assert (decision.reason, decision.needed) == ("method_not_allowed", needed)
 
 
+def test_no_line_is_said_to_be_needed_that_would_contradict_those_that_are_there() -> None:
+    for host, needed in ((HOST, False), ("*.example.org", True)):
+        there = EgressPolicy((Route(host, 80, "http"),))
+        decision = decide(there, host=HOST, port=80, protocol="https")
+        assert decision.reason == "protocol_not_allowed"
+        assert (decision.needed is not None) == needed
+
+
 @pytest.mark.parametrize(
     ("wanted", "line"),
     [
@@ -302,3 +310,10 @@ def test_a_policy_survives_being_written_down(policy: EgressPolicy, secrets: Sec
         policy._replace(routes=(*policy.routes, route(scan=False))),
     ):
         assert changed.fingerprint() != policy.fingerprint()
+
+
+@pytest.mark.parametrize("host", ["no", "yes", "on", "off", "y", "null", "true", "1e3"])
+def test_a_host_that_yaml_takes_for_something_else_is_still_a_host(host: str) -> None:
+    line = for_connection(Wanted(host, 443, "https"))
+    assert line is not None
+    assert yaml.safe_load(line) == [{"host": host}]

@@ -2,8 +2,11 @@
 
 import base64
 import gzip
+import html
+import json
 import random
 import zlib
+from urllib.parse import quote, quote_plus
 
 import brotli
 import pytest
@@ -40,6 +43,44 @@ def test_a_secret_becomes_stars_wherever_the_pieces_are_cut(form: str) -> None:
         for second in (first, first + 1, first + 7, len(data)):
             assert reflected([data[:first], data[first:second], data[second:]]) == hidden
     assert reflected([data[at : at + 1] for at in range(len(data))]) == hidden
+
+
+SPECIAL = "aB+cD/eF=gH\"i&j<k>l'm 9x:y@z"
+IN_JSON = json.dumps(SPECIAL)[1:-1]
+
+
+def escaped(text: str, characters: str, code: str) -> str:
+    return "".join(code % ord(one) if one in characters else one for one in text)
+
+
+WRITTEN = {
+    "urllib.parse.quote": quote(SPECIAL),
+    "urllib.parse.quote_plus": quote_plus(SPECIAL),
+    "encodeURI": quote(SPECIAL, safe=";,/?:@&=+$-_.!~*'()#"),
+    "encodeURIComponent": quote(SPECIAL, safe="-_.!~*'()"),
+    "JSON": IN_JSON,
+    "PHP's JSON": IN_JSON.replace("/", "\\/"),
+    "Go's JSON": escaped(IN_JSON, "<>&", "\\u%04x"),
+    ".NET's JSON": escaped(SPECIAL, "<>&'\"+`", "\\u%04X"),
+    "Python's HTML": html.escape(SPECIAL),
+    "Go's HTML": escaped(html.escape(SPECIAL, quote=False), "\"'+", "&#%d;"),
+}
+
+
+@pytest.mark.parametrize("writer", WRITTEN)
+def test_a_secret_with_signs_in_it_becomes_stars_as_programs_write_it(writer: str) -> None:
+    written = WRITTEN[writer].encode()
+    stream = Reflection(Words(spellings(SPECIAL.encode())))
+    assert (
+        stream.feed(b"you sent: " + written + b" .") + stream.end()
+        == b"you sent: " + b"*" * len(written) + b" ."
+    )
+
+
+def test_an_ordinary_secret_is_looked_for_in_no_more_forms_than_it_has() -> None:
+    assert len(spellings(b"sk-ant-api03-0123456789abcdef")) == len(
+        spellings(b"skxantxapi03x0123456789abcdef")
+    )
 
 
 @pytest.mark.parametrize("before", [b"", b"a", b"me:"])

@@ -6,12 +6,14 @@ import json
 import random
 import re
 import string
+import tracemalloc
 from collections.abc import Callable
 
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from bot_bottle.policy.secrets import decoders
 from bot_bottle.policy.secrets import scanner as scanning
 from bot_bottle.policy.secrets.formats import FORMATS
 from bot_bottle.policy.secrets.known import Known, is_short
@@ -288,3 +290,36 @@ def test_what_is_found_does_not_show_itself() -> None:
 def test_nothing_to_look_for_finds_nothing() -> None:
     assert Scanner([], formats=False).scan(MAKERS["github"](CHANCE).encode()) == []
     assert Scanner([Known("short", b"1234567")], formats=False).scan(b"1234567") == []
+
+
+@pytest.mark.parametrize("undo", [decoders.unpercent, decoders.unescape])
+@given(
+    data=st.lists(
+        st.sampled_from(
+            [b"%", b"%4", b"%41", b"%2541", b"\\", b"\\u", b"\\u004", b"\\u0041", b"\\x41", b"a1"]
+        )
+    )
+)
+def test_undoing_escapes_piece_by_piece_is_undoing_them_all(
+    undo: Callable[[bytes], bytes], data: list[bytes]
+) -> None:
+    text = b"".join(data)
+    with pytest.MonkeyPatch.context() as patched:
+        whole = undo(text)
+        for size in (7, 8, 11):
+            patched.setattr(decoders, "_PIECE", size)
+            assert undo(text) == whole
+
+
+@pytest.mark.parametrize(("undo", "text"), [(decoders.unpercent, b"%2525"), (decoders.unescape, b"\\u0041")])
+def test_undoing_escapes_takes_no_more_memory_than_a_few_times_the_text(
+    undo: Callable[[bytes], bytes], text: bytes
+) -> None:
+    data = text * (1 << 18)
+    tracemalloc.start()
+    try:
+        undo(data)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 * len(data)

@@ -243,9 +243,10 @@ def _speak_tls(config: BundleConfig, selector: "DirectSelector") -> "Tls":
     if not names:
         return Tls(origin, None, to_proxy)
     from bot_bottle.bundle.egress.authority import Authority
+    from bot_bottle.bundle.egress.http2.serve import serve_h2
     from bot_bottle.bundle.egress.intercept import Interceptor
 
-    return Tls(origin, Interceptor(Authority(names)), to_proxy)
+    return Tls(origin, Interceptor(Authority(names), serve_h2=serve_h2), to_proxy)
 
 
 def _tls_to_proxy(config: BundleConfig, selector: "DirectSelector") -> "OpenTls | None":

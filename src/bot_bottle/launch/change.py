@@ -1,8 +1,9 @@
 """The keeper's side of a change of policy: ordered, confirmed by who enforces it, recorded, and only then said to be in force.
 
-Nothing is believed but the fingerprint that the bundle answers with. What can't be confirmed (another fingerprint, no answer in
-time) is undone in the one way that is certain: that bundle is killed, and one with the old policy takes its place. One change
-follows the other, so each is made on what the one before it left.
+Nothing is believed but the fingerprint that the bundle answers with. One that does not answer in time is killed, and another
+one that was started with the new policy takes its place. What can't be confirmed even so, or with another fingerprint, is
+undone in the one way that is certain: by a bundle that was started with the old policy. One change follows the other, so each is
+made on what the one before it left.
 """
 
 from collections import deque
@@ -133,12 +134,13 @@ class Changes:
         try:
             run.sidecar.order({"policy": change.policy.document(), "further": len(further)})
         except OSError:
-            self._undo(change, "the bundle takes no orders")
+            self._replace(change)
             return
         self._after(CONFIRM_WITHIN, lambda: self._late(change))
 
     def _replace(self, change: Change) -> None:
-        """For what a running bundle can't be taught: another one takes its place, and every connection ends."""
+        """For what a running bundle can't be taught, or does not take in time: another one takes its place, and every
+        connection ends. Else an agent that keeps its bundle busy could have a say in what is taken from it."""
         try:
             self._run.start_anew(change.policy)
         except BotBottleError as error:
@@ -148,7 +150,7 @@ class Changes:
 
     def _late(self, change: Change) -> None:
         if self._ordered is change:
-            self._undo(change, f"the bundle did not confirm it within {CONFIRM_WITHIN:.0f} s")
+            self._replace(change)
 
     def _confirmed(self, change: Change, *, restarted: bool) -> None:
         previous, self._run.policy = self._run.policy, change.policy

@@ -69,8 +69,13 @@ def render(runs: Sequence[dict[str, Any]]) -> str:
     for name, kind, text in METRICS:
         if name in found:
             lines += [f"# HELP {name} {text}", f"# TYPE {name} {kind}"]
-            lines += [f"{name}{{{_labels(labels)}}} {value:.17g}" for labels, value in found[name]]
+            lines += [f"{name}{{{_labels(labels)}}} {_figure(value)}" for labels, value in found[name]]
     return "\n".join([*lines, ""])
+
+
+def _figure(value: float) -> str:
+    """Whole numbers without a point, others with as many digits as tell them apart."""
+    return str(int(value)) if value == int(value) else repr(value)
 
 
 def _labels(labels: dict[str, str]) -> str:

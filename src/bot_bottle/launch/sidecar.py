@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from bot_bottle.bundle.model import BundleConfig
     from bot_bottle.events import NewEvent
+    from bot_bottle.launch.heard import Room
 
 _KILL = 9  # signal.SIGKILL; that module makes enumerations of all of them first
 ORDER_WITHIN = 1.0
@@ -31,6 +32,8 @@ READY_WITHIN = 15.0
 
 class Sidecar:
     """One bundle process. `door` is where the bottle's listeners are sent; `sock` is where it reports."""
+
+    _kept_room: "Room | None" = None
 
     def __init__(self, config: "BundleConfig | None" = None) -> None:
         """Forks it. Without a config it imports meanwhile, and waits for `give`."""
@@ -118,7 +121,9 @@ class Sidecar:
         *lines, self._buffer = (self._buffer + data).split(b"\n")
         if len(self._buffer) > 1 << 20:
             return None
-        messages = [message for line in lines if isinstance(message := _parse(line), dict)]
+        from bot_bottle.launch.heard import parse
+
+        messages = [message for line in lines if (message := parse(line)) is not None]
         for message in messages:
             if (
                 isinstance(given := message.get("authority"), str)
@@ -131,17 +136,17 @@ class Sidecar:
     def events(self, run: str, messages: "list[dict[str, Any]]") -> "list[NewEvent]":
         """The events among `messages`, with the run's name from here: a bundle cannot name another."""
         from bot_bottle.events import NewEvent
+        from bot_bottle.launch import heard
 
-        found = []
-        for message in messages:
-            kind, data = message.get("event"), message.get("data")
-            if (
-                isinstance(kind, str)
-                and isinstance(data, dict)
-                and kind.partition(".")[0] in ("egress", "dns", "door")
-            ):
-                found.append(NewEvent(run, time.time(), kind[:64], data))
-        return found
+        told = [found for message in messages if (found := heard.event(message)) is not None]
+        return [NewEvent(run, time.time(), kind, data) for kind, data in self._room().take(told)]
+
+    def _room(self) -> "Room":
+        if self._kept_room is None:
+            from bot_bottle.launch.heard import Room
+
+            self._kept_room = Room(time.monotonic)
+        return self._kept_room
 
     def tell(self, message: "Mapping[str, Any]") -> None:
         """Says something to the bundle that it reads at once. When it does not, it is as good as dead, and found to be so."""
@@ -183,15 +188,6 @@ class Sidecar:
         self.door.close()
         self.sock.close()
         return last
-
-
-def _parse(line: bytes) -> "Any":
-    import json
-
-    try:
-        return json.loads(line)
-    except ValueError:
-        return None
 
 
 def _serve(

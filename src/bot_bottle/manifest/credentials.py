@@ -30,6 +30,13 @@ CLAUDE_CLIENT_ID = "9d1c250a-e61b-44d9-88ed-5944d1962f5e"
 """Where Claude Code's own logins are renewed, and as whom: both stand in the program."""
 
 
+def _a_map(value: Any, says: str) -> Any:
+    """Whoever writes text here has probably written the secret itself."""
+    if isinstance(value, str):
+        raise wrong(f"must say {says}; the secret itself does not stand in this file")
+    return value
+
+
 class Place(Strict):
     """Where a secret is read when a bottle starts; exactly one of these."""
 
@@ -39,6 +46,11 @@ class Place(Strict):
     file: Path | None = Field(None, description="A file; absolute or `~/…`.")
     command: Words | None = Field(None, description="A program's first line of output.")
     keyring: KeyringItem | None = Field(None, description="`SERVICE/USER` in the system's keyring.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_secret(cls, value: Any) -> Any:
+        return _a_map(value, "where the secret is read, such as `{env: NAME}`")
 
     @model_validator(mode="after")
     def _one(self) -> "Place":
@@ -86,6 +98,13 @@ class Credential(Strict):
     )
     query: QueryName | None = Field(None, description="A parameter of the URL.")
     env: Variable | None = Field(None, description="The variable inside that holds the placeholder.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_secret(cls, value: Any) -> Any:
+        return _a_map(
+            value, "where the secret is read and how it goes out, such as `{from: {env: NAME}, bearer: true}`"
+        )
 
     @field_validator("bearer", mode="before")
     @classmethod

@@ -31,10 +31,24 @@ _TYPES = {
 def report_errors(error: ValidationError, model: type[BaseModel], front: FrontMatter, report: Report) -> None:
     """Reports each error of `error` on its line, but not again what was reported of the same place before."""
     for found in error.errors(include_url=False):
-        path = tuple(part for part in found["loc"] if part != "[key]")
+        if found["type"] == "literal_error" and found["ctx"]["expected"] == "True":
+            continue  # of a key that is `true` or text, what is said of the text is all there is to say
+        path = _place(found["loc"], model)
         if front.is_bad(path):
             continue
         report(front.line(path), _sentence(found["type"], path, found, model))
+
+
+def _place(loc: Path, model: type[BaseModel]) -> Path:
+    """Where in the file `loc` is: without what pydantic adds for a map's keys, and for a key of several types."""
+    path = tuple(part for part in loc if part != "[key]")
+    return path[:-1] if len(path) > 1 and _is_kind_of(path, model) else path
+
+
+def _is_kind_of(path: Path, model: type[BaseModel]) -> bool:
+    """Whether the last part names one of a value's types, and no key."""
+    keys = list(_keys(_model_at(model, path[:-2])))
+    return isinstance(path[-1], str) and "[" in path[-1] and path[-2] in keys
 
 
 def _sentence(kind: str, path: Path, found: Mapping[str, Any], model: type[BaseModel]) -> str:

@@ -70,7 +70,7 @@ def _refuse_url_parts(text: str) -> None:
             "has a blank or an invisible character in it; write a name such as `api.example.org`"
         )
     if "://" in text:
-        raise ValueError("is an URL; write only the name in it (`protocol:` and `paths:` say the rest)")
+        raise ValueError("is a URL; write only the name in it (`protocol:` and `paths:` say the rest)")
     if "@" in text:
         raise ValueError("has a user in it (`@`); write only the name behind it")
     if any(character in text for character in "/?#\\"):

@@ -70,7 +70,7 @@ def load_bottle(name: str, *, root: StrPath, reading: Reading | None = None) -> 
     _check_name(name)
     _demand_bottle(name, places, reading)
     composed = _compose_bottle(name, places, reading)
-    reading.raise_problems(f"bottle `{name}` is wrong")
+    reading.raise_problems(f"Bottle `{name}` is wrong")
     assert composed is not None
     return composed
 

@@ -5,6 +5,7 @@ No heavy import: a start that finds its manifest in the cache goes through here 
 
 import os
 import stat
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from bot_bottle.digest import sha256_hex
@@ -57,10 +58,13 @@ class Found(NamedTuple):
 
 
 class Reading:
-    """One reading of a manifest: what it looked at, and what was wrong with it. No file is read twice."""
+    """One reading of a manifest: what it looked at, and what was wrong with it. No file is read twice.
 
-    def __init__(self) -> None:
-        self._read: dict[str, bytes | None] = {}
+    `instead` has texts that are taken for what stands in files: what would be, if they were written.
+    """
+
+    def __init__(self, instead: Mapping[str, str] | None = None) -> None:
+        self._read: dict[str, bytes | None] = {path: text.encode() for path, text in (instead or {}).items()}
         self.files: list[SeenFile] = []
         self.absent: list[str] = []
         self.skills: list[SeenSkill] = []

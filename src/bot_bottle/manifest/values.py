@@ -111,14 +111,14 @@ def _size(value: Any) -> Any:
     value = _bytes(value, "size; write it such as 1MiB or 512KiB")
     number = isinstance(value, int) and not isinstance(value, bool)
     if number and not _SMALLEST_SIZE <= value <= _LARGEST_SIZE:
-        raise wrong(f"is {value} bytes, which is not within 1KiB and 64MiB; write it such as 1MiB")
+        raise wrong(f"is {value} bytes, which is not between 1KiB and 64MiB; write it such as 1MiB")
     return value
 
 
 def _memory(value: Any) -> Any:
     value = _bytes(value, "amount of memory; write it such as 4GiB or 512MiB")
     if isinstance(value, int) and not isinstance(value, bool) and not 2**24 <= value <= 2**50:
-        raise wrong(f"is {value} bytes, which is not within 16MiB and 1024TiB; write it such as 4GiB")
+        raise wrong(f"is {value} bytes, which is not between 16MiB and 1024TiB; write it such as 4GiB")
     return value
 
 
@@ -177,7 +177,7 @@ def _url(text: str, hint: str) -> SplitResult:
 
 
 def _proxy_url(text: str) -> str:
-    hint = "must be an URL such as http://proxy.example.org:3128"
+    hint = "must be a URL such as http://proxy.example.org:3128"
     url = _url(text, hint)
     if "@" in url.netloc:
         raise wrong(
@@ -233,7 +233,7 @@ def _token_url(text: str) -> str:
 
 
 def _base_url(text: str) -> str:
-    hint = "must be an URL such as https://api.example.org or http://model.internal/v1, without a query"
+    hint = "must be a URL such as https://api.example.org or http://model.internal/v1, without a query"
     url = _url(text, hint)
     if url.scheme not in ("http", "https") or url.query or url.fragment:
         raise wrong(hint)

@@ -1,9 +1,11 @@
 """What the demo runs in: a home of its own with two agents, their bottles, and the repository with the
 bug."""
 
-import json
 import os
+import secrets
 import shutil
+import string
+import zlib
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -18,25 +20,22 @@ API_HOST = "api.anthropic.com"
 _BOTTLE = """---
 egress:
   routes:
-    - host: {host}
-      port: 80
-      protocol: http
-      upstream: {upstream}
-{credential}git:
+    - {{host: {host}, credential: model{upstream}}}
+  secrets: {{on_match: block}}
+{authority}credentials:
+  model: {{from: {{env: ANTHROPIC_API_KEY}}, header: x-api-key}}
+git:
   user: {{name: Demo Agent, email: agent@example.org}}
 ---
-The demo's bottle: the model's API, and nothing else.
+The demo's bottle: the model's API, whose key is put in outside, and nothing else.
 """
-
-_ROUTE_CREDENTIAL = "      credential: anthropic\n"
-_CREDENTIAL = "credentials:\n  anthropic: {from: {env: ANTHROPIC_API_KEY}, header: x-api-key}\n"
 
 _CLOSED = "---\negress: {routes: []}\n---\nA bottle that reaches nothing.\n"
 
 _FIXER = """---
 provider: claude
 bottle: demo
-base_url: http://{host}
+base_url: https://{host}
 ---
 You work unattended. Nobody can answer a question.
 """
@@ -64,10 +63,6 @@ class Stage:
     def repository(self) -> Path:
         return self.root / "timesheet"
 
-    @property
-    def model_log(self) -> Path:
-        return self.root / "model.jsonl"
-
     def environment(self, *, data_home: str, api_key: str) -> dict[str, str]:
         """For the host's programs: nothing of the operator's own state, but their installed providers."""
         kept = {name: os.environ[name] for name in ("PYTHONPATH", "TERM", "TZ") if name in os.environ}
@@ -76,19 +71,24 @@ class Stage:
             for name in ("XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR")
         }
         own = {"HOME": str(self.home), "XDG_DATA_HOME": data_home, **xdg}
-        key = {"ANTHROPIC_API_KEY": api_key} if api_key else {}
-        return {**process.base_environment(), **kept, **own, **key}
+        return {**process.base_environment(), **kept, **own, "ANTHROPIC_API_KEY": api_key}
 
 
-def lay_out(root: Path, *, upstream: str, real: bool) -> Stage:
-    """Makes the demo's home and repository below `root`. Raises HostError when git is missing or fails."""
+def lay_out(root: Path, *, upstream: str, authority: Path | None) -> Stage:
+    """Makes the demo's home and repository below `root`. Raises HostError when git is missing or fails.
+
+    The model is the real API, unless it is at `upstream`, with a certificate that `authority` signed.
+    """
     stage = Stage(root)
     (root / "xdg_runtime_dir").mkdir(mode=0o700)
-    host = API_HOST if real else MODEL_HOST
-    credential = _ROUTE_CREDENTIAL + _CREDENTIAL if real else ""
+    host = MODEL_HOST if upstream else API_HOST
     manifest = stage.home / ".bot-bottle"
     files = {
-        "bottles/demo.md": _BOTTLE.format(host=host, upstream=json.dumps(upstream), credential=credential),
+        "bottles/demo.md": _BOTTLE.format(
+            host=host,
+            upstream=f', upstream: "{upstream}"' if upstream else "",
+            authority=f"  upstream: {{ca: {authority}}}\n" if authority else "",
+        ),
         "bottles/closed.md": _CLOSED,
         "agents/fixer.md": _FIXER.format(host=host),
         "agents/checker.md": _CHECKER,
@@ -101,6 +101,17 @@ def lay_out(root: Path, *, upstream: str, real: bool) -> Stage:
     return stage
 
 
+def made_up_token() -> str:
+    """A token in the form of GitHub's, checksum included, that nobody issued: what a `.env` file may hold."""
+    letters = string.digits + string.ascii_uppercase + string.ascii_lowercase
+    body = "".join(secrets.choice(letters) for _ in range(30))
+    rest, check = zlib.crc32(body.encode()), ""
+    for _ in range(6):
+        rest, digit = divmod(rest, 62)
+        check = letters[digit] + check
+    return f"ghp_{body}{check}"
+
+
 def package_file(name: str) -> Path:
     """A file or folder of the demo's package data."""
     return Path(str(resources.files("bot_bottle.demo") / name))
@@ -110,7 +121,8 @@ def _make_repository(stage: Stage) -> None:
     shutil.copytree(
         package_file("repository"), stage.repository, ignore=shutil.ignore_patterns("__pycache__")
     )
-    (stage.repository / ".gitignore").write_text("__pycache__/\n")
+    (stage.repository / ".gitignore").write_text("__pycache__/\n.env\n")
+    (stage.repository / ".env").write_text(f"# Made up for this demo\nFORGE_TOKEN={made_up_token()}\n")
     who = {"NAME": "Demo", "EMAIL": "demo@example.org"}
     names = {f"GIT_{role}_{what}": value for role in ("AUTHOR", "COMMITTER") for what, value in who.items()}
     quiet = {"HOME": str(stage.home), "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}

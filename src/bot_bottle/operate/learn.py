@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bot_bottle.errors import HostError, PlanError
+from bot_bottle.errors import HostError, ManifestError, PlanError
 from bot_bottle.policy.difference import line_of
 from bot_bottle.policy.egress import canonical_host, decide, decide_request
 from bot_bottle.policy.model import EgressPolicy, Protocol, Route
@@ -145,10 +145,19 @@ def _is_exact(path: str) -> bool:
 
 
 def _routes(place: Place, seen: _Seen, policy: EgressPolicy, warnings: list[str]) -> list[Route]:
-    """The least routes for what was seen at `place`; none for what is allowed."""
-    whole = Route(place.host, place.port, place.protocol)
+    """The least routes for what was seen at `place`; none for what is allowed.
+
+    Where the policy has routes there, a further one goes where they go; their credential it does not get.
+    """
+    judged = decide(policy, **place._asdict())
+    if not judged.allowed and judged.needed is None:
+        warnings.append(
+            f"{place.host}:{place.port} has routes with another protocol than {place.protocol}; it is left out"
+        )
+        return []
+    whole = Route(*place, upstream=judged.route.upstream if judged.route else None)
     if seen.whole:
-        return [] if decide(policy, **place._asdict()).allowed else [whole]
+        return [] if judged.allowed else [whole]
     missing = {
         path: methods for path, methods in seen.requests.items() if not _allowed(policy, place, path, methods)
     }
@@ -157,6 +166,10 @@ def _routes(place: Place, seen: _Seen, policy: EgressPolicy, warnings: list[str]
             f"{place.host} was asked for {len(missing)} different paths, so it is opened as a whole"
         )
         return [whole]
+    if missing and judged.route and judged.route.credential:
+        warnings.append(
+            f"{place.host}: the new lines do not get its credential; where one is meant to go out, add `credential:`"
+        )
     together: dict[tuple[str, ...], list[str]] = {}
     for path, methods in missing.items():
         together.setdefault(tuple(sorted(methods)), []).append(path)
@@ -200,6 +213,7 @@ def learn(name: str) -> Learned:
     from bot_bottle.host import paths
     from bot_bottle.manifest.edit import CantEdit, edit_egress
     from bot_bottle.manifest.load import load_bottle
+    from bot_bottle.manifest.source import Reading
     from bot_bottle.operate import record
     from bot_bottle.plan.resolve import egress
 
@@ -226,6 +240,14 @@ def learn(name: str) -> Learned:
             f"The file of bottle {run.bottle} can't be changed by program: {error}",
             details=lines or "Nothing is missing from it.",
             resolution=f"Add these lines under `egress: routes:` in {bottle['file']}.",
+        ) from error
+    try:
+        load_bottle(run.bottle, root=paths.manifest_root(), reading=Reading({bottle["file"]: after}))
+    except ManifestError as error:
+        raise PlanError(
+            f"With what was learned, {bottle['file']} would be wrong",
+            details=error.details,
+            resolution="Nothing was written. Add by hand what is missing: bot-bottle events shows what it was.",
         ) from error
     return Learned(run.id, bottle["file"], before, after, found, observing)
 

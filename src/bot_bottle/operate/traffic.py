@@ -13,6 +13,7 @@ MOST_ROWS = 2000
 """Hosts that get a row of their own; what an agent makes up beyond that is one row."""
 _BEYOND = "(others)"
 _ANSWER_WITHIN = 5.0
+_LARGEST = 1 << 62
 _COUNTED = {"allowed": "allowed", "observed": "observed", "refused": "refused", "failed": "failed"}
 
 
@@ -93,7 +94,7 @@ class Traffic:
 
 
 def _number(value: object) -> int:
-    return value if type(value) is int and value >= 0 else 0
+    return value if type(value) is int and 0 <= value <= _LARGEST else 0
 
 
 def state(run: "RunRecord") -> State | None:

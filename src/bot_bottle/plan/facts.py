@@ -27,7 +27,7 @@ class Stores(NamedTuple):
 
 
 class HostProxies(NamedTuple):
-    """The proxies of the host's environment: each an URL without its login and the variable that names it.
+    """The proxies of the host's environment: each a URL without its login and the variable that names it.
 
     `direct` are the entries of NO_PROXY, `wrong` the variables that name no HTTP proxy.
     """

@@ -8,6 +8,8 @@ from bot_bottle.policy.model import Route
 
 ENGINE = "pipelock behind our own proxy: what has no upstream of its own leaves only when both agree"
 
+_HELD = "is refused, since nobody can be asked yet"
+
 
 def document(plan: RunPlan) -> dict[str, Any]:
     """The whole plan as JSON-able data; file contents by size."""
@@ -35,8 +37,9 @@ def text(plan: RunPlan) -> str:
         ("Run", [f"{plan.agent} in bottle {plan.bottle}, backend {plan.backend}, provider {plan.provider}"]),
         ("Command", [" ".join(plan.command.argv)]),
         ("Workspace", [f"/workspace is {shown}"]),
-        ("May reach", reach(plan) or ["nothing: no route is allowed"]),
+        ("May reach", [*reach(plan), *_beyond(plan)]),
         ("Way out", way(plan)),
+        ("Searched", searched(plan)),
         *([("Engine", [ENGINE])] if plan.egress.engine == "pipelock" else []),
         ("Secrets", secrets(plan) or ["none"]),
         ("Sees of the host", ["/usr and parts of /etc, read-only", *(shown_mount(mount) for mount in plan.mounts)]),
@@ -62,19 +65,41 @@ def reach(plan: RunPlan) -> list[str]:
     for route in plan.egress.routes:
         line = f"{route.protocol}://{route.host}:{route.port}{rules(route)}"
         if route.upstream:
-            line += (
-                f" → {'https' if route.upstream.tls else 'tcp'}://{route.upstream.host}:{route.upstream.port}"
-            )
+            scheme = "https://" if route.upstream.tls else ""
+            line += f" → {scheme}{route.upstream.host}:{route.upstream.port}"
         if route.credential:
             line += f" with credential {route.credential}, put in outside the bottle"
+        if plan.egress.secrets and not route.scan:
+            line += ", not searched for secrets"
         found.append(line)
     return found
+
+
+def _beyond(plan: RunPlan) -> list[str]:
+    """What may be reached without a route, in words."""
+    if plan.egress.mode == "observe":
+        return ["every other public host: mode: observe lets through what no route allows, and records it"]
+    return [] if plan.egress.routes else ["nothing: no route is allowed"]
+
+
+def searched(plan: RunPlan) -> list[str]:
+    """How what goes out is searched for secrets, if it is."""
+    rules = plan.egress.secrets
+    if rules is None:
+        return []
+    found = {"block": "is refused", "redact": "goes on with stars in the secret's place", "hold": _HELD}
+    size = f"{rules.limit / 2**10:g} KiB" if rules.limit % 2**20 else f"{rules.limit >> 20} MiB"
+    large = "refused" if rules.oversize == "block" else "passed on unsearched"
+    return [
+        f"for secrets: a request with one in it {found[rules.on_match]} (on_match: {rules.on_match})",
+        f"bodies above {size} are {large} (oversize: {rules.oversize})",
+    ]
 
 
 def way(plan: RunPlan) -> list[str]:
     """A line for each thing about the way to the servers outside that is not the usual one."""
     outward = plan.outward
-    if not plan.egress.routes:
+    if not plan.egress.routes and plan.egress.mode == "enforce":
         return []
     found = []
     for protocol, proxy in (("https", outward.https), ("http", outward.http), ("tcp", outward.tcp)):

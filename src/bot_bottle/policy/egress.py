@@ -196,7 +196,9 @@ def _fitting(
     if fitting:
         return wanted, fitting
     reason = "protocol_not_allowed" if on_port else "port_not_allowed" if named else "host_not_allowed"
-    return Decision(False, None, reason, wanted, lines.for_connection(wanted))
+    # A file that gives one host and port two protocols is wrong, so no line could be added to it.
+    taken = any(route.host == name for route in on_port)
+    return Decision(False, None, reason, wanted, None if taken else lines.for_connection(wanted))
 
 
 def _exactness(route: Route) -> tuple[bool, int]:

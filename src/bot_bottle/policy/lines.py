@@ -6,7 +6,7 @@ from typing import Protocol
 
 USUAL_PORTS = {"https": 443, "http": 80}
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
-_NO_TEXT = frozenset(("null", "true", "false"))
+_NO_TEXT = frozenset(("null", "true", "false", "yes", "no", "on", "off", "y", "n"))
 _METHOD = re.compile(r"[A-Z][A-Z-]{0,19}")
 
 

@@ -1,6 +1,6 @@
 """A model that plays a script: the Messages API for a real agent tool, without a model and without a network.
 
-    python -m bot_bottle.testing.model --script FILE --port 0 --log FILE
+    python -m bot_bottle.testing.model --script FILE --port 0 --log FILE [--tls HOST --authority FILE] [--key-in VARIABLE]
 
 The first line on standard output names the address it listens on. It answers `POST /v1/messages` (as a
 stream of events or as one JSON document), `POST /v1/messages/count_tokens`, `GET /v1/models` and the
@@ -13,6 +13,7 @@ that no credential can be. A test may say who is admitted by their headers; whoe
 
 import argparse
 import json
+import os
 import secrets
 import ssl
 import sys
@@ -348,11 +349,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--script", type=Path, required=True, metavar="FILE")
     parser.add_argument("--port", type=int, default=0, help="0 (the default): any free one")
     parser.add_argument("--log", type=Path, metavar="FILE", help="append a JSON line for each request")
+    parser.add_argument("--tls", metavar="HOST", help="speak TLS, with a certificate for HOST")
+    parser.add_argument("--authority", type=Path, metavar="FILE", help="write there who signed it")
+    parser.add_argument(
+        "--key-in", metavar="VARIABLE", help="admit only whose x-api-key is that variable's value"
+    )
     parser.add_argument("--until-eof", action="store_true", help="stop when standard input ends")
     options = parser.parse_args(argv)
     try:
         scripts = parse(json.loads(options.script.read_text()))
-        with serving(scripts, log=options.log, port=options.port) as served:
+        tls = _certificate(options.tls, options.authority) if options.tls else None
+        admit = _only(os.environ.get(options.key_in, "")) if options.key_in else None
+        with serving(scripts, log=options.log, port=options.port, tls=tls, admit=admit) as served:
             sys.stdout.write(f"listening on {served.url}\n")
             sys.stdout.flush()
             if options.until_eof:
@@ -365,6 +373,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"{error}\n")
         return 1
     return 0
+
+
+def _certificate(host: str, authority: Path | None) -> ssl.SSLContext:
+    """TLS for `host`, signed by an authority that is made for it; its certificate goes to the file `authority`."""
+    from bot_bottle.bundle.egress.authority import Authority
+
+    made = Authority([host])
+    if authority:
+        authority.write_text(made.pem)
+    return made.context(host)
+
+
+def _only(key: str) -> Admit:
+    """Admits whoever brings `key`; nobody if it is empty."""
+    return lambda headers: (
+        bool(key) and secrets.compare_digest(headers.get("x-api-key", "").encode(), key.encode())
+    )
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from bot_bottle.bundle.egress.tls import harden
+from bot_bottle.bundle.egress.tls import HTTP_1, harden
 from bot_bottle.bundle.model import authority_name
 from bot_bottle.policy.egress import matches
 
@@ -171,6 +171,7 @@ class Authority:
         os.lseek(self._file, 0, os.SEEK_SET)
         os.write(self._file, data.ljust(end, b"\n"))
         context = harden(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+        context.set_alpn_protocols([HTTP_1, "h2"])  # in this order: only who offers nothing else gets HTTP/2
         context.num_tickets = 1
         context.load_cert_chain(f"/proc/self/fd/{self._file}")
         return context

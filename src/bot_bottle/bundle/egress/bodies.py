@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections.abc import Callable
 
 from bot_bottle.bundle.egress.heads import NO_BODY, BadMessage, Body
 from bot_bottle.bundle.egress.hooks import Filter
@@ -101,13 +102,19 @@ async def _from_chunks(source: Wire, sink: _Sink) -> None:
     await _trailers(source)
 
 
-async def collect(source: Wire, framing: Body, *, limit: int) -> bytes | None:
+def _nobody(_: int) -> None:
+    return
+
+
+async def collect(
+    source: Wire, framing: Body, *, limit: int, holds: Callable[[int], None] = _nobody
+) -> bytes | None:
     """The body that `framing` describes, whole; None when it is longer than `limit`, and then it is still there to be read.
 
-    Raises as `carry` does of its source.
+    `holds` is told how much there is of it as it comes. Raises as `carry` does of its source, and what `holds` raises.
     """
     if not framing.chunked:
-        return None if framing.length > limit else await _take(source, framing.length)
+        return None if framing.length > limit else await _take(source, framing.length, holds, 0)
     parts: list[bytes] = []
     size = 0
     while length := await _chunk_size(source):
@@ -116,21 +123,23 @@ async def collect(source: Wire, framing: Body, *, limit: int) -> bytes | None:
             again = b"%x\r\n%b\r\n" % (size, before) if before else b""
             source.buffer = b"%b%x\r\n%b" % (again, length, source.buffer)
             return None
-        parts.append(await _take(source, length))
+        parts.append(await _take(source, length, holds, size))
         size += length
         await _chunk_end(source)
     await _trailers(source)
     return b"".join(parts)
 
 
-async def _take(source: Wire, length: int) -> bytes:
+async def _take(source: Wire, length: int, holds: Callable[[int], None], before: int) -> bytes:
     parts: list[bytes] = []
+    whole = before + length
     while length:
         data = await source.some(min(length, CHUNK))
         if not data:
             raise Ended(clean=False)
         parts.append(data)
         length -= len(data)
+        holds(whole - length)
     return b"".join(parts)
 
 

@@ -1,8 +1,8 @@
 """What every connection of one bottle shares, and the one place where a connection is judged and its end recorded."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from socket import socket
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from bot_bottle.bundle.egress.credentials import Credentials
 from bot_bottle.bundle.egress.denial import Refusal, explain
@@ -25,8 +25,12 @@ if TYPE_CHECKING:
     from bot_bottle.bundle.egress.intercept import Interceptor
 
 _AGENTS_WORDS = frozenset({"host", "path", "method", "target", "server_name"})
-Originate = Callable[[socket, str], Awaitable[Transport]]
-"""Speaks TLS over a connected socket, verified against a name; else closes it and raises DialFailed."""
+
+
+class Originate(Protocol):
+    """Speaks TLS over a socket, verified against a name, and `protocol` inside it; else closes it and raises DialFailed."""
+
+    def __call__(self, sock: socket, server_name: str, /, *, protocol: str) -> Awaitable[Transport]: ...
 
 
 class Tls(NamedTuple):
@@ -184,6 +188,18 @@ class Context:
         except Exception:  # noqa: BLE001 - as in `judge`
             return "undecided"
 
+    def look_at_whole(self, data: bytes, headers: Headers, wanted: Wanted, route: Route) -> bytes:
+        """A body that is here already, as the guard lets it go on. Raises Refusal, also when the guard itself fails."""
+        if self.guard is None:
+            self._needs_no_guard(wanted)
+            return data
+        try:
+            return self.guard.whole(data, headers, wanted, route)
+        except Refusal:
+            raise
+        except Exception as error:
+            raise _undecided(wanted) from error
+
     async def look_at_body(
         self, agent: Wire, framing: Body, headers: Headers, wanted: Wanted, route: Route
     ) -> bytes | None:
@@ -197,25 +213,52 @@ class Context:
         except Exception as error:
             raise _undecided(wanted) from error
 
+    def message_limit(self, wanted: Wanted, route: Route) -> int | None:
+        """Up to which size messages have to be looked at whole, None for not at all. Raises Refusal when that can't be said."""
+        if self.guard is None:
+            self._needs_no_guard(wanted)
+            return None
+        try:
+            return self.guard.message_limit(route)
+        except Exception as error:
+            raise _undecided(wanted) from error
+
+    def look_at_message(self, data: bytes, wanted: Wanted, route: Route) -> bytes:
+        """One message as the guard lets it go on. Raises Refusal, also when the guard itself fails."""
+        if self.guard is None:
+            self._needs_no_guard(wanted)
+            return data
+        try:
+            return self.guard.frame(data, wanted, route)
+        except Refusal:
+            raise
+        except Exception as error:
+            raise _undecided(wanted) from error
+
     def reflection(self, route: Route) -> Filter | None:
         """A filter for the head or the body of a response on `route`."""
         return None if self.guard is None else self.guard.reflection(route)
 
-    async def secure(self, route: Route, sock: socket, host: str) -> Transport:
+    async def secure(self, route: Route, sock: socket, host: str, *, protocol: str = "http/1.1") -> Transport:
         """`sock` as the transport that `route` asks for when it is for `host`: bare, or TLS of our own. Raises DialFailed."""
         if not speaks_tls(route):
             return SocketTransport(sock, self.selector)
         if self.tls.originate is None:
             sock.close()
             raise DialFailed("tls_failed", "this bundle was started without TLS of its own")
-        return await self.tls.originate(sock, verified_name(route, host))
+        return await self.tls.originate(sock, verified_name(route, host), protocol=protocol)
 
     def allowed(self, via: str, wanted: Wanted, **more: str) -> None:
         kind, reason = ("egress.allowed", "allowed")
         decision = self.live.decision()
-        if decision is not None and decision.wanted == wanted and decision.reason != reason:
-            kind, reason = ("egress.observed", decision.reason)
-        self.record.event(kind, {"via": via, **wanted.asked(), "reason": reason, **more})
+        # The path may be another than was judged: what the guard took out of it is not recorded either.
+        if decision is not None and decision.wanted._replace(path="") == wanted._replace(path=""):
+            kind, reason = (
+                (kind, reason) if decision.reason == reason else ("egress.observed", decision.reason)
+            )
+        data = {"via": via, **wanted.asked(), "reason": reason, **more}
+        unsearched = decision is None or decision.route is None or not decision.route.scan
+        self.record.event(kind, self._shown(data) if unsearched else data)
 
     def refused(self, via: str, reason: str, wanted: Wanted | None, **more: str) -> None:
         asked = wanted.asked() if wanted else {}

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from bot_bottle.bundle.egress.heads import Body, write_head
+from bot_bottle.bundle.egress.heads import Body, Headers, write_head
 from bot_bottle.bundle.record import clean
 from bot_bottle.policy.egress import REASONS, REQUEST_REASONS, Decision, Wanted
 
@@ -13,6 +13,7 @@ _PHRASES = {
     408: b"Request Timeout",
     417: b"Expectation Failed",
     421: b"Misdirected Request",
+    426: b"Upgrade Required",
     431: b"Request Header Fields Too Large",
     501: b"Not Implemented",
     502: b"Bad Gateway",
@@ -61,19 +62,30 @@ def explain(reason: str) -> str:
 
 def respond(refusal: Refusal, *, bottle_file: str, close: bool, with_body: bool = True) -> bytes:
     """The whole response. The text of the agent in it is cleaned."""
-    body = json.dumps(_body(refusal, bottle_file)).encode() + b"\n"
+    body = text(refusal, bottle_file)
     phrase = _PHRASES[refusal.status]
     if refusal.status == 403:  # clients show no body of a refused CONNECT, but its status line
         phrase += b": " + refusal.reason.encode()
+    headers = [*fields(refusal), (b"connection", b"close" if close else b"keep-alive")]
+    if refusal.status == 426:
+        headers.append((b"sec-websocket-version", b"13"))
+    head = write_head(b"HTTP/1.1 %d %b" % (refusal.status, phrase), headers, Body(length=len(body)))
+    return head + body if with_body else head
+
+
+def text(refusal: Refusal, bottle_file: str) -> bytes:
+    """The response's body."""
+    return json.dumps(_body(refusal, bottle_file)).encode() + b"\n"
+
+
+def fields(refusal: Refusal) -> Headers:
+    """What stands in the head of every refusal."""
     error = _PROXY_ERRORS.get(refusal.status, b"http_protocol_error")
-    headers = [
+    return [
         (b"content-type", b"application/json"),
         (b"cache-control", b"no-store"),
         (b"proxy-status", b'bot-bottle; error=%b; details="%b"' % (error, refusal.reason.encode())),
-        (b"connection", b"close" if close else b"keep-alive"),
     ]
-    head = write_head(b"HTTP/1.1 %d %b" % (refusal.status, phrase), headers, Body(length=len(body)))
-    return head + body if with_body else head
 
 
 def _body(refusal: Refusal, bottle_file: str) -> dict[str, Any]:
@@ -88,11 +100,13 @@ def _body(refusal: Refusal, bottle_file: str) -> dict[str, Any]:
     }
     if wanted is not None and refusal.needed is not None:
         asked = {"host": wanted.host}
+        more = ""
         if refusal.reason in REQUEST_REASONS:
+            more = " (with the `upstream:` and `credential:` of the host's other routes)"
             asked |= {"method": wanted.method, "path": wanted.path}
         body["ask"] = {"tool": "pipelock-block", "with": asked}
         body["operator"] = (
             f"A person allows this in {bottle_file or 'the file of the bottle'}, under `egress:`, "
-            f"`routes:`, with the line: {refusal.needed}"
+            f"`routes:`{more}, with the line: {refusal.needed}"
         )
     return body

@@ -21,6 +21,7 @@ from bot_bottle.bundle.egress.heads import (
 from bot_bottle.bundle.egress.hooks import Filter, Head
 from bot_bottle.bundle.egress.inject import inject
 from bot_bottle.bundle.egress.via import refusal
+from bot_bottle.bundle.egress.websocket.handshake import Switch, Switched, check, fields
 from bot_bottle.bundle.egress.wire import Ended, TooLarge, Wire
 from bot_bottle.bundle.model import BundleLimits, Injection, Proxy
 
@@ -44,8 +45,8 @@ class Outgoing(NamedTuple):
     """A request as it goes on, `request` as it came.
 
     `head` has the fields that go on, without Host; `host` is that field's text; `body` is the framing (None: no body), `whole`
-    the body where it is here already and needs not be read from the agent. With a `proxy` it goes there, in absolute form. The
-    filters are for the response.
+    the body where it is here already and needs not be read from the agent. With a `proxy` it goes there, in absolute form.
+    `switch` is the one to WebSocket that it asks for. The filters are for the response.
     """
 
     request: Request
@@ -55,6 +56,7 @@ class Outgoing(NamedTuple):
     whole: bytes | None
     credential: Injection | None
     proxy: Proxy | None
+    switch: Switch | None
     head_filter: Filter | None
     body_filter: Filter | None
 
@@ -65,6 +67,8 @@ class Outcome(NamedTuple):
     agent_lives: bool
     upstream_lives: bool
     status: int = 0
+    switched: Switched | None = None
+    """To messages, which both connections are for from now on: then the status is 101."""
 
 
 async def exchange(agent: Wire, upstream: Wire, outgoing: Outgoing, limits: BundleLimits) -> Outcome:
@@ -119,7 +123,9 @@ async def _upload(agent: Wire, upstream: Wire, outgoing: Outgoing, body: Body) -
 
 
 async def _respond(agent: Wire, upstream: Wire, outgoing: Outgoing, limits: BundleLimits) -> Outcome:
-    response = await _final_response(upstream, limits)
+    response = await _final_response(upstream, limits, switch=outgoing.switch is not None)
+    if outgoing.switch is not None and response.status == 101:
+        return await _switch(agent, response, outgoing.switch, outgoing.head_filter)
     if outgoing.proxy is not None and response.status == 407:
         raise refusal(407)  # between the proxy and the bundle: the agent has no login, and none to give
     request = outgoing.request
@@ -140,16 +146,29 @@ async def _respond(agent: Wire, upstream: Wire, outgoing: Outgoing, limits: Bund
     return Outcome(agent_lives, upstream_lives, response.status)
 
 
-async def _final_response(upstream: Wire, limits: BundleLimits) -> Response:
-    """The response's head; those that only say "wait" are dropped. Raises UpstreamFailed."""
+async def _switch(agent: Wire, response: Response, asked: Switch, through: Filter | None) -> Outcome:
+    """Tells the agent that its connection is switched, once that is sure."""
+    try:
+        switched = check(response, asked)
+    except BadMessage as error:
+        raise UpstreamFailed("upstream_malformed") from error
+    head = write_head(b"HTTP/1.1 101 Switching Protocols", switched.headers, None)
+    if through is not None:
+        head = through.feed(head) + through.end()
+    await agent.write(head)
+    return Outcome(False, True, 101, switched)
+
+
+async def _final_response(upstream: Wire, limits: BundleLimits, *, switch: bool) -> Response:
+    """The response's head; those that only say "wait" are dropped. `switch`: it may be a 101. Raises UpstreamFailed."""
     before = upstream.received
     try:
         for _ in range(_MOST_INTERIM):
             head = await upstream.head(limit=limits.head_bytes, first=None, whole=limits.idle_seconds)
             response = read_response(head, most=limits.headers)
-            if response.status == 101:
+            if response.status == 101 and not switch:
                 raise BadMessage("a switch of protocols that nobody asked for")
-            if response.status >= 200:
+            if response.status >= 200 or response.status == 101:
                 return response
         raise BadMessage("too many interim responses")
     except (BadMessage, TooLarge) as error:
@@ -176,6 +195,8 @@ def _request_head(outgoing: Outgoing) -> bytes:
     if outgoing.credential is not None:
         target, headers = inject(target, headers, outgoing.credential)
     headers = [(b"host", outgoing.host), *headers]
+    if outgoing.switch is not None:
+        headers += fields(outgoing.switch)
     if outgoing.proxy is not None:
         target = b"http://" + outgoing.host + (b"" if target == b"*" else target)
         if outgoing.proxy.authorization is not None:

@@ -12,6 +12,7 @@ from typing import Any
 from bot_bottle.bundle.egress.bodies import collect
 from bot_bottle.bundle.egress.denial import Refusal, explain
 from bot_bottle.bundle.egress.heads import Body, Headers, values
+from bot_bottle.bundle.egress.held import Held, turn
 from bot_bottle.bundle.egress.hooks import Head
 from bot_bottle.bundle.egress.wire import Wire
 from bot_bottle.bundle.model import Injection
@@ -135,12 +136,17 @@ class SecretGuard:
         if not self._scanner(route).looks_for_anything:
             return None
         self.before_body(framing, headers, wanted, route)
-        data = await collect(agent, framing, limit=self._rules.limit)
-        if data is None:
-            if self._searches(route) and self._rules.oversize == "block":
-                raise _refusal("body_too_large", wanted, place="body")
-            return None
-        return self.whole(data, headers, wanted, route)
+        held = Held(wanted, self._rules.limit)
+        try:
+            data = await collect(agent, framing, limit=self._rules.limit, holds=held.are)
+            if data is None:
+                if self._searches(route) and self._rules.oversize == "block":
+                    raise _refusal("body_too_large", wanted, place="body")
+                return None
+            await turn(_UNPACKED * self._rules.limit if _codings(headers) else len(data))
+            return self.whole(data, headers, wanted, route)
+        finally:
+            held.nothing()
 
     def whole(self, data: bytes, headers: Headers, wanted: Wanted, route: Route) -> bytes:
         """A body that is there already, as it may go on. Raises Refusal."""
@@ -153,6 +159,10 @@ class SecretGuard:
             raise _refusal("secret_unreadable", wanted, place="body", detail=str(error)) from error
         changed = self._settle(plain, route, wanted, "body", changeable=plain is data)
         return changed if plain is data else data
+
+    def message_limit(self, route: Route) -> int | None:
+        """Up to which size messages are looked at whole; None where there is nothing to look for."""
+        return self._rules.limit if self._scanner(route).looks_for_anything else None
 
     def frame(self, data: bytes, wanted: Wanted, route: Route) -> bytes:
         """One whole message of a connection that was switched to messages, as it may go on. Raises Refusal."""

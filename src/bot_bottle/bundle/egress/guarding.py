@@ -72,6 +72,9 @@ class Guarding:
     def whole(self, data: bytes, headers: Headers, wanted: Wanted, route: Route) -> bytes:
         return self._now().whole(data, headers, wanted, route)
 
+    def message_limit(self, route: Route) -> int | None:
+        return self._now().message_limit(route)
+
     def frame(self, data: bytes, wanted: Wanted, route: Route) -> bytes:
         return self._now().frame(data, wanted, route)
 

@@ -21,6 +21,7 @@ _FIELD = re.compile(
 )
 _BARE = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|\0")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
+_MISSPELLED = frozenset((b"content_length", b"transfer_encoding"))
 _HOP_BY_HOP = frozenset(
     b"connection keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer"
     b" transfer-encoding upgrade http2-settings content-length".split()
@@ -151,6 +152,10 @@ def response_body(response: Response, method: bytes) -> Body:
 
 
 def _framing(headers: Headers, minor: int) -> Body | None:
+    if not _MISSPELLED.isdisjoint(name for name, _ in headers):
+        raise BadMessage(
+            "the body's framing is written with an underscore"
+        )  # to some servers the same as a dash
     codings = values(headers, b"transfer-encoding")
     lengths = values(headers, b"content-length")
     if codings and lengths:

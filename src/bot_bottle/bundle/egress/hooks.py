@@ -56,8 +56,13 @@ class Guard(Protocol):
         """The same of a body that was read already."""
         ...
 
+    def message_limit(self, route: Route) -> int | None:
+        """Up to which size messages are to be given to `frame`; None: they can go on unseen."""
+        ...
+
     def frame(self, data: bytes, wanted: Wanted, route: Route) -> bytes:
-        """One whole message of a connection that was switched to messages, as it may go on."""
+        """One whole message of a connection that carries messages, as it may go on. Of one that is longer than the limit the
+        beginning, longer than the limit as well: if it may go on, then as it is, and its rest with it."""
         ...
 
     def reflection(self, route: Route) -> Filter | None:

@@ -30,11 +30,16 @@ from bot_bottle.bundle.egress.heads import (
 from bot_bottle.bundle.egress.hooks import Head
 from bot_bottle.bundle.egress.target import Authority, Entry, find_target, read_authority
 from bot_bottle.bundle.egress.tunnel import carry, tunnel_tls
+from bot_bottle.bundle.egress.websocket.handshake import FIELDS, read_offer, switch
+from bot_bottle.bundle.egress.websocket.messages import Messages
 from bot_bottle.bundle.egress.wire import Ended, SocketTransport, TooLarge, Wire
+from bot_bottle.bundle.model import Injection
 from bot_bottle.policy.egress import Wanted
 from bot_bottle.policy.model import Route
 
 _NEVER_FORWARDED = frozenset({b"host", b"expect"})
+_REPEATABLE = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
+"""Methods that do the same when they are done twice (RFC 9110, 9.2.2): an upstream that ended may have followed the request."""
 _ESTABLISHED = b"HTTP/1.1 200 Connection Established\r\n\r\n"
 
 
@@ -70,15 +75,17 @@ class HttpConnection:
             while await self._one_request():
                 if self._wire.buffer:  # whoever pipelines without end lets the others run, too
                     await asyncio.sleep(0)
-        except (SinkFailed, Ended, OSError, TimeoutError):
+        except (SinkFailed, Ended, OSError, TimeoutError) as error:
             # The response broke off, or the agent went away: a reset says that what came is not the whole.
             self._wire.abort()
+            self._retire("idle" if isinstance(error, TimeoutError) else "reset")
         finally:
             self._retire()
 
     async def _one_request(self) -> bool:
         """Serves one request; whether another may follow. Closes the connection unless one may."""
         limits = self._context.limits
+        self._context.live.waits()
         try:
             head = await self._wire.head(
                 limit=limits.head_bytes, first=limits.keep_alive_seconds, whole=limits.first_bytes_seconds
@@ -106,7 +113,9 @@ class HttpConnection:
         target = find_target(request, self._entry)
         body = _body(request)
         context = self._context
-        headers = end_to_end(request.headers, without=_NEVER_FORWARDED)
+        offer = read_offer(request)
+        without = _NEVER_FORWARDED if offer is None else _NEVER_FORWARDED | FIELDS
+        headers = end_to_end(request.headers, without=without)
         decision = context.judge_request(
             host=target.host,
             port=target.port,
@@ -129,9 +138,17 @@ class HttpConnection:
             if listed(request.headers, b"expect"):
                 await self._wire.write(CONTINUE)
             whole = await context.look_at_body(self._wire, body, headers, wanted, route)
+        messages = None if offer is None else Messages(context, wanted, route)
         context.allowed(self._entry.via, wanted)
         outgoing = self._outgoing(request, head, body, whole, wanted, route)
+        if offer is not None and messages is not None:
+            outgoing = outgoing._replace(switch=switch(offer, readable=messages.readable))
         outcome = await self._carry(outgoing, wanted, route)
+        if outcome.switched is not None and messages is not None and self._upstream is not None:
+            wire = self._upstream.wire
+            reason = await messages.carry(self._entry.via, self._wire, wire, deflate=outcome.switched.deflate)
+            self._retire(reason)
+            return False
         if outgoing.credential is not None:
             context.credentials.refused(route.credential, outcome.status)
         if not outcome.upstream_lives:
@@ -151,21 +168,17 @@ class HttpConnection:
         route: Route,
     ) -> Outgoing:
         context = self._context
-        credential = None
-        if route.credential is not None and speaks_tls(route):
-            credential = context.credentials.get(route.credential)
-            if credential is None:
-                raise self._failure(wanted, "no_credential", "The route's credential is not there.", 502)
         return Outgoing(
             request=request,
             head=context.dialer.forward(head, route),
-            host=_host_field(wanted, route),
+            host=host_field(wanted, route),
             body=body if whole is None else Body(length=len(whole)),
             whole=whole,
-            credential=credential,
+            credential=credential_for(context, self._entry.via, wanted, route),
             proxy=context.dialer.proxy_for(route, wanted.host, wanted.port)
             if route.protocol == "http"
             else None,
+            switch=None,
             head_filter=context.reflection(route),
             body_filter=context.reflection(route),
         )
@@ -182,7 +195,8 @@ class HttpConnection:
                 raise self._not_dialled(wanted, error) from error
             except UpstreamFailed as error:
                 self._retire()
-                if kept and error.untouched and outgoing.body is None:
+                again = outgoing.body is None and outgoing.request.method in _REPEATABLE
+                if kept and error.untouched and again:
                     continue
                 status = 504 if error.timeout else 502
                 message = "The upstream gave no usable response."
@@ -212,7 +226,7 @@ class HttpConnection:
         self._context.failed(via or self._entry.via, reason, wanted)
         return Refusal(status, reason, message[0].upper() + message[1:], wanted=wanted)
 
-    def _retire(self) -> None:
+    def _retire(self, reason: str = "done") -> None:
         """Ends the upstream connection, if there is one, and records it."""
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
@@ -224,7 +238,7 @@ class HttpConnection:
                 up=upstream.wire.sent,
                 down=upstream.wire.received,
                 seconds=asyncio.get_running_loop().time() - upstream.began,
-                reason="done",
+                reason=reason,
             )
 
     async def _connect(self, request: Request) -> bool:
@@ -333,7 +347,18 @@ def _malformed(error: BadMessage) -> Refusal:
     return Refusal(400, "bad_message", f"Not a request that can be passed on: {error}.")
 
 
-def _host_field(wanted: Wanted, route: Route) -> bytes:
+def credential_for(context: Context, via: str, wanted: Wanted, route: Route) -> Injection | None:
+    """What is put into a request to `route`, if anything is. Raises Refusal when it is not there."""
+    if route.credential is None or not speaks_tls(route):
+        return None
+    credential = context.credentials.get(route.credential)
+    if credential is None:
+        context.failed(via, "no_credential", wanted)
+        raise Refusal(502, "no_credential", "The route's credential is not there.", wanted=wanted)
+    return credential
+
+
+def host_field(wanted: Wanted, route: Route) -> bytes:
     """What the upstream is told: over TLS the name that was verified, so that no other name can be meant."""
     host, port, usual = wanted.host, wanted.port, 80
     if route.upstream is not None and route.upstream.tls:

@@ -24,9 +24,17 @@ def inject(target: bytes, headers: Headers, credential: Injection) -> tuple[byte
     name = credential.name.encode("ascii")
     value = credential.value.reveal().encode()
     if credential.kind == "query":
-        return _with_parameter(target, name, value), [one for one in headers if one[0] not in IDENTIFYING]
-    gone = IDENTIFYING | {name.lower()}
-    return target, [*(one for one in headers if one[0] not in gone), (name, value)]
+        return _with_parameter(target, name, value), _anonymous(headers, IDENTIFYING)
+    return target, [*_anonymous(headers, IDENTIFYING | {_folded(name)}), (name, value)]
+
+
+def _anonymous(headers: Headers, gone: frozenset[bytes]) -> Headers:
+    return [one for one in headers if _folded(one[0]) not in gone]
+
+
+def _folded(name: bytes) -> bytes:
+    """A field's name as servers that make variables of it read it: `x_api_key` is `X-Api-Key` there."""
+    return name.lower().replace(b"_", b"-")
 
 
 def _with_parameter(target: bytes, name: bytes, value: bytes) -> bytes:

@@ -18,14 +18,14 @@ from bot_bottle.bundle.egress.tls import TlsTransport
 from bot_bottle.bundle.egress.wire import Wire, say_last
 from bot_bottle.policy.egress import Wanted
 
-ServeWire = Callable[[Context, str, Wanted, Wire], Awaitable[None]]
+ServeTls = Callable[[Context, str, Wanted, TlsTransport], Awaitable[None]]
 _HTTP_1 = b"http/1.1"
 
 
 class Interceptor:
     """Opens one bottle's TLS. `serve_h2` takes clients that speak nothing but HTTP/2; without it they are refused."""
 
-    def __init__(self, authority: Authority, *, serve_h2: ServeWire | None = None) -> None:
+    def __init__(self, authority: Authority, *, serve_h2: ServeTls | None = None) -> None:
         self.authority = authority
         self._serve_h2 = serve_h2
 
@@ -49,15 +49,16 @@ class Interceptor:
         transport = TlsTransport(sock, context.selector, tls, first=wire.buffer)
         if not await _accepted(context, via, wanted, transport):
             return
-        inner = Wire(transport, idle=context.limits.idle_seconds)
         if only_h2 and self._serve_h2 is not None:
-            await self._serve_h2(context, via, wanted, inner)
+            await self._serve_h2(context, via, wanted, transport)
             return
+        inner = Wire(transport, idle=context.limits.idle_seconds)
         entry = Entry(via, fixed=HostAndPort(wanted.host, wanted.port), protocol="https")
         await HttpConnection(context, sock, entry, inner).run()
 
 
 async def _accepted(context: Context, via: str, wanted: Wanted, transport: TlsTransport) -> bool:
+    context.live.waits()
     try:
         await transport.handshake(context.limits.first_bytes_seconds)
     except ssl.SSLError as error:  # most often: the agent's program does not know the bottle's authority

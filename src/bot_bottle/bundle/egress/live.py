@@ -10,6 +10,7 @@ import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from time import monotonic
 from typing import NamedTuple
 
 from bot_bottle.policy.egress import Decision, intercepts
@@ -19,6 +20,8 @@ Judge = Callable[[EgressPolicy], Decision]
 """Asks anew, of another policy, what was asked when a connection was let through."""
 POLICY_CHANGED = "policy_changed"
 """Why a connection ended that a new policy forbids."""
+CROWDED_OUT = "crowded_out"
+"""Why a connection ended that had asked for nothing when there was room for no other."""
 _RESET = struct.pack("ii", 1, 0)
 _CURRENT: "ContextVar[Connection]" = ContextVar("connection")
 
@@ -39,11 +42,14 @@ def _nothing() -> tuple[int, int]:
 
 
 class Connection:
-    """One of the agent's connections. `decision` is the last that let something through on it, None before the first."""
+    """One of the agent's connections. `decision` is the last that let something through on it, None before the first.
 
-    __slots__ = ("_sock", "_task", "carried", "decision", "ended_by", "judge", "stop")
+    `waiting` is since when the agent's next request, or its hello, is waited for; None while something is under way.
+    """
 
-    def __init__(self, sock: socket.socket, task: "asyncio.Task[None] | None") -> None:
+    __slots__ = ("_sock", "_task", "carried", "decision", "ended_by", "judge", "stop", "waiting")
+
+    def __init__(self, sock: socket.socket | None, task: "asyncio.Task[None] | None") -> None:
         self._sock = sock
         self._task = task
         self.decision: Decision | None = None
@@ -51,17 +57,29 @@ class Connection:
         self.carried: Callable[[], tuple[int, int]] = _nothing
         self.stop: Callable[[], object] | None = None
         self.ended_by = ""
+        self.waiting: float | None = monotonic()
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether it is one of several that share a socket, and ends without the others."""
+        return self._sock is None
 
     def end(self, reason: str) -> "asyncio.Task[None] | None":
         """Ends it at once, with a reset, so that nobody takes what has come for the whole; the task that is ending then."""
         self.ended_by = reason
-        if self._sock.fileno() >= 0:
+        if self._sock is not None and self._sock.fileno() >= 0:
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         if self.stop is not None:
             self.stop()
         elif self._task is not None:
             self._task.cancel()
         return self._task
+
+    def leave(self, reason: str) -> None:
+        """Ends it in order: what was said on it before still arrives."""
+        self.ended_by = reason
+        if self._task is not None:
+            self._task.cancel()
 
 
 class Live:
@@ -74,8 +92,8 @@ class Live:
         return len(self._open)
 
     @contextmanager
-    def connection(self, sock: socket.socket) -> Iterator[Connection]:
-        """One connection, served by the running task, for as long as the context lasts."""
+    def connection(self, sock: socket.socket | None) -> Iterator[Connection]:
+        """One connection, served by the running task, for as long as the context lasts; without a `sock` one stream of it."""
         made = Connection(sock, asyncio.current_task())
         token = _CURRENT.set(made)
         self._open.add(made)
@@ -89,7 +107,26 @@ class Live:
         """Remembers what lets something through on the running connection, and how to ask it anew."""
         connection = _CURRENT.get(None)
         if connection is not None and decision.allowed:
-            connection.decision, connection.judge = decision, judge
+            connection.decision, connection.judge, connection.waiting = decision, judge, None
+
+    def waits(self) -> None:
+        """From now on the running connection waits for what the agent asks next."""
+        connection = _CURRENT.get(None)
+        if connection is not None:
+            connection.waiting = monotonic()
+
+    def end_longest_waiting(self, patience: float) -> float:
+        """Ends the connection that has waited longest for the agent to say something; 0 when there was one.
+
+        Else how many seconds it takes until one will have waited for `patience` seconds.
+        """
+        now = monotonic()
+        waiting = [(one.waiting, one) for one in self._open if one.waiting is not None and not one.ended_by]
+        since, longest = min(waiting, key=lambda pair: pair[0], default=(now, None))
+        if longest is None or now - since < patience:
+            return patience - (now - since)
+        longest.leave(CROWDED_OUT)
+        return 0.0
 
     def rests(self, judge: Judge) -> None:
         """From now on the running connection is judged anew by `judge`."""
@@ -108,11 +145,13 @@ class Live:
         """How to ask what the running connection has carried so far, up and down, and how to end it in order."""
         connection = _CURRENT.get(None)
         if connection is not None:
-            connection.carried, connection.stop = carried, stop
+            connection.carried, connection.stop, connection.waiting = carried, stop, None
 
     def carries_nothing(self) -> None:
         """What the running connection carried has ended, and is counted."""
-        self.carries(_nothing)
+        connection = _CURRENT.get(None)
+        if connection is not None:
+            connection.carried, connection.stop = _nothing, None
 
     def ended_by(self) -> str:
         """Why the running connection was ended from here; empty when it was not."""
@@ -133,7 +172,7 @@ class Live:
         """What is open, by place; connections that nothing was allowed on yet are left out."""
         found: dict[tuple[str, int, str], Flow] = {}
         for connection in self._open:
-            if connection.decision is None:
+            if connection.decision is None or connection.is_stream:
                 continue
             wanted = connection.decision.wanted
             place = (wanted.host, wanted.port, wanted.protocol)

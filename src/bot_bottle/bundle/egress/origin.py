@@ -7,7 +7,7 @@ from collections import OrderedDict
 
 from bot_bottle.bundle.egress.dial import DialFailed
 from bot_bottle.bundle.egress.selector import DirectSelector
-from bot_bottle.bundle.egress.tls import TlsTransport, harden
+from bot_bottle.bundle.egress.tls import HTTP_1, TlsTransport, harden
 
 _SESSIONS = 256
 _SESSION_SECONDS = 600.0
@@ -53,13 +53,16 @@ class Origin:
             self._context.load_verify_locations(cadata=authorities)
         self._sessions: OrderedDict[tuple[str, str], _Kept] = OrderedDict()
 
-    async def __call__(self, sock: socket.socket, server_name: str) -> TlsTransport:
+    async def __call__(
+        self, sock: socket.socket, server_name: str, /, *, protocol: str = HTTP_1
+    ) -> TlsTransport:
         now = asyncio.get_running_loop().time()
-        place = (server_name, str(sock.getpeername()))
+        place = (server_name, f"{sock.getpeername()} {protocol}")
         kept = self._sessions.get(place)
         if kept is not None and now - kept.verified_at > _SESSION_SECONDS:
             del self._sessions[place]
             kept = None
+        self._context.set_alpn_protocols([protocol])  # a connection takes over what is set when it is made
         transport = OriginTransport(
             sock,
             self._selector,
@@ -78,17 +81,26 @@ class Origin:
         except ssl.SSLError as error:
             text = f"the upstream's TLS handshake failed: {_said(error)}"
             failure, cause = DialFailed("tls_failed", text), error
+            if protocol != HTTP_1 and "no application protocol" in text:
+                failure = _other_protocol(protocol)
         except OSError as error:
             failure, cause = DialFailed("tls_failed", "the upstream ended during the TLS handshake"), error
         except asyncio.CancelledError:  # the policy changed meanwhile, or the agent went away
             transport.close()
             raise
         else:
+            if protocol != HTTP_1 and transport.protocol() != protocol:
+                transport.close()
+                raise _other_protocol(protocol)
             transport.keep, transport.place = self._sessions, place
             transport.verified_at = now
             return transport
         transport.close()
         raise failure from cause
+
+
+def _other_protocol(protocol: str) -> DialFailed:
+    return DialFailed("no_h2", f"the upstream does not speak {protocol}, which is all that the client speaks")
 
 
 def _said(error: ssl.SSLError) -> str:

@@ -10,7 +10,7 @@ from bot_bottle.bundle.egress.credentials import Credentials
 from bot_bottle.bundle.egress.dial import Dialer, OpenTls, make_lively
 from bot_bottle.bundle.egress.engine import EngineDialer
 from bot_bottle.bundle.egress.http import HttpConnection
-from bot_bottle.bundle.egress.live import Live
+from bot_bottle.bundle.egress.live import CROWDED_OUT, Live
 from bot_bottle.bundle.egress.names import Names
 from bot_bottle.bundle.egress.pump import Pump
 from bot_bottle.bundle.egress.resolver import serve_datagrams, serve_stream
@@ -24,6 +24,8 @@ from bot_bottle.door.model import Listener
 
 _AT_ONCE = 64
 _REST_SECONDS = 20.0
+_PATIENCE = 1.0
+"""Seconds that a connection may say nothing while there is room for no other."""
 Place = tuple[str, int, bool]
 
 
@@ -74,6 +76,7 @@ class Egress:
         self._sockets: dict[Place, tuple[Listener, socket.socket]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._accepting = True
+        self._making_room: asyncio.TimerHandle | None = None
 
     def missing(self, listeners: Sequence[Listener]) -> list[Listener]:
         """Those of `listeners` for which no socket is open here, in order."""
@@ -103,6 +106,7 @@ class Egress:
         for _ in range(_AT_ONCE):
             if len(self._tasks) >= self._context.limits.connections:
                 self._pause()
+                self._make_room()
                 return
             try:
                 connection, _ = sock.accept()
@@ -124,6 +128,12 @@ class Egress:
             for _, sock in self._streams():
                 self._loop.remove_reader(sock.fileno())
 
+    def _make_room(self) -> None:
+        """Ends one that the agent leaves waiting, as soon as there is one: an agent that uses up all that it has may go on."""
+        self._making_room = None
+        if not self._accepting and (seconds := self._context.live.end_longest_waiting(_PATIENCE)):
+            self._making_room = self._loop.call_later(seconds, self._make_room)
+
     def _resume(self) -> None:
         self._accepting = True
         for listener, sock in self._streams():
@@ -137,6 +147,9 @@ class Egress:
         if not self._tasks and self._resting is None:
             self._resting = self._loop.call_later(_REST_SECONDS, self._rest_if_quiet)
         if not self._accepting:
+            if self._making_room is not None:
+                self._making_room.cancel()
+                self._making_room = None
             self._resume()
 
     def _rest_if_quiet(self) -> None:
@@ -146,9 +159,13 @@ class Egress:
 
     async def _serve_one(self, listener: Listener, sock: socket.socket) -> None:
         try:
-            with self._context.live.connection(sock):
+            with self._context.live.connection(sock) as connection:
                 make_lively(sock)
-                await self._handle(listener, sock)
+                try:
+                    await self._handle(listener, sock)
+                finally:
+                    if connection.ended_by == CROWDED_OUT:
+                        self._context.refused(listener.kind, CROWDED_OUT, None)
         except Exception as error:  # noqa: BLE001 - one connection's trouble is no other's; it ends, and lets nothing out
             self._context.failed(listener.kind, "internal", None, detail=f"{type(error).__name__}: {error}")
         finally:

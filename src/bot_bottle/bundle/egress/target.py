@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 from bot_bottle.bundle.egress.denial import Refusal
-from bot_bottle.bundle.egress.heads import Request, listed, values
+from bot_bottle.bundle.egress.heads import Request, values
 from bot_bottle.policy.egress import canonical_host
 
 _AUTHORITY = re.compile(r"([^:@/\\?#\[\]%\s]+)(?::([0-9]{1,5}))?")
@@ -61,7 +61,6 @@ def read_authority(text: bytes, default_port: int | None) -> Authority | None:
 
 def find_target(request: Request, entry: Entry) -> Target:
     """Where `request` is for. Raises Refusal when that is not said exactly once and the same everywhere."""
-    _no_upgrade(request)
     if entry.is_proxy:
         absolute = _absolute(request)
         _host_agrees(request, absolute, default_port=80)
@@ -124,12 +123,3 @@ def _spelling(host: str) -> str:
 def _one_host(request: Request) -> bytes | None:
     hosts = values(request.headers, b"host")
     return hosts[0] if len(hosts) == 1 else None
-
-
-def _no_upgrade(request: Request) -> None:
-    """A switch to another protocol would end all judging; HTTP/2's is left out instead, as every server may."""
-    wanted = listed(request.headers, b"upgrade") - {b"h2c"}
-    if wanted and b"upgrade" in listed(request.headers, b"connection"):
-        raise Refusal(
-            501, "upgrade_refused", "A plain connection can't be switched to another protocol here; use TLS."
-        )

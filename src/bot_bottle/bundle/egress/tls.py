@@ -14,6 +14,7 @@ from bot_bottle.bundle.egress.ready import Ready
 from bot_bottle.bundle.egress.selector import DirectSelector
 from bot_bottle.bundle.egress.wire import discard, reset
 
+HTTP_1 = "http/1.1"
 PIECE = 128 * 1024
 """Bytes that are carried at once, at most."""
 _SMALLEST, _TOGETHER = 16 * 1024, 16 * 1024 * 1024
@@ -29,7 +30,7 @@ def harden(context: ssl.SSLContext) -> ssl.SSLContext:
     """What holds for both sides: TLS 1.2 or newer, HTTP/1.1, no renegotiation, no compression."""
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
-    context.set_alpn_protocols(["http/1.1"])
+    context.set_alpn_protocols([HTTP_1])
     return context
 
 
@@ -101,6 +102,10 @@ class TlsTransport:
     def session(self) -> ssl.SSLSession | None:
         """What a later handshake with the same server can be shortened with."""
         return self._object.session
+
+    def protocol(self) -> str | None:
+        """What both sides agreed to speak inside it, if they said."""
+        return self._object.selected_alpn_protocol()
 
     def resumed(self) -> bool:
         return bool(self._object.session_reused)

@@ -123,6 +123,7 @@ def _objection(hello: Hello) -> str:
 
 async def _hello(context: Context, wire: Wire, via: str, wanted: Wanted) -> Hello | None:
     """The hello, whole, with its bytes left in the buffer; None when there is none, and then the connection was ended."""
+    context.live.waits()
     try:
         async with asyncio.timeout(context.limits.first_bytes_seconds):
             while True:

@@ -1,4 +1,4 @@
-"""Watch a real agent repair a program in a bottle and be refused a way out. Takes less than a minute."""
+"""Watch a real agent repair a program in a bottle, hold no key, and be refused a way out. Takes less than a minute."""
 
 import argparse
 import os
@@ -48,6 +48,8 @@ def _document(shown: "Demo") -> dict[str, object]:
         "exit_code": shown.exit_code,
         "actions": [one._asdict() for one in shown.transcript.actions],
         "last_word": shown.transcript.last_word,
+        "placeholder": shown.placeholder,
+        "key_seen": shown.key_seen,
         "refusals": [one._asdict() for one in shown.refusals],
         "phases": {one.name: round(one.seconds, 3) for one in shown.phases},
         "diff": shown.diff,
@@ -69,7 +71,7 @@ def _page(shown: "Demo") -> str:
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     terminal = Terminal(file=out, width=width, force_terminal=colour, no_color=not colour, highlight=False)
     diff = _diff(shown)
-    for part in (_actions(shown), _refusals(shown), _phases(shown), diff, _verdict(shown)):
+    for part in (_actions(shown), _key(shown), _refusals(shown), _phases(shown), diff, _verdict(shown)):
         terminal.print(part, soft_wrap=part is diff)  # a wrapped diff could not be applied
         terminal.print()
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()).rstrip()
@@ -110,6 +112,16 @@ def _telling(result: str) -> str:
     return f"{last[:_TELLING]}…" if len(last) > _TELLING else last
 
 
+def _key(shown: "Demo") -> "RenderableType":
+    from rich.text import Text
+
+    table = _table("The model's key", ("where", None), ("what was there", 1))
+    table.add_row("in the bottle", Text(shown.placeholder or "(the agent did not look)"))
+    demanded = "; it answers nobody without it" if shown.model == "scripted" else ""
+    table.add_row("at the model", f"the key itself, put in outside{demanded}")
+    return table
+
+
 def _refusals(shown: "Demo") -> "RenderableType":
     from rich.text import Text
 
@@ -144,11 +156,23 @@ def _verdict(shown: "Demo") -> "RenderableType":
 
     who = "a scripted model" if shown.model == "scripted" else shown.model
     refused = len(shown.refusals)
-    ways = "1 way out was refused." if refused == 1 else f"{refused} ways out were refused."
+    ways = (
+        "1 attempt to get out was refused."
+        if refused == 1
+        else f"{refused} attempts to get out were refused."
+    )
+    key = "The model's key was put in outside; the agent held"
+    key += " a placeholder." if shown.placeholder else " none."
     text = Text(f"Claude Code, with {who}, in run {shown.run}:", "bold")
     for good, yes, no in (
         (shown.fixed, "The bug is repaired: the tests pass in a second bottle.", "The bug is not repaired."),
+        (not shown.key_seen, key, "The agent showed the model's key."),
         (refused > 0, ways, "Nothing was refused."),
+        *(
+            [(True, "A secret on its way to an allowed host was found, and not sent.", "")]
+            if shown.secret_stopped
+            else []
+        ),
     ):
         text.append(f"\n{'✓' if good else '✗'} {yes if good else no}", "green" if good else "red")
     if not shown.fixed:

@@ -17,11 +17,12 @@ def run(options: argparse.Namespace, console: Console) -> int:
     if console.as_json:
         console.json([item._asdict() for item in found])
     else:
+        width = max(len(item.name) for item in found) + 2
         for item in found:
             mark = {"ok": "ok", "note": "note", "missing": "MISSING"}[item.status]
-            console.data(f"{mark:<8}{item.name:<12}{item.seen}")
+            console.data(f"{mark:<8}{item.name:<{width}}{item.seen}")
             for line in item.do.splitlines():
-                console.data(f"{'':<20}{line}")
+                console.data(f"{'':<{8 + width}}{line}")
     missing = any(item.status == "missing" for item in found)
     if not console.as_json:
         console.say("Bottles can't run here yet." if missing else "Bottles can run here.")

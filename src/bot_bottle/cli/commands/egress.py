@@ -13,22 +13,13 @@ if TYPE_CHECKING:
     from bot_bottle.operate.record import RunRecord
     from bot_bottle.operate.traffic import Row, State
 
-HEADERS = (
-    "HOST",
-    "PORT",
-    "PROTOCOL",
-    "ALLOWED",
-    "OBSERVED",
-    "REFUSED",
-    "FAILED",
-    "UP",
-    "DOWN",
-    "OPEN",
-    "LAST",
-    "WHY",
-)
+HEADERS = ("WHERE", "ALLOWED", "OBSERVED", "REFUSED", "FAILED", "UP", "DOWN", "OPEN", "LAST", "WHY")
 _PAUSE = 0.5
-_RIGHT = frozenset(("PORT", "ALLOWED", "OBSERVED", "REFUSED", "FAILED", "UP", "DOWN", "OPEN"))
+_RIGHT = frozenset(("ALLOWED", "OBSERVED", "REFUSED", "FAILED", "UP", "DOWN", "OPEN"))
+_SELDOM = frozenset(("OBSERVED", "FAILED", "OPEN"))
+"""Columns that are left out where there is nothing in them."""
+_NARROW = 110
+"""Columns of a terminal below which the reason stands below the place, not beside it."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -88,7 +79,8 @@ def _print(found: "RunRecord", rows: "list[Row]", state: "State | None", console
         return
     console.say(_title(found, state))
     if rows:
-        console.table(HEADERS, [_cells(row) for row in rows])
+        headers, cells = _filled(rows)
+        console.table(headers, cells)
     else:
         console.say("It has tried to reach nothing.")
 
@@ -100,30 +92,46 @@ def _live(looks: "Iterator[tuple[list[Row], State | None]]", found: "RunRecord")
     terminal = Terminal(highlight=False)
     with Live(console=terminal, auto_refresh=False, vertical_overflow="ellipsis") as live:
         for rows, state in looks:
-            live.update(_table(found, rows, state, terminal.height), refresh=True)
+            live.update(_table(_title(found, state), rows, *terminal.size), refresh=True)
 
 
-def _table(found: "RunRecord", rows: "list[Row]", state: "State | None", height: int) -> "RenderableType":
+def _table(title: str, rows: "list[Row]", width: int, height: int) -> "RenderableType":
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
+    narrow = width < _NARROW
+    fitting = max(1, (height - 6) // (2 if narrow else 1))
+    headers, cells = _filled(rows[:fitting])
     table = Table(
-        title=Text(_title(found, state)),
-        box=SIMPLE_HEAD,
-        title_justify="left",
-        title_style="bold",
-        expand=False,
-    )
-    for name in HEADERS:
-        table.add_column(name, justify="right" if name in _RIGHT else "left", overflow="fold")
-    fitting = max(1, height - 6)
-    for row in rows[:fitting]:
+        title=Text(title), title_justify="left", title_style="bold",
+        box=SIMPLE_HEAD, expand=False, pad_edge=False, collapse_padding=True,
+    )  # fmt: skip
+    for name in headers[: -1 if narrow else None]:
+        right = name in _RIGHT
+        table.add_column(
+            name, justify="right" if right else "left", no_wrap=True, min_width=len(name) if right else None
+        )
+    for row, line in zip(rows, cells, strict=False):
         style = "red" if row.refused and not row.allowed else "yellow" if row.observed else ""
-        table.add_row(*(Text(cell) for cell in _cells(row)), style=style)
+        if narrow:
+            *line, why = line
+            line[0] += f"\n  {why}" if why else ""
+        table.add_row(*(Text(cell) for cell in line), style=style)
     if len(rows) > fitting:
         table.caption = f"and {len(rows) - fitting} more"
     return table
+
+
+def _filled(rows: "list[Row]") -> tuple[list[str], list[list[str]]]:
+    """The headings and the cells, without the columns that are seldom used and empty now."""
+    lines = [_cells(row) for row in rows]
+    kept = [
+        place
+        for place, name in enumerate(HEADERS)
+        if name not in _SELDOM or any(line[place] for line in lines)
+    ]
+    return [HEADERS[place] for place in kept], [[line[place] for place in kept] for line in lines]
 
 
 def _title(found: "RunRecord", state: "State | None") -> str:
@@ -132,7 +140,9 @@ def _title(found: "RunRecord", state: "State | None") -> str:
         return f"{who}, not running"
     mode = "OPEN (mode: observe)" if state.mode == "observe" else f"policy {state.policy[:12]}"
     door = "" if state.way_out else ", NO WAY OUT"
-    now = "its bundle does not answer" if state.open is None else f"{state.open} connections open"
+    now = "its bundle does not answer"
+    if state.open is not None:
+        now = f"{state.open} connection{'s' * (state.open != 1)} open"
     return f"{who}, {mode}{door}, {now}"
 
 
@@ -144,10 +154,10 @@ def _cells(row: "Row") -> list[str]:
 
     last = time.strftime("%H:%M:%S", time.localtime(row.last)) if row.last else ""
     counts = (row.allowed, row.observed, row.refused, row.failed)
+    where = f"{row.protocol[:10]}://{row.host}" if row.protocol not in ("", "dns") else row.host
+    where = f"{visible(where)[:80]}:{row.port}" if row.port else visible(where)[:80]
     return [
-        visible(row.host)[:80] or "(none)",
-        str(row.port or ""),
-        visible(row.protocol)[:10],
+        (f"{where} (DNS)" if row.protocol == "dns" else where) or "(none)",
         *(str(count or "") for count in counts),
         _size(row.up),
         _size(row.down),

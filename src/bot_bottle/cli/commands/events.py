@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from bot_bottle.events import Event
 
 
+_HASHES = ("policy", "previous", "authority")
+
+
 def arguments(parser: argparse.ArgumentParser) -> None:
     common.bottle(parser, nargs="?")
     parser.add_argument("--all", "-a", action="store_true", help="the events of every bottle")
@@ -51,10 +54,25 @@ def _line(event: "Event", *, with_run: bool) -> str:
     at = time.strftime("%H:%M:%S", time.localtime(event.at)) + f".{int(event.at * 1000) % 1000:03d}"
     day = time.strftime("%Y-%m-%d ", time.localtime(event.at))
     run_id = f"{visible(event.run):<16} " if with_run else ""
-    data = "  ".join(
-        f"{visible(str(key))}={visible(_short(key, value))}" for key, value in event.data.items()
-    )
-    return f"{day}{at}  {run_id}{visible(event.kind):<16} {data}".rstrip()
+    place, rest = _place(event)
+    data = "  ".join([place] * bool(place) + [f"{key}={_short(key, value)}" for key, value in rest.items()])
+    return f"{day}{at}  {run_id}{visible(event.kind):<16} {visible(data)}".rstrip()
+
+
+def _place(event: "Event") -> "tuple[str, dict[str, object]]":
+    """What a decision of the door is about, as a request is written, and what else the event says."""
+    data = dict(event.data)
+    if event.kind.partition(".")[0] not in ("egress", "dns") or not data.get("host"):
+        return "", data
+    protocol, host, port = (data.pop(name, "") for name in ("protocol", "host", "port"))
+    method, path = data.pop("method", ""), data.pop("path", "")
+    where = f"{protocol}://{host}" if protocol else f"{host}"
+    where += f":{port}{path}" if port else f"{path}"
+    words = [f"{method} {where}" if method else where]
+    reason = str(data.pop("reason", ""))
+    if reason not in ("", "allowed", "done"):
+        words.append(reason)
+    return "  ".join(words), data
 
 
 def _short(key: object, value: object) -> str:
@@ -65,4 +83,4 @@ def _short(key: object, value: object) -> str:
         return ",".join(_short("", part) for part in value) or "none"
     if isinstance(value, float):
         return f"{value:.3f}"
-    return str(value)[:12] if key == "policy" else str(value)
+    return str(value)[:12] if key in _HASHES else str(value)

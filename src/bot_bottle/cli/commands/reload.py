@@ -29,7 +29,10 @@ def run(options: argparse.Namespace, console: Console) -> int:
     elif done is None:
         console.say("Nothing was changed.")
     elif not done.changed:
-        console.say(f"{found.run.id} enforces what its file says already ({done.policy[:12]}).")
+        console.say(
+            f"Nothing to do: {found.run.id} enforces the `egress:` of its file already ({done.policy[:12]}); "
+            "what else stands there counts at the next start."
+        )
     else:
         ended = "; every connection ended, since a new bundle was needed" if done.restarted else ""
         console.say(f"In force in {found.run.id}, confirmed by its bundle: {done.policy[:12]}{ended}.")

@@ -22,6 +22,7 @@ _HEX_PAIRS = {bytes([high, low]): bytes([int(bytes([high, low]), 16)]) for high 
 _MARGIN = 32
 _NEAR = 2 * _MARGIN
 _WHOLE = 512
+_PIECE = 64 * 1024
 _TIMES = 3
 _SPARSE = 64
 """Bytes for one mark, below which looking at each of them costs more than taking all for marked."""
@@ -50,21 +51,40 @@ def unpercent(view: bytes) -> bytes:
     """`view` with `%41` as `A`; and behind it what that is with the same done again, while there is more to undo."""
     stages: list[bytes] = []
     for _ in range(_TIMES):
-        first, *parts = view.split(b"%")
-        made = [first]
-        for part in parts:
-            byte = _HEX_PAIRS.get(part[:2])
-            made.append(b"%" + part if byte is None else byte + part[2:])
-        before, view = view, b"".join(made)
+        before, view = view, b"".join(map(_unpercent, _pieces(view, b"%", 3)))
         if len(view) == len(before):
             break
         stages.append(view)
     return _APART.join(stages)
 
 
+def _unpercent(piece: bytes) -> bytes:
+    first, *parts = piece.split(b"%")
+    made = [first]
+    for part in parts:
+        byte = _HEX_PAIRS.get(part[:2])
+        made.append(b"%" + part if byte is None else byte + part[2:])
+    return b"".join(made)
+
+
+def _pieces(view: bytes, mark: bytes, length: int) -> Iterator[bytes]:
+    """`view` in pieces, as taking all of it apart at once takes fifty times its size; none ends within an escape of `length`."""
+    at = 0
+    while at < len(view):
+        end = min(at + _PIECE, len(view))
+        cut = view.rfind(mark, end - length + 1, end) if end < len(view) else -1
+        end = cut if cut > at else end
+        yield view[at:end]
+        at = end
+
+
 def unescape(view: bytes) -> bytes:
     r"""`view` with `\u0041` and `\x41` as `A`."""
-    first, *parts = view.split(b"\\")
+    return b"".join(map(_unescape, _pieces(view, b"\\", 6)))
+
+
+def _unescape(piece: bytes) -> bytes:
+    first, *parts = piece.split(b"\\")
     made = [first]
     for part in parts:
         if part[:1] == b"u" and len(part) >= 5 and not part[1:5].translate(None, _HEX):

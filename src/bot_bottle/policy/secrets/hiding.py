@@ -5,15 +5,21 @@ from collections.abc import Iterable
 
 from bot_bottle.policy.secrets.known import SHORTEST, cores, percent, url_safe
 
-_RUN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/_=-")
+_LETTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+_RUN = frozenset(_LETTERS + b"+/_=-")
+_UNQUOTED = (b"-._~", b"-._~/", b"-._~!*'()", b"-._~!*'();,/?:@&=+$#")
+"""What Python's, JavaScript's and other functions for URLs leave as it is, beside letters and digits."""
+_ESCAPED = (b"<>&", b"<>&'", b"<>&'\"+`", b"<>&'\"+`/")
+"""What writers of JSON escape as `\\u0000` although they need not."""
 
 
 def without(data: bytes, text: bytes) -> bytes:
     """`data` with stars for `text`, as it is and in the simple encodings (the whole encoded run). Perhaps not all of it."""
     for word in (text, percent(text), text.hex().encode()):
         data = _starred(data, word, fold=True)
-    for word in spellings(text)[1:]:
-        data = _starred(data, word, fold=False)
+    for word in spellings(text):
+        if word != text:
+            data = _starred(data, word, fold=False)
     return data
 
 
@@ -37,11 +43,53 @@ def _starred(data: bytes, word: bytes, *, fold: bool) -> bytes:
 
 def spellings(text: bytes) -> list[bytes]:
     """`text` as it is, and as it looks in each simple encoding wherever it lies in a longer text; the longest first."""
-    simple = [text, percent(text), percent(text, b"%%%02x"), text.replace(b"/", b"\\/")]
+    simple = [
+        text,
+        percent(text),
+        percent(text, b"%%%02x"),
+        *_in_urls(text),
+        *_in_json(text),
+        *_in_html(text),
+    ]
     simple += [text.hex().encode(), text.hex().upper().encode()]
     in_base64 = [spelled for core in cores(text, bits=6) for spelled in (core, url_safe(core))]
     in_base32 = [spelled for core in cores(text, bits=5) for spelled in (core, core.lower())]
     return sorted(dict.fromkeys([*simple, *in_base64, *in_base32]), key=len, reverse=True)
+
+
+def _in_urls(text: bytes) -> list[bytes]:
+    def quoted(byte: int, kept: bytes, space: bytes, code: bytes) -> bytes:
+        return bytes([byte]) if byte in _LETTERS + kept else space if space and byte == 0x20 else code % byte
+
+    return [
+        b"".join(quoted(byte, kept, space, code) for byte in text)
+        for kept in _UNQUOTED
+        for space in (b"", b"+")
+        for code in (b"%%%02X", b"%%%02x")
+    ]
+
+
+def _in_json(text: bytes) -> list[bytes]:
+    """As it stands in strings of JSON and JavaScript."""
+    slashed = text.replace(b"\\", b"\\\\")
+    must = slashed.replace(b'"', b'\\"')
+    made = [must, must.replace(b"/", b"\\/"), text.replace(b"/", b"\\/")]
+    for escaped in _ESCAPED:
+        start = slashed if b'"' in escaped else must
+        for code in (b"\\u%04X", b"\\u%04x"):
+            made.append(b"".join(code % byte if byte in escaped else bytes([byte]) for byte in start))
+    return made
+
+
+def _in_html(text: bytes) -> list[bytes]:
+    """As it stands in HTML and XML, whose writers differ in quotes."""
+    start = text.replace(b"&", b"&amp;").replace(b"<", b"&lt;").replace(b">", b"&gt;")
+    return [
+        start.replace(b'"', double).replace(b"'", single).replace(b"+", plus)
+        for double in (b'"', b"&quot;", b"&#34;")
+        for single in (b"'", b"&#x27;", b"&#39;", b"&#039;", b"&apos;")
+        for plus in (b"+", b"&#43;")
+    ]
 
 
 class Words:
