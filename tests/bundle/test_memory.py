@@ -72,7 +72,7 @@ def imported(script: str) -> list[str]:
 def test_a_bundle_that_opens_nothing_has_imported_nothing_of_what_that_takes() -> None:
     modules = imported("from bot_bottle.bundle import main; main._import_all()")
     assert "asyncio.selector_events" in modules
-    heavy = {"ssl", "inspect", "dataclasses", "cryptography", "re2", "encodings.idna", "email"}
+    heavy = {"ssl", "inspect", "dataclasses", "cryptography", "re2", "encodings.idna", "email", "tokenize"}
     assert heavy.isdisjoint(modules)
 
 
@@ -92,3 +92,16 @@ def test_a_keeper_forks_its_bundle_without_what_decides() -> None:
         "import bot_bottle.bundle.model, bot_bottle.launch.sidecar, bot_bottle.launch.launcher"
     )
     assert {"bot_bottle.policy.egress", "bot_bottle.policy.paths"}.isdisjoint(modules)
+
+
+def test_source_that_a_confined_bundle_can_not_read_is_missing_from_tracebacks_and_nothing_else() -> None:
+    script = """
+from bot_bottle.bundle import main
+main._import_all()
+import traceback
+try:
+    1 / 0
+except ZeroDivisionError:
+    assert "ZeroDivisionError" in traceback.format_exc()
+"""
+    assert "tokenize" not in imported(script)
