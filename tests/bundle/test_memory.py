@@ -1,12 +1,15 @@
 """What an idle bundle that opens TLS keeps of the machine's memory."""
 
+import json
 import ssl
+import subprocess
+import sys
 from pathlib import Path
 
 from bot_bottle.bundle import memory
-from bot_bottle.policy.model import EgressPolicy, Route
+from bot_bottle.policy.model import EgressPolicy, Route, SecretsPolicy
 from tests.bundle.conftest import Certificate
-from tests.bundle.harness import Server, read_response, served, until
+from tests.bundle.harness import Server, in_header, read_response, served, until
 from tests.bundle.origins import echo_heads, over_tls, server_context
 
 
@@ -49,3 +52,56 @@ def test_an_idle_bundle_that_opens_tls_takes_at_most_20_mib(certificate: Certifi
             sock.sendall(b"GET / HTTP/1.1\r\nHost: ok.test\r\n\r\n")
             assert read_response(sock)[0].startswith(b"HTTP/1.1 200 ")
     server.close()
+
+
+def test_with_a_credential_and_the_search_for_secrets_it_takes_no_more() -> None:
+    routes = (Route("ok.test", 443, paths=("/**",), credential="key"),)
+    credentials = {"key": in_header("authorization", "Bearer kj4h5Hg7df8Kd9fGh2")}
+    with served(EgressPolicy(routes=routes, secrets=SecretsPolicy()), credentials=credentials) as (_, bundle):
+        until(lambda: pss(bundle.pid) <= 20 * 1024)
+
+
+def imported(script: str) -> list[str]:
+    """What is imported after `script`, in a process that has imported nothing else."""
+    script += "\nimport json, sys; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    found: list[str] = json.loads(done.stdout)
+    return found
+
+
+def test_a_bundle_that_opens_nothing_has_imported_nothing_of_what_that_takes() -> None:
+    modules = imported("from bot_bottle.bundle import main; main._import_all()")
+    assert "asyncio.selector_events" in modules
+    heavy = {"ssl", "inspect", "dataclasses", "cryptography", "re2", "encodings.idna", "email", "tokenize"}
+    assert heavy.isdisjoint(modules)
+
+
+def test_what_stands_for_a_module_is_the_module_as_soon_as_it_is_used() -> None:
+    script = """
+from bot_bottle.bundle import main
+main._import_all()
+import asyncio
+async def ours(): pass
+assert asyncio.iscoroutinefunction(ours)
+"""
+    assert "inspect" in imported(script)
+
+
+def test_a_keeper_forks_its_bundle_without_what_decides() -> None:
+    modules = imported(
+        "import bot_bottle.bundle.model, bot_bottle.launch.sidecar, bot_bottle.launch.launcher"
+    )
+    assert {"bot_bottle.policy.egress", "bot_bottle.policy.paths"}.isdisjoint(modules)
+
+
+def test_source_that_a_confined_bundle_can_not_read_is_missing_from_tracebacks_and_nothing_else() -> None:
+    script = """
+from bot_bottle.bundle import main
+main._import_all()
+import traceback
+try:
+    1 / 0
+except ZeroDivisionError:
+    assert "ZeroDivisionError" in traceback.format_exc()
+"""
+    assert "tokenize" not in imported(script)

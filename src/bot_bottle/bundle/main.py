@@ -9,11 +9,9 @@ import os
 import select
 import signal
 import socket
-import sys
-from importlib import import_module
-from types import ModuleType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
+from bot_bottle.bundle import spare
 from bot_bottle.bundle.model import BundleConfig
 from bot_bottle.errors import BotBottleError
 from bot_bottle.host import files
@@ -147,9 +145,10 @@ def _run(config: BundleConfig, door: socket.socket, keeper: socket.socket) -> No
     program = confine.load_filter()
     selector = DirectSelector()
     loop = asyncio.SelectorEventLoop(selector)
-    tls = _speak_tls(config, selector)
-    if config.needs_guard:
-        from bot_bottle.bundle.egress import guarding  # can't be loaded any more once confined
+    with spare.left_out():
+        tls = _speak_tls(config, selector)
+        if config.needs_guard:
+            from bot_bottle.bundle.egress import guarding  # can't be loaded any more once confined
     confine.drop_root(config.uid, config.gid)
     linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)  # forgotten by the kernel when the user changed
     linux.prctl(linux.PR_SET_DUMPABLE, 0)
@@ -190,43 +189,15 @@ def _run(config: BundleConfig, door: socket.socket, keeper: socket.socket) -> No
 
 def _import_all() -> None:
     """Everything that takes long and needs no config."""
-    _import_asyncio()
-    from concurrent.futures import thread  # noqa: F401
-
-    from bot_bottle.bundle import keeper, orders, record  # noqa: F401
-    from bot_bottle.bundle.egress import server, via  # noqa: F401
-
-    _warm_up()
-
-
-class _Later(ModuleType):
-    """Stands for a module that is only imported when something of it is used."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # what an import asks for
-            raise AttributeError(name)
-        if sys.modules.get(self.__name__) is self:
-            del sys.modules[self.__name__]
-        return getattr(import_module(self.__name__), name)
-
-
-def _import_asyncio() -> None:
-    """asyncio, without what it can do without: `ssl`, since its TLS is not used (15 ms and 4 MiB of each bundle that needs
-    none), and `inspect`, which it uses when told to debug only (5 ms and 1 MiB)."""
-    left_out: dict[str, Any] = {"ssl": None, "inspect": _Later("inspect")}
-    left_out = (
-        {}
-        if "asyncio" in sys.modules
-        else {name: left_out[name] for name in left_out if name not in sys.modules}
-    )
-    sys.modules.update(left_out)
-    try:
+    with spare.left_out(ssl=True):
         import asyncio
         import asyncio.timeouts  # noqa: F401
-    finally:
-        for name, instead in left_out.items():
-            if sys.modules.get(name) is instead:
-                del sys.modules[name]
+        from concurrent.futures import thread  # noqa: F401
+
+        from bot_bottle.bundle import keeper, orders, record  # noqa: F401
+        from bot_bottle.bundle.egress import server, via  # noqa: F401
+
+    _warm_up()
 
 
 def _speak_tls(config: BundleConfig, selector: "DirectSelector") -> "Tls":

@@ -5,7 +5,6 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from bot_bottle.door.model import Listener
-from bot_bottle.policy.egress import intercepts_any
 from bot_bottle.policy.model import EgressPolicy
 from bot_bottle.secret import Secret
 
@@ -144,7 +143,7 @@ class BundleConfig(NamedTuple):
         if self.proxy is not None and any(one is not None and one.tls for one in self.proxy[:3]):
             return True
         to_tls = any(route.upstream is not None and route.upstream.tls for route in self.policy.routes)
-        return to_tls or intercepts_any(self.policy)
+        return to_tls or _intercepts_any(self.policy)
 
     @property
     def needs_guard(self) -> bool:
@@ -186,7 +185,7 @@ def cannot_become(config: BundleConfig, policy: EgressPolicy) -> str:
     becoming = config._replace(policy=policy)
     if becoming.needs_tls and not config.needs_tls:
         return "it needs TLS of the bundle's own, which this bundle was started without"
-    if intercepts_any(policy) and not intercepts_any(config.policy):
+    if _intercepts_any(policy) and not _intercepts_any(config.policy):
         return "it needs a certificate authority of the bottle's own, which this bundle was started without"
     if becoming.needs_guard and not config.needs_guard:
         return "it searches what goes out for secrets, and this bundle was started without what does that"
@@ -194,3 +193,9 @@ def cannot_become(config: BundleConfig, policy: EgressPolicy) -> str:
     if unknown := sorted(named.difference(config.credentials)):
         return f"it names credentials that this bundle does not have: {', '.join(unknown)}"
     return ""
+
+
+def _intercepts_any(policy: EgressPolicy) -> bool:
+    from bot_bottle.policy.egress import intercepts_any  # takes 2 ms, and a keeper may never ask
+
+    return intercepts_any(policy)

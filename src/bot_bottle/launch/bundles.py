@@ -19,7 +19,6 @@ from bot_bottle.launch.outward import Outside
 from bot_bottle.launch.sidecar import Sidecar
 from bot_bottle.launch.wishes import Wishes
 from bot_bottle.plan.model import RunPlan
-from bot_bottle.policy.egress import intercepts_any
 from bot_bottle.policy.model import EgressPolicy
 
 if TYPE_CHECKING:
@@ -249,7 +248,7 @@ class Bundles:
         Raises SandboxError when it does not, or has made none and would need one.
         """
         self.sidecar.wait_ready(self.policy.fingerprint())
-        if self.policy.routes and not self.sidecar.authority and intercepts_any(self.policy):
+        if self.policy.routes and not self.sidecar.authority and _intercepts(self.policy):
             raise SandboxError("The bundle opens TLS and has made no certificate authority for it")
         self._trust_authority()
 
@@ -278,3 +277,11 @@ class Bundles:
     def _stop_engine(self) -> None:
         if self.engine:
             self.last_events += self.engine.stop()
+
+
+def _intercepts(policy: EgressPolicy) -> bool:
+    from bot_bottle.policy.egress import (
+        intercepts_any,
+    )  # takes 2 ms, and a bottle that reaches nothing has no need of it
+
+    return intercepts_any(policy)

@@ -6,7 +6,7 @@ secret.
 
 import re
 from typing import Annotated, Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from annotated_types import Ge, Gt, Le, MaxLen, MinLen
 from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
@@ -164,21 +164,28 @@ def _header_pattern(text: str) -> str:
     return text
 
 
-def _proxy_url(text: str) -> str:
-    hint = "must be a URL such as http://proxy.example.org:3128"
+def _url(text: str, hint: str) -> SplitResult:
+    """`text` in its parts, in plain characters and with a port that there can be."""
     try:
         url = urlsplit(text)
-        host, port = url.hostname or "", url.port
+        possible = url.port != 0
     except ValueError:
         raise wrong(hint) from None
+    if not possible or not text.isascii() or not text.isprintable() or " " in text:
+        raise wrong(hint)
+    return url
+
+
+def _proxy_url(text: str) -> str:
+    hint = "must be a URL such as http://proxy.example.org:3128"
+    url = _url(text, hint)
     if "@" in url.netloc:
         raise wrong(
             "has a user or password in it; a secret goes under `credentials:`, its name under `credential:` here"
         )
-    plain = text.isascii() and text.isprintable() and " " not in text
-    if not plain or url.scheme not in ("http", "https") or url.path not in ("", "/") or port == 0:
+    if url.scheme not in ("http", "https") or url.path not in ("", "/"):
         raise wrong(hint)
-    if url.query or url.fragment or not host:
+    if url.query or url.fragment or not url.hostname:
         raise wrong(hint)
     return text
 
@@ -218,32 +225,22 @@ def _query_name(text: str) -> str:
 
 def _token_url(text: str) -> str:
     hint = "must be an https URL such as https://login.example.org/token"
-    try:
-        url = urlsplit(text)
-        host, port = url.hostname or "", url.port
-    except ValueError:
-        raise wrong(hint) from None
-    local = url.scheme == "http" and host in ("127.0.0.1", "localhost")
-    plain = text.isascii() and text.isprintable() and " " not in text and "@" not in url.netloc
-    if not plain or not host or port == 0 or url.fragment or not (url.scheme == "https" or local):
+    url = _url(text, hint)
+    local = url.scheme == "http" and url.hostname in ("127.0.0.1", "localhost")
+    if not url.hostname or "@" in url.netloc or url.fragment or not (url.scheme == "https" or local):
         raise wrong(hint)
     return text
 
 
 def _base_url(text: str) -> str:
     hint = "must be a URL such as https://api.example.org or http://model.internal/v1, without a query"
-    try:
-        url = urlsplit(text)
-        host, port = url.hostname or "", url.port
-    except ValueError:
-        raise wrong(hint) from None
-    plain = text.isascii() and text.isprintable() and " " not in text
-    if not plain or url.scheme not in ("http", "https") or url.query or url.fragment or port == 0:
+    url = _url(text, hint)
+    if url.scheme not in ("http", "https") or url.query or url.fragment:
         raise wrong(hint)
     if "@" in url.netloc:
         raise wrong("has a user or password in it; a secret goes under `credentials:` of the bottle")
     try:
-        canonical_host(host)
+        canonical_host(url.hostname or "")
     except ValueError as error:
         raise wrong(f"has a host that {error}") from None
     return text

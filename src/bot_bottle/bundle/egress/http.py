@@ -262,8 +262,14 @@ class HttpConnection:
             await tunnel_tls(self._context, self._wire, self._sock, wanted, None)
             return False
         self._context.allowed("connect", wanted)
+        upstream = await self._establish(decision.route, wanted)
+        await tunnel_tls(self._context, self._wire, self._sock, wanted, upstream)
+        return False
+
+    async def _establish(self, route: Route, wanted: Wanted) -> socket.socket:
+        """The upstream, once the agent has been told that it is there."""
         try:
-            upstream = await self._context.dialer.dial(decision.route, wanted.host, wanted.port)
+            upstream = await self._context.dialer.dial(route, wanted.host, wanted.port)
         except DialFailed as error:
             raise self._not_dialled(wanted, error, via="connect") from error
         try:
@@ -271,8 +277,7 @@ class HttpConnection:
         except BaseException:
             upstream.close()
             raise
-        await tunnel_tls(self._context, self._wire, self._sock, wanted, upstream)
-        return False
+        return upstream
 
     async def _connect_tcp(self, authority: Authority) -> bool:
         """Nothing inside is looked at: the name, by which it was dialled, and the port are all that is held."""
@@ -282,15 +287,7 @@ class HttpConnection:
             raise not_allowed(decision, method="CONNECT")
         wanted = decision.wanted
         context.allowed("connect", wanted)
-        try:
-            upstream = await context.dialer.dial(decision.route, wanted.host, wanted.port)
-        except DialFailed as error:
-            raise self._not_dialled(wanted, error, via="connect") from error
-        try:
-            await self._wire.write(_ESTABLISHED)
-        except BaseException:
-            upstream.close()
-            raise
+        upstream = await self._establish(decision.route, wanted)
         await carry(context, "connect", wanted, self._wire, self._sock, upstream)
         return False
 

@@ -2,6 +2,7 @@
 
 import argparse
 
+from bot_bottle.cli import arguments as common
 from bot_bottle.cli.commands.diff import as_data, show_flagged, stat_lines
 from bot_bottle.cli.console import Console
 from bot_bottle.errors import UsageError
@@ -12,11 +13,7 @@ if TYPE_CHECKING:
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "bottle",
-        metavar="BOTTLE",
-        help="a run's id, the beginning of it, or the agent's name if only one run fits",
-    )
+    common.bottle(parser)
     parser.add_argument(
         "--check", action="store_true", help="only say whether the changes fit; change nothing"
     )

@@ -2,16 +2,13 @@
 
 import argparse
 
+from bot_bottle.cli import arguments as common
 from bot_bottle.cli.console import Console
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The bottle."""
-    parser.add_argument(
-        "run",
-        metavar="BOTTLE",
-        help="a run's id, the beginning of it, or the agent's name if only one run fits",
-    )
+    common.bottle(parser, "run")
 
 
 def run(options: argparse.Namespace, console: Console) -> int:

@@ -2,6 +2,7 @@
 
 import argparse
 
+from bot_bottle.cli import arguments as common
 from bot_bottle.cli.console import Console
 
 TYPE_CHECKING = False
@@ -22,11 +23,7 @@ _COLOURS = (
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "bottle",
-        metavar="BOTTLE",
-        help="a run's id, the beginning of it, or the agent's name if only one run fits",
-    )
+    common.bottle(parser)
     parser.add_argument("--stat", action="store_true", help="only the files and how many lines changed")
 
 

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from bot_bottle.cli import arguments as common
 from bot_bottle.cli.console import Console
 
 if TYPE_CHECKING:
@@ -22,11 +23,7 @@ _NARROW = 110
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "bottle",
-        metavar="BOTTLE",
-        help="a run's id, the beginning of it, or the agent's name if only one run fits",
-    )
+    common.bottle(parser)
     parser.add_argument("--follow", "-f", action="store_true", help="go on until the bottle has ended")
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 
+from bot_bottle.cli import arguments as common
 from bot_bottle.cli.console import Console
 from bot_bottle.errors import UsageError
 
@@ -14,12 +15,7 @@ _HASHES = ("policy", "previous", "authority")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "bottle",
-        nargs="?",
-        metavar="BOTTLE",
-        help="a run's id, the beginning of it, or the agent's name if only one run fits",
-    )
+    common.bottle(parser, nargs="?")
     parser.add_argument("--all", "-a", action="store_true", help="the events of every bottle")
     parser.add_argument("--follow", "-f", action="store_true", help="go on until the bottle has ended")
 

@@ -3,6 +3,7 @@
 import argparse
 import sys
 
+from bot_bottle.cli import arguments as common
 from bot_bottle.cli.console import Console
 from bot_bottle.errors import UsageError
 
@@ -11,11 +12,7 @@ TAKES_TAIL = "COMMAND ..."
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The bottle; the command stands after --."""
-    parser.add_argument(
-        "run",
-        metavar="BOTTLE",
-        help="a run's id, the beginning of it, or the agent's name if only one run fits",
-    )
+    common.bottle(parser, "run")
     parser.add_argument(
         "--tty", "-t", action="store_true", help="give the command a terminal (default when there is one)"
     )

@@ -6,17 +6,14 @@ as comments.
 
 import argparse
 
+from bot_bottle.cli import arguments as common
 from bot_bottle.cli.commands.diff import coloured
 from bot_bottle.cli.console import Console
 from bot_bottle.errors import UsageError
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "bottle",
-        metavar="BOTTLE",
-        help="a run's id, the beginning of it, or the agent's name if only one run fits",
-    )
+    common.bottle(parser)
     parser.add_argument(
         "--write", action="store_true", help="write it, and switch the bottle back to enforce; asks first"
     )

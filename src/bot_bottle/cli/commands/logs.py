@@ -3,15 +3,12 @@
 import argparse
 import codecs
 
+from bot_bottle.cli import arguments as common
 from bot_bottle.cli.console import Console
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "bottle",
-        metavar="BOTTLE",
-        help="a run's id, the beginning of it, or the agent's name if only one run fits",
-    )
+    common.bottle(parser)
     parser.add_argument("--follow", "-f", action="store_true", help="go on until the bottle has ended")
     parser.add_argument(
         "--raw", action="store_true", help="control characters as they are, on a terminal, too"

@@ -6,17 +6,13 @@ where. Try: curl --unix-socket "$(bot-bottle metrics --socket BOTTLE)" http://bo
 
 import argparse
 
+from bot_bottle.cli import arguments as common
 from bot_bottle.cli.console import Console
 from bot_bottle.errors import UsageError
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "bottle",
-        nargs="?",
-        metavar="BOTTLE",
-        help="a run's id, the beginning of it, or the agent's name if only one run fits; without it: all that run",
-    )
+    common.bottle(parser, nargs="?", more="; without it: all that run")
     parser.add_argument("--socket", action="store_true", help="print where the bottle's own socket is")
 
 

@@ -2,15 +2,12 @@
 
 import argparse
 
+from bot_bottle.cli import arguments as common
 from bot_bottle.cli.console import Console
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "bottle",
-        metavar="BOTTLE",
-        help="a run's id, the beginning of it, or the agent's name if only one run fits",
-    )
+    common.bottle(parser)
     parser.add_argument("--check", action="store_true", help="only show what would change; change nothing")
 
 

@@ -2,17 +2,13 @@
 
 import argparse
 
+from bot_bottle.cli import arguments as common
 from bot_bottle.cli.console import Console
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The bottles, and how."""
-    parser.add_argument(
-        "runs",
-        nargs="+",
-        metavar="BOTTLE",
-        help="a run's id, the beginning of it, or the agent's name if only one run fits",
-    )
+    common.bottle(parser, "runs", nargs="+")
     parser.add_argument("--now", action="store_true", help="kill the agent at once")
 
 
