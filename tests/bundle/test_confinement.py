@@ -128,12 +128,13 @@ def test_it_dumps_no_core_and_is_nobody(confined: tuple[dict[str, Any], int]) ->
         assert status["Seccomp"] == "2"
 
 
-def test_it_has_no_descriptor_of_its_keepers(confined: tuple[dict[str, Any], int]) -> None:
+def test_it_has_no_descriptor_and_no_folder_of_its_keepers(confined: tuple[dict[str, Any], int]) -> None:
     if os.geteuid() != 0:
         pytest.skip("a bundle can't be looked into but by root")
     targets = {os.readlink(entry) for entry in Path(f"/proc/{confined[1]}/fd").iterdir()}
     kinds = {target.partition(":")[0] for target in targets}
     assert kinds <= {"/dev/null", "socket", "anon_inode"}
+    assert os.readlink(f"/proc/{confined[1]}/cwd") == "/"
 
 
 def test_it_is_out_of_reach_of_the_terminals_ctrl_c(confined: tuple[dict[str, Any], int]) -> None:

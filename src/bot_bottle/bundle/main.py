@@ -73,7 +73,7 @@ def _told(keeper: socket.socket) -> BundleConfig:
 
 
 def _detach(parent: int, *, kept: tuple[int, int]) -> None:
-    """Takes nothing along from the keeper: its terminal, signals, descriptors, environment; and dies with it."""
+    """Takes nothing along from the keeper: its terminal, folder, signals, descriptors, environment; and dies with it."""
     gc.freeze()
     from bot_bottle.bundle import linux
 
@@ -81,6 +81,7 @@ def _detach(parent: int, *, kept: tuple[int, int]) -> None:
     if os.getppid() != parent:
         os._exit(1)
     os.setsid()
+    os.chdir("/")
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
