@@ -68,9 +68,9 @@ def main() -> None:
     while not (root / "workspace" / "ran").exists():
         time.sleep(0.01)
     stop("released")
-    if sys.argv[2] == "forked" and not os.fork():  # as a bundle would be that is forked from its keeper
-        time.sleep(1000)
-    stop("forked")
+    if sys.argv[2] == "forked" and os.fork():  # as a bundle would be that is forked from its keeper
+        signal.pause()
+    stop("forked")  # said by the child: it has done by then what a fork does first
     ours.close()
 
 
