@@ -15,9 +15,8 @@ from bot_bottle.door.model import listeners_for
 from bot_bottle.errors import BotBottleError, SandboxError
 from bot_bottle.launch.wishes import After, Kept
 from bot_bottle.policy.difference import difference
-from bot_bottle.policy.egress import intercepts_any
 from bot_bottle.policy.model import EgressPolicy
-from bot_bottle.policy.sound import flaws
+from bot_bottle.policy.sound import flaws, hindrance
 
 CONFIRM_WITHIN = 5.0
 """Seconds for the bundle to say that it enforces a new policy, which takes it 0.001."""
@@ -92,15 +91,13 @@ class Changes:
 
     def _never(self, new: EgressPolicy) -> str:
         """Why no bundle of this run can enforce it; empty when one can."""
-        if new.engine != self._run.policy.engine:
-            return "the engine can't change while a bottle runs; start it anew"
-        if self._run.plan.trust is None and intercepts_any(new):
-            return "it opens TLS, and the bottle started without what makes programs in it trust that; start it anew"
         config = self._run.sidecar.config
-        named = {route.credential for route in new.routes if route.credential is not None}
-        if unknown := sorted(named.difference(config.credentials if config else ())):
-            return f"it names credentials that were not read when the bottle started: {', '.join(unknown)}; start it anew"
-        return ""
+        return hindrance(
+            self._run.policy,
+            new,
+            trusts=self._run.plan.trust is not None,
+            credentials=config.credentials if config else (),
+        )
 
     def _engine_takes(self, new: EgressPolicy) -> str:
         """Puts it in force at the engine behind the bundle, before the bundle: in between only what both allow passes.
