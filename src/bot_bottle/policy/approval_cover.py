@@ -11,13 +11,11 @@ from bot_bottle.policy.paths import path_matches
 _SECOND_LEVEL = frozenset("ac co com edu gob gov go gv ltd mil ne net nom or org plc sch".split())
 """Below a country's domain, these are registries' own (`co.uk`): what stands below them belongs to different people."""
 _SHARED = frozenset(
-    (
-        "amazonaws.com", "appspot.com", "blob.core.windows.net", "core.windows.net", "azureedge.net", "azurewebsites.net", "blogspot.com", "cloudfront.net", "firebaseapp.com",
-        "fly.dev", "github.io", "githubusercontent.com", "gitlab.io", "googleapis.com", "googleusercontent.com", "herokuapp.com",
-        "netlify.app", "onrender.com", "pages.dev", "r2.dev", "readthedocs.io", "run.app", "s3.amazonaws.com", "vercel.app",
-        "web.app", "windows.net", "workers.dev",
-    )
-)  # fmt: skip
+    "amazonaws.com appspot.com azureedge.net azurewebsites.net blob.core.windows.net blogspot.com cloudfront.net core.windows.net "
+    "firebaseapp.com fly.dev github.io githubusercontent.com gitlab.io googleapis.com googleusercontent.com herokuapp.com "
+    "netlify.app onrender.com pages.dev r2.dev readthedocs.io run.app s3.amazonaws.com vercel.app web.app windows.net "
+    "workers.dev".split()
+)
 """Domains whose names below belong to different people."""
 
 

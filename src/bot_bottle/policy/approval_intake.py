@@ -1,7 +1,7 @@
-"""What a tool was called with, as an ask in its one spelling; or why it can't be asked for, in a sentence for the model. Pure, total.
+"""What a tool was called with, as an ask in its one spelling; or why it can't be asked for, in a sentence for the model.
 
-Nothing here is believed: whatever process took the call, its arguments are checked again, cleaned and bounded. Hosts come out in
-the one spelling in which policy compares them, so that two spellings of one thing are one ask.
+Pure and total. Nothing here is believed: whatever process took the call, its arguments are checked again, cleaned and bounded.
+Hosts come out in the one spelling in which policy compares them, so that two spellings of one thing are one ask.
 """
 
 import re

@@ -22,10 +22,8 @@ def clean(text: object, longest: int = WORDS) -> str:
     if not isinstance(text, str):
         return ""
     cut = text[: 4 * longest]
-    if cut.isascii() and cut.isprintable():
-        shown = " ".join(cut.split())
-    else:
-        shown = " ".join(_visible(cut).split())
+    plain = cut.isascii() and cut.isprintable()
+    shown = " ".join((cut if plain else _visible(cut)).split())
     if len(shown) > longest or len(text) > len(cut):
         shown = shown[: longest - 1] + "\u2026"
     return shown
