@@ -23,13 +23,17 @@ CONFIRM_WITHIN = 5.0
 
 
 class Change(NamedTuple):
-    """One wish. `expecting` is the fingerprint of the policy it was made on, if that matters; `answer` is told the outcome."""
+    """One wish. `expecting` is the fingerprint of the policy it was made on, if that matters; `answer` is told the outcome.
+
+    With `make`, the policy is what that gives when the wish's turn has come: made on what the one before it left.
+    """
 
     policy: EgressPolicy
     who: str
     why: str
     expecting: str
     answer: Callable[[dict[str, Any]], None]
+    make: Callable[[], EgressPolicy] | None = None
 
 
 class Changes:
@@ -66,7 +70,8 @@ class Changes:
 
     def _next(self) -> None:
         while self._waiting and self._ordered is None:
-            self._ordered = self._waiting.popleft()
+            change = self._waiting.popleft()
+            self._ordered = change if change.make is None else change._replace(policy=change.make(), make=None)
             self._order(self._ordered)
 
     def _order(self, change: Change) -> None:
@@ -138,6 +143,7 @@ class Changes:
     def _replace(self, change: Change) -> None:
         """For what a running bundle can't be taught, or does not take in time: another one takes its place, and every
         connection ends. Else an agent that keeps its bundle busy could have a say in what is taken from it."""
+        change = self._ordered = change._replace(policy=self._run.fresh(change.policy))
         try:
             self._run.start_anew(change.policy)
         except BotBottleError as error:
@@ -166,6 +172,7 @@ class Changes:
     def _undo(self, change: Change, why: str) -> None:
         """Nobody knows what that bundle enforces: only one that was started with the old policy enforces the old policy."""
         try:
+            self._run.policy = self._run.fresh(self._run.policy)
             self._run.start_anew(self._run.policy)
         except BotBottleError as error:
             why += f"; a new one did not start ({error.brief}), so the bottle has no way out"

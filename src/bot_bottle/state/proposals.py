@@ -13,6 +13,7 @@ from bot_bottle.errors import NotFoundError, StateError
 from bot_bottle.events import NewEvent
 from bot_bottle.policy.approval import Decided, Grant, Proposal, State
 from bot_bottle.policy.approval_change import Standing
+from bot_bottle.policy.approval_show import APPLIES
 from bot_bottle.state.rows import (
     COLUMNS,
     Decision,
@@ -184,12 +185,13 @@ class Proposals:
 
         Its grants have ended with it.
         """
-        kinds = {each.id: each.state for each in self.of_run(run, ("pending", "approved"))}
-        pending = [Outcome(one, "withdrawn", why) for one, state in kinds.items() if state == "pending"]
+        left = self.of_run(run, ("pending", "approved"))
+        pending = [Outcome(each.id, "withdrawn", why) for each in left if each.state == "pending"]
+        unseen = f"{why}; it was not seen in force"
         approved = [
-            Outcome(one, "failed", f"{why}; it was not seen in force")
-            for one in kinds
-            if kinds[one] == "approved"
+            Outcome(each.id, "failed", unseen)
+            for each in left
+            if each.state == "approved" and each.ask.kind in APPLIES  # of the others an approval is all there is
         ]
         done = self.finish(pending, before=("pending",)) if pending else []
         done += self.finish(approved) if approved else []
@@ -268,6 +270,14 @@ class Proposals:
         return self._proposals(
             "WHERE state = 'pending' AND expires_at > ? ORDER BY made_at, id", self._clock()
         )
+
+    def alike(self) -> dict[str, list[tuple[str, str]]]:
+        """What waits, by what it asks for: the ids and the runs."""
+        rows = self.store.rows("SELECT content, id, run FROM proposals WHERE state = 'pending' ORDER BY made_at, id")
+        found: dict[str, list[tuple[str, str]]] = {}
+        for content, name, run in rows:
+            found.setdefault(content, []).append((name, run))
+        return found
 
     def decided(self, limit: int) -> list[Proposal]:
         """Those of all runs that wait no more, the latest first."""

@@ -137,10 +137,6 @@ class Store:
         self, run: str | None = None, *, after: int = 0, limit: int | None = None, kinds: "Sequence[str]" = ()
     ) -> "list[Event]":
         """The events of `run` (an id; None: of all) with a number above `after`, in order, `limit` at most, of `kinds`."""
-        import json
-
-        from bot_bottle.events import Event
-
         where, values = "number > ?", [after, *kinds]
         if kinds:
             where += f" AND kind IN ({','.join('?' * len(kinds))})"
@@ -150,6 +146,24 @@ class Store:
             f"SELECT number, previous, run, at, kind, data, digest FROM events WHERE {where} ORDER BY number LIMIT ?",  # noqa: S608
             *values, -1 if limit is None else limit,
         )  # fmt: skip
+        return self._events(rows)
+
+    def latest(self, run: str, *, kinds: "Sequence[str]", limit: int) -> "list[Event]":
+        """The last events of `run` of these kinds, the latest first."""
+        marks = ",".join("?" * len(kinds))
+        rows = self._rows(
+            "SELECT number, previous, run, at, kind, data, digest FROM events "  # noqa: S608
+            f"WHERE run = ? AND kind IN ({marks}) ORDER BY number DESC LIMIT ?",
+            run, *kinds, limit,
+        )  # fmt: skip
+        return self._events(rows)
+
+    @staticmethod
+    def _events(rows: "list[Any]") -> "list[Event]":
+        import json
+
+        from bot_bottle.events import Event
+
         try:
             return [Event._make((*row[:5], json.loads(row[5]), row[6])) for row in rows]
         except ValueError as error:
