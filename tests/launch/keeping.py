@@ -64,7 +64,14 @@ class Kept:
         self.asks = Asks(
             self,  # type: ignore[arg-type]
             self.store,
-            Around(lambda: self.changes, self.after, lambda: self.present, self.notified.append, self.clock, self.clock),
+            Around(
+                lambda: self.changes,
+                self.after,
+                lambda: self.present,
+                self.notified.append,
+                self.clock,
+                self.clock,
+            ),
         )
         self._numbers = itertools.count(1)
         try:

@@ -1,7 +1,7 @@
 """`~/.bot-bottle/operator.yaml`: how the operator wants to be told that something waits. Strictly checked, with lines.
 
-    webhook: {url: "https://ntfy.example.org/bottles", token: {env: NTFY_TOKEN}}
-    desktop: true
+webhook: {url: "https://ntfy.example.org/bottles", token: {env: NTFY_TOKEN}}
+desktop: true
 """
 
 import os
@@ -63,7 +63,9 @@ def read() -> Operator:
         return Operator()
     from bot_bottle.manifest.frontmatter import parse
 
-    front = parse(b"---\n" + raw + b"\n---\n", lambda line, what: reading.wrong(file(), max(1, line - 1), what))
+    front = parse(
+        b"---\n" + raw + b"\n---\n", lambda line, what: reading.wrong(file(), max(1, line - 1), what)
+    )
     made = Operator()
     if front is not None:
 
@@ -116,7 +118,9 @@ def _is_url(url: str) -> bool:
     try:
         parts = urlsplit(url)
         plain = url.isascii() and url.isprintable() and " " not in url
-        return plain and parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
+        return (
+            plain and parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
+        )
     except ValueError:
         return False
 

@@ -81,7 +81,12 @@ class Asks:
 
     def hear(self, message: Mapping[str, Any], answer: Answer) -> None:
         """One message of the supervise process; `answer` sends one back."""
-        for kind, act in (("ask", self._ask), ("await", self._await), ("policy", self._policy), ("leave", self._leave)):
+        for kind, act in (
+            ("ask", self._ask),
+            ("await", self._await),
+            ("policy", self._policy),
+            ("leave", self._leave),
+        ):
             number = message.get(kind)
             if type(number) is int:
                 act(number, message, lambda said, number=number: answer({"to": number, **said}))  # type: ignore[misc]
@@ -202,7 +207,9 @@ class Asks:
         lines = tuple(line_of(route) for route in grant.routes) if grant else ()
         until = grant.until if grant else 0.0
         final = proposal.id not in self._open
-        said = self._said(proposal.state, self._sentence(proposal, grant), proposal.id, added=lines, until=until)
+        said = self._said(
+            proposal.state, self._sentence(proposal, grant), proposal.id, added=lines, until=until
+        )
         answer({**said, "final": final})
 
     def _said(
@@ -286,7 +293,9 @@ class Asks:
                 self._done(proposal, None)
 
     def _released_at_once(self, number: int, said: Mapping[str, Any]) -> None:
-        self._release(number, passes=said.get("state") == "applied", reason=str(said.get("state", "not_asked")))
+        self._release(
+            number, passes=said.get("state") == "applied", reason=str(said.get("state", "not_asked"))
+        )
 
     def _tell_held(self, number: int, proposal: Proposal, _grant: Grant | None) -> None:
         if proposal.state not in OPEN:

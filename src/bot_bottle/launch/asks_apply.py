@@ -160,7 +160,9 @@ class Applying:
             why_not = add_routes(self._run.plan.bottle_file, [line_of(route) for route in grant.routes])
             if why_not:
                 batch.grants[proposal.id] = grant._replace(scope="bottle")
-                batch.notes[proposal.id] = f"for this run only: the bottle's file could not be changed ({why_not})"[:300]
+                batch.notes[proposal.id] = (
+                    f"for this run only: the bottle's file could not be changed ({why_not})"[:300]
+                )
 
     def _finish(self, outcomes: list[Outcome], grants: dict[str, Grant]) -> None:
         if not outcomes:

@@ -63,7 +63,9 @@ class Holding:
 
     def fresh(self, policy: EgressPolicy) -> EgressPolicy:
         """`policy` as a new bundle may get it: one that is good for one use and was used is not good for another bundle."""
-        spent = {grant.id for grant in self.grants.values() if grant.scope == "once" and self._was_used(grant)}
+        spent = {
+            grant.id for grant in self.grants.values() if grant.scope == "once" and self._was_used(grant)
+        }
         return policy._replace(
             routes=tuple(route for route in policy.routes if not (route.once and route.grant in spent))
         )
@@ -164,7 +166,9 @@ class Holding:
         waits = [at - now for at, _ in due.values() if at > now]
         if any(self._uses.values()):
             waits.append(WRITTEN_EACH)
-            self.write_uses([each for each in self._uses if now - self._written.get(each, 0.0) >= WRITTEN_EACH])
+            self.write_uses(
+                [each for each in self._uses if now - self._written.get(each, 0.0) >= WRITTEN_EACH]
+            )
         return min(waits, default=None)
 
     def _due(self, grant: Grant) -> tuple[float, str]:

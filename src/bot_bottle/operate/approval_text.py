@@ -56,4 +56,8 @@ def routes_of(text: str) -> tuple[Route, ...]:
 
 def _error(problems: list[tuple[int, str]]) -> ManifestError:
     lines = [f"{line}: {what.removeprefix('egress.routes')}" for line, what in sorted(set(problems))[:20]]
-    return ManifestError("These are no routes", details="\n".join(lines), resolution="Correct them, or leave them as they were.")
+    return ManifestError(
+        "These are no routes",
+        details="\n".join(lines),
+        resolution="Correct them, or leave them as they were.",
+    )

@@ -54,7 +54,9 @@ class View:
         if len(self._made) > 4096:
             self._made.clear()
 
-    def _show(self, proposal: Proposal, terms: Terms | None, alike: dict[str, list[tuple[str, str]]]) -> Shown:
+    def _show(
+        self, proposal: Proposal, terms: Terms | None, alike: dict[str, list[tuple[str, str]]]
+    ) -> Shown:
         standing = self.standing(proposal.run)
         after, refusals = self._seen(proposal.run)
         others = tuple(name for name, run in alike.get(proposal.ask.content(), ()) if run != proposal.run)

@@ -236,7 +236,9 @@ class Approvals:
         for run in runs:
             record = self._store.run(run)
             if record.state == "ended" or not keeper_alive(record.run_path):
-                self._proposals.close_run(run, "its keeper died" if record.state != "ended" else "the run ended")
+                self._proposals.close_run(
+                    run, "its keeper died" if record.state != "ended" else "the run ended"
+                )
 
     # Grants
 
@@ -250,7 +252,9 @@ class Approvals:
             each for each in self._proposals.grants() if grant and each.id.startswith(grant)
         ]
         if len(fitting) != 1:
-            raise NotFoundError(f"There is no grant {grant!r} that holds", resolution="bot-bottle approvals grants")
+            raise NotFoundError(
+                f"There is no grant {grant!r} that holds", resolution="bot-bottle approvals grants"
+            )
         [found] = fitting
         record = self._store.run(found.run)
         said = control.ask(record.run_path, {"want": "withdraw", "grant": found.id}, seconds=_END_WITHIN)

@@ -191,7 +191,8 @@ class Proposals:
         approved = [
             Outcome(each.id, "failed", unseen)
             for each in left
-            if each.state == "approved" and each.ask.kind in APPLIES  # of the others an approval is all there is
+            if each.state == "approved"
+            and each.ask.kind in APPLIES  # of the others an approval is all there is
         ]
         done = self.finish(pending, before=("pending",)) if pending else []
         done += self.finish(approved) if approved else []
@@ -273,7 +274,9 @@ class Proposals:
 
     def alike(self) -> dict[str, list[tuple[str, str]]]:
         """What waits, by what it asks for: the ids and the runs."""
-        rows = self.store.rows("SELECT content, id, run FROM proposals WHERE state = 'pending' ORDER BY made_at, id")
+        rows = self.store.rows(
+            "SELECT content, id, run FROM proposals WHERE state = 'pending' ORDER BY made_at, id"
+        )
         found: dict[str, list[tuple[str, str]]] = {}
         for content, name, run in rows:
             found.setdefault(content, []).append((name, run))
