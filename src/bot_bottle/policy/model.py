@@ -38,7 +38,8 @@ class Route(NamedTuple):
     """One thing that is allowed: a host (exact, or `*.example.org` for every name below it, not itself) on one port.
 
     `methods`, `paths` and `headers` narrow it to requests that have one of the methods, one of the paths and all of the
-    headers; empty means all. `scan` is whether what it carries may be opened and searched for secrets.
+    headers; empty means all. `scan` is whether what it carries may be opened and searched for secrets. `grant` is the id of the
+    grant that it came with, empty for one of the bottle's file; `once` that it is good for one use.
     """
 
     host: str
@@ -50,6 +51,8 @@ class Route(NamedTuple):
     paths: tuple[str, ...] = ()
     headers: tuple[HeaderMatch, ...] = ()
     scan: bool = True
+    grant: str = ""
+    once: bool = False
 
     @property
     def has_rules(self) -> bool:

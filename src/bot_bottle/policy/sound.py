@@ -5,9 +5,9 @@ could match nothing, or that nobody could compare with anything, is wrong.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
-from bot_bottle.policy.egress import canonical_pattern
+from bot_bottle.policy.egress import canonical_pattern, intercepts_any
 from bot_bottle.policy.model import EgressPolicy, HeaderMatch, Route, SecretsPolicy, Upstream
 from bot_bottle.policy.paths import canonical_path_pattern
 
@@ -26,6 +26,21 @@ def flaws(policy: EgressPolicy) -> list[str]:
         if policy.engine == "pipelock" and route.protocol == "tcp" and route.upstream is None:
             found.append(f"route {number}: pipelock carries HTTP and TLS only")
     return found
+
+
+def hindrance(old: EgressPolicy, new: EgressPolicy, *, trusts: bool, credentials: Collection[str]) -> str:
+    """Why a bottle that runs with `old` can't come to enforce `new`; empty when it can.
+
+    `trusts` is whether it started with what makes programs in it trust its own authority, `credentials` are those it has.
+    """
+    if new.engine != old.engine:
+        return "the engine can't change while a bottle runs; start it anew"
+    if not trusts and intercepts_any(new):
+        return "it opens TLS, and the bottle started without what makes programs in it trust that; start it anew"
+    named = {route.credential for route in new.routes if route.credential is not None}
+    if unknown := sorted(named.difference(credentials)):
+        return f"it names credentials that were not read when the bottle started: {', '.join(unknown)}; start it anew"
+    return ""
 
 
 def _of_policy(policy: EgressPolicy) -> Iterator[str]:
@@ -62,6 +77,8 @@ def _of_route(route: Route) -> Iterator[str]:
         yield "its credential is no name"
     if type(route.scan) is not bool:
         yield "scan is neither true nor false"
+    if not isinstance(route.grant, str) or len(route.grant) > 64 or type(route.once) is not bool:
+        yield "its grant is none"
     if route.protocol == "tcp" and (route.has_rules or route.credential is not None):
         yield "it says something about HTTP, but its protocol is tcp"
     if not all(_is_token(method) for method in route.methods):
