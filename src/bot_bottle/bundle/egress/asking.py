@@ -14,6 +14,8 @@ from bot_bottle.policy.egress import HELD_REASONS, Wanted
 
 TOGETHER = 8
 """How many may wait for the answer to one question."""
+MOST_HELD = 32 << 20
+"""Bytes of bodies that may wait for a person: half of what all may hold that waits to be looked at (`held.py`)."""
 _MOST_METHOD, _MOST_PATH = 32, 2000
 Left = Callable[[], "asyncio.Future[None]"]
 """Gives a future that is done when the agent has gone away."""
@@ -60,7 +62,7 @@ class Asking:
         self._tell = tell
         self._limits = limits
         self._loop = asyncio.get_running_loop()
-        self._number = 0
+        self._number = self._holds = 0
         self._open: dict[int, _Open] = {}
         self._shared: dict[Question, _Open] = {}
         self._changed: asyncio.Future[None] = self._loop.create_future()
@@ -68,22 +70,27 @@ class Asking:
     def __len__(self) -> int:
         return len(self._open)
 
-    async def answer(self, question: Question, left: Left, settled: Callable[[], bool]) -> str:
+    async def answer(
+        self, question: Question, left: Left, settled: Callable[[], bool], *, holds: int = 0
+    ) -> str:
         """Waits until `question` is answered: empty for a yes, else one of `HELD_REASONS`.
 
-        Also empty as soon as `settled` says, after a change of the policy, that no answer is needed any more.
+        Also empty as soon as `settled` says, after a change of the policy, that no answer is needed any more. `holds` is how
+        many bytes wait with it.
         """
         if not question.can_be_put:
             return "held_failed"
-        waits = self._join(question)
+        waits = self._join(question) if self._holds + holds <= MOST_HELD else None
         if waits is None:
             return "held_crowded"
         gone = left()
         waits.waiting += 1
+        self._holds += holds
         try:
             return await self._wait(waits, gone, settled)
         finally:
             gone.cancel()
+            self._holds -= holds
             self._leave(question, waits)
 
     async def _wait(self, waits: _Open, gone: "asyncio.Future[None]", settled: Callable[[], bool]) -> str:

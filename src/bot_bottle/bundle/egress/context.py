@@ -10,11 +10,13 @@ from bot_bottle.bundle.egress.denial import Refusal, explain
 from bot_bottle.bundle.egress.dial import Dialer, DialFailed, OpenTls
 from bot_bottle.bundle.egress.grants import Grants
 from bot_bottle.bundle.egress.heads import BadMessage, Body, Headers
+from bot_bottle.bundle.egress.held import turn
 from bot_bottle.bundle.egress.hello import INTERNAL_ERROR, Hello
 from bot_bottle.bundle.egress.hooks import Filter, Guard, Head
 from bot_bottle.bundle.egress.live import Judge, Live
 from bot_bottle.bundle.egress.names import Names
 from bot_bottle.bundle.egress.observe import let_through, spoken
+from bot_bottle.bundle.egress.pardon import Pardon, SecretHeld
 from bot_bottle.bundle.egress.pump import Pump
 from bot_bottle.bundle.egress.selector import DirectSelector
 from bot_bottle.bundle.egress.wire import Ended, SocketTransport, Transport, Wire, say_last
@@ -130,7 +132,7 @@ class Context:
                 self.asking.able
                 and asks(self.policy, decision)
                 and not self.look_at_name(wanted.host)
-                and (self.guard is None or self.guard.shown(wanted.path) == wanted.path)
+                and self._shown_text(wanted.path) == wanted.path
             )
         except Exception:  # noqa: BLE001 - as in `judge`: it is refused
             return False
@@ -225,13 +227,27 @@ class Context:
             self.live.uses_once(route.grant)
         return True
 
-    def look_at_head(self, wanted: Wanted, route: Route, method: str, head: Head) -> Head:
+    def pardon(self, via: str, left: Left) -> Pardon:
+        """For one request, in which a secret may be found; `left` as for `admitted`."""
+
+        def note(kind: str, held: SecretHeld) -> None:
+            self._event(kind, via, held.reason, held.wanted, **held.what)
+
+        return Pardon(self.asking, left, note, self._shown_text)
+
+    async def look_at_head(
+        self, wanted: Wanted, route: Route, method: str, head: Head, pardon: Pardon
+    ) -> Head:
         """`head` as the guard lets it go on. Raises Refusal, also when the guard itself fails."""
         if self.guard is None:
             self._needs_no_guard(wanted)
             return head
+        guard, (target, headers) = self.guard, head
+        await turn(len(target) + sum(len(name) + len(value) for name, value in headers))
         try:
-            return self.guard.head(wanted, route, method, head.target, head.headers)
+            return await pardon.through(
+                lambda passed: guard.head(wanted, route, method, target, headers, passed)
+            )
         except Refusal:
             raise
         except Exception as error:
@@ -275,14 +291,31 @@ class Context:
         except Exception as error:
             raise _undecided(wanted) from error
 
+    async def look_at_collected(
+        self, data: bytes, headers: Headers, wanted: Wanted, route: Route, pardon: Pardon
+    ) -> bytes:
+        """The same of one that a person may let go with a secret in it."""
+        if self.guard is None:
+            self._needs_no_guard(wanted)
+            return data
+        guard = self.guard
+        try:
+            return await pardon.through(
+                lambda passed: guard.whole(data, headers, wanted, route, passed), holds=len(data)
+            )
+        except Refusal:
+            raise
+        except Exception as error:
+            raise _undecided(wanted) from error
+
     async def look_at_body(
-        self, agent: Wire, framing: Body, headers: Headers, wanted: Wanted, route: Route
+        self, agent: Wire, framing: Body, headers: Headers, wanted: Wanted, route: Route, pardon: Pardon
     ) -> bytes | None:
         """The body as the guard lets it go on, None to stream it. Raises as `look_at_head`, and as reading it does."""
         if self.guard is None:
             return None
         try:
-            return await self.guard.body(agent, framing, headers, wanted, route)
+            return await self.guard.body(agent, framing, headers, wanted, route, pardon)
         except (Refusal, BadMessage, Ended, OSError, TimeoutError):
             raise
         except Exception as error:
@@ -349,6 +382,9 @@ class Context:
         reason = self.live.ended_by() or reason
         counts = {"up": up, "down": down, "seconds": round(seconds, 3), "reason": reason}
         self.record.event("egress.closed", self._shown({"via": via, **wanted.asked(), **counts}))
+
+    def _shown_text(self, text: str) -> str:
+        return text if self.guard is None else self.guard.shown(text)
 
     def _shown(self, data: dict[str, Any]) -> dict[str, Any]:
         """`data` with the agent's own words as the guard lets them into the record."""

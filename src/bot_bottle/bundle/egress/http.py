@@ -136,7 +136,8 @@ class HttpConnection:
         wanted, route = decision.wanted, decision.route
         if not decision.allowed or route is None:
             raise not_allowed(decision)
-        head = context.look_at_head(wanted, route, wanted.method, Head(target.path, headers))
+        pardon = context.pardon(self._entry.via, self._left)
+        head = await context.look_at_head(wanted, route, wanted.method, Head(target.path, headers), pardon)
         if (
             head.target != target.path
         ):  # something was taken out of it, and is not to stand in the record either
@@ -146,7 +147,7 @@ class HttpConnection:
             context.look_before_body(body, headers, wanted, route)
             if listed(request.headers, b"expect"):
                 await self._wire.write(CONTINUE)
-            whole = await context.look_at_body(self._wire, body, headers, wanted, route)
+            whole = await context.look_at_body(self._wire, body, headers, wanted, route, pardon)
         messages = None if offer is None else Messages(context, wanted, route)
         context.allowed(self._entry.via, wanted)
         outgoing = self._outgoing(request, head, body, whole, wanted, route)

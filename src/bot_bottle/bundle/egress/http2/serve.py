@@ -161,12 +161,16 @@ class _Exchange:
         wanted, route = decision.wanted, decision.route
         if not decision.allowed or route is None:
             raise not_allowed(decision)
-        head = context.look_at_head(wanted, route, wanted.method, Head(request.path, request.headers))
+        pardon = context.pardon(self._via, self._agent.left)
+        head = await context.look_at_head(
+            wanted, route, wanted.method, Head(request.path, request.headers), pardon
+        )
         if head.target != request.path:  # as for HTTP/1: not to stand in the record either
             wanted = wanted._replace(path=head.target.partition(b"?")[0].decode("ascii", "replace"))
         upload = Upload(context, wanted, route, request, self._agent)
         try:
-            whole = await upload.collect()
+            whole = await upload.collect(pardon)
+            self._moved()
             context.allowed(self._via, wanted)
             await self._carry(request, head, upload, whole, wanted, route)
         finally:
