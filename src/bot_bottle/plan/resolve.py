@@ -100,7 +100,7 @@ def resolve(manifest: ManifestDocument, facts: HostFacts, choices: Choices) -> R
 
 def certificate_stores(policy: EgressPolicy, facts: HostFacts, *, run: str, ca: str) -> Trust | None:
     """What the bottle trusts, wherever something may be reached: a later policy may open TLS that this one does not."""
-    if not policy.routes:
+    if not policy.routes and not policy.ask:
         return None
     from bot_bottle.policy import (
         egress as judge,
@@ -166,6 +166,7 @@ def egress(document: EgressDocument) -> EgressPolicy:
         secrets=SecretsPolicy(**secrets) if secrets else None,
         mode=document["mode"],
         engine=document["engine"],
+        ask=tuple(document["ask"]),
     )
 
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Iterator
 
 from bot_bottle.policy.egress import canonical_pattern, intercepts_any
-from bot_bottle.policy.model import EgressPolicy, HeaderMatch, Route, SecretsPolicy, Upstream
+from bot_bottle.policy.model import MOST_ASKED, EgressPolicy, HeaderMatch, Route, SecretsPolicy, Upstream
 from bot_bottle.policy.paths import canonical_path_pattern
 
 MOST_ROUTES = 2000
@@ -54,6 +54,10 @@ def _of_policy(policy: EgressPolicy) -> Iterator[str]:
         yield "there is no such engine"
     if policy.engine == "pipelock" and policy.mode == "observe":
         yield "pipelock refuses what observe would let through"
+    if not isinstance(policy.ask, tuple) or len(policy.ask) > MOST_ASKED:
+        yield f"ask is no list, or one of more than {MOST_ASKED} hosts"
+    elif not all(isinstance(one, str) and canonical_pattern(one) == one for one in policy.ask):
+        yield "ask names something that is no host name in its one spelling"
     secrets = policy.secrets
     if secrets is not None and not _is_secrets(secrets):
         yield "secrets say nothing that can be done"
@@ -77,8 +81,10 @@ def _of_route(route: Route) -> Iterator[str]:
         yield "its credential is no name"
     if type(route.scan) is not bool:
         yield "scan is neither true nor false"
-    if not isinstance(route.grant, str) or len(route.grant) > 64 or type(route.once) is not bool:
+    if not isinstance(route.grant, str) or len(route.grant) > 64 or (route.grant and not _is_token(route.grant)):
         yield "its grant is none"
+    if type(route.once) is not bool or (route.once and not route.grant):
+        yield "it is for once, and nobody granted it"
     if route.protocol == "tcp" and (route.has_rules or route.credential is not None):
         yield "it says something about HTTP, but its protocol is tcp"
     if not all(_is_token(method) for method in route.methods):
