@@ -123,6 +123,8 @@ class Desk:
     def decide(self, state: str, **more: Any) -> None:
         """Says the same of every call that waits."""
         for number, (proposal, tell) in list(self._waiting.items()):
+            if state not in ("pending", "approved"):
+                del self._waiting[number]
             tell(self._answer(number, proposal, state) | more)
 
     @property

@@ -23,12 +23,14 @@ class Result(NamedTuple):
     is_error: bool = False
 
 
-def is_final(message: Mapping[str, Any], tool: str) -> bool:
-    """Whether the keeper says nothing more of it: it has ended, or is approved and of a kind that can't be applied."""
-    state = message.get("state")
-    return (  # and so it is when there is a `problem`, which comes without a state
-        state not in OPEN or message.get("final") is True or (state == "approved" and tool in _RECORDED)
-    )
+def has_ended(message: Mapping[str, Any]) -> bool:
+    """Whether the keeper says nothing more of it. A `problem` comes without a state."""
+    return message.get("state") not in OPEN
+
+
+def is_answer(message: Mapping[str, Any], tool: str) -> bool:
+    """Whether there is nothing more to wait for: it has ended, or is approved and of a kind that can't be applied."""
+    return has_ended(message) or (message.get("state") == "approved" and tool in _RECORDED)
 
 
 def nobody_decides(message: Mapping[str, Any]) -> bool:
@@ -43,7 +45,7 @@ def outcome(message: Mapping[str, Any], tool: str) -> Result:
     state, proposal = message.get("state"), _text(message.get("proposal"), 64)
     if state not in FINAL | OPEN:
         return problem("The answer can't be understood: take it as a no")
-    waits = not is_final(message, tool)
+    waits = not is_answer(message, tool)
     status = "pending" if waits else str(state)
     said = _text(message.get("message"))
     structured: dict[str, Any] = {"status": status, "message": said, "proposal_id": proposal}

@@ -101,17 +101,16 @@ class Asked:
         message = await call.answer(FIRST_ANSWER)
         if message is None:
             return _silence()
-        call.ended = answers.is_final(message, name)
         loop = asyncio.get_running_loop()
         began = loop.time()
-        while not (call.ended or answers.nobody_decides(message)):
+        while not (answers.is_answer(message, name) or answers.nobody_decides(message)):
             waited = loop.time() - began
             left = self._holding.seconds - waited
             if left <= 0:
                 break
             await progress.report_progress(waited, None, f"waiting for a person to decide ({waited:.0f} s)")
             message = await call.answer(min(self._holding.progress, left)) or message
-            call.ended = answers.is_final(message, name)
+        call.ended = answers.has_ended(message)
         return answers.outcome(message, name)
 
 
