@@ -15,6 +15,12 @@ INSIDE_USER = "agent"
 INSIDE_UID = 1000
 COPY_FOLDER = "workspace"
 """In `copy` mode, the copy's folder below `Paths.state`."""
+SUPERVISE_NAME = "supervise"
+"""What the server that the agent asks for help is called inside."""
+SUPERVISE_TOKEN_FILE = f"{INSIDE_HOME}/.bot-bottle/supervise.token"
+"""Where the bearer token stands inside when it stands in no tool's own configuration."""
+TOKEN = "{token}"  # noqa: S105 - where the token is to stand
+"""Stands for the bearer token in `Registration.settings`; the token itself is in no plan."""
 BASE_FOLDER = "base.git"
 """What the copy looked like at the start, beside it."""
 
@@ -143,6 +149,25 @@ class Outward(NamedTuple):
     direct: tuple[str, ...] = ()
     login: Credential | None = None
     """What the proxy of the bottle's file is told; by reference, as every credential."""
+
+
+class Registration(NamedTuple):
+    """How the agent's tool is told of the supervise server, as the agent's user, before the agent runs.
+
+    Its own CLI registers the server (`add`; `remove` takes it out again), told no secret. Then what the CLI can't be told is
+    put into `config`, the file that it wrote: `settings`, JSON text, is merged into the entry that `entry` leads to, TOKEN in
+    it standing for the bearer token. `by_hand` is the same for a person, as a line for the shell inside; it reads the token
+    from SUPERVISE_TOKEN_FILE. Without `add` there is no tool to tell, and that file is all that is made.
+    """
+
+    tool: str = ""
+    add: tuple[str, ...] = ()
+    remove: tuple[str, ...] = ()
+    config: str = ""
+    format: Literal["json", "toml"] = "json"
+    entry: tuple[str, ...] = ()
+    settings: str = "{}"
+    by_hand: str = ""
 
 
 class RunPlan(NamedTuple):

@@ -6,12 +6,24 @@ outside, too.
 """
 
 import json
+import shlex
 from urllib.parse import urlsplit
 
 from bot_bottle.errors import NotFoundError, UsageError
-from bot_bottle.plan.model import INSIDE_HOME, INSIDE_WORKSPACE, Command, File, Mount
+from bot_bottle.plan.model import (
+    INSIDE_HOME,
+    INSIDE_WORKSPACE,
+    SUPERVISE_NAME,
+    SUPERVISE_TOKEN_FILE,
+    TOKEN,
+    Command,
+    File,
+    Mount,
+    Registration,
+)
 from bot_bottle.policy.egress import matches
 from bot_bottle.providers.base import (
+    CLIENT_PATIENCE,
     INSIDE_TOOLS,
     INSTRUCTIONS_FILE,
     PROMPT_FILE,
@@ -37,6 +49,16 @@ _ENVIRONMENT = {
     "DISABLE_INSTALLATION_CHECKS": "1",
 }
 
+_SUPERVISED = {
+    "MCP_TOOL_TIMEOUT": str(CLIENT_PATIENCE * 1000),
+    "CLAUDE_CODE_MCP_TOOL_IDLE_TIMEOUT": "0",
+    "CLAUDE_CODE_MCP_AUTO_BACKGROUND_MS": "0",
+}
+"""An answer that a person has to give takes its time: the tool neither gives up nor goes on without it."""
+
+_MCP = (_INSIDE_PROGRAM, "mcp")
+_USER_SCOPE = ("--scope", "user")
+
 _FROM_FILE = ("/bin/sh", "-c", 'exec "$@" <"$0"')
 """`… FILE PROGRAM ARGUMENT…` runs PROGRAM reading FILE, so that the prompt stands on no command line: a
 bottle's processes can be seen in the host's process list, and a command line has a length limit."""
@@ -58,7 +80,7 @@ class Claude:
         task, instructions = _texts(request)
         api = _route(agent["base_url"] or _API)
         login, placeholders = _login(request, api)
-        tool_env = {**_ENVIRONMENT, **login}
+        tool_env = {**_ENVIRONMENT, **login, **(_SUPERVISED if request.supervise else {})}
         if agent["base_url"]:
             tool_env["ANTHROPIC_BASE_URL"] = agent["base_url"]
         texts = [(PROMPT_FILE, task if request.headless else ""), (INSTRUCTIONS_FILE, instructions)]
@@ -73,7 +95,28 @@ class Claude:
             routes=(api,),
             skills=f"{INSIDE_HOME}/.claude/skills",
             placeholders=placeholders,
+            registration=_registration(request.supervise) if request.supervise else None,
         )
+
+
+def _registration(url: str) -> Registration:
+    """The server may hold an answer back as long as a person takes; its tools are shown to the model from the start."""
+    add = (*_MCP, "add", *_USER_SCOPE, "--transport", "http", SUPERVISE_NAME, url)
+    header = f'--header "Authorization: Bearer $(cat {SUPERVISE_TOKEN_FILE})"'
+    settings = {
+        "headers": {"Authorization": f"Bearer {TOKEN}"},
+        "timeout": CLIENT_PATIENCE * 1000,
+        "alwaysLoad": True,
+    }
+    return Registration(
+        tool="Claude Code",
+        add=add,
+        remove=(*_MCP, "remove", *_USER_SCOPE, SUPERVISE_NAME),
+        config=f"{INSIDE_HOME}/.claude.json",
+        entry=("mcpServers", SUPERVISE_NAME),
+        settings=json.dumps(settings),
+        by_hand=f"{shlex.join(add)} {header}",
+    )
 
 
 def _texts(request: Request) -> tuple[str, str]:
