@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from contextlib import closing
 
 import pytest
@@ -62,8 +61,7 @@ class Bench:
             return registering.finish(Secret(token))
 
     def inside(self, *argv):
-        done = run(self.bottle, Command(argv, self.plan.command.env, cwd=INSIDE_HOME), timeout=60)
-        return done
+        return run(self.bottle, Command(argv, self.plan.command.env, cwd=INSIDE_HOME), timeout=60)
 
     def config(self):
         return self.inside("cat", self.setup.registration.config).stdout.decode()
