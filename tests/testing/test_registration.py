@@ -54,7 +54,6 @@ class Bench:
                 self.bottle,
                 registration or self.setup.registration,
                 self.plan.command.env,
-                URL,
                 self.reported.append,
             )
         ) as registering:

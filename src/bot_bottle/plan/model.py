@@ -154,20 +154,22 @@ class Outward(NamedTuple):
 class Registration(NamedTuple):
     """How the agent's tool is told of the supervise server, as the agent's user, before the agent runs.
 
-    Its own CLI registers the server (`add`; `remove` takes it out again), told no secret. Then what the CLI can't be told is
-    put into `config`, the file that it wrote: `settings`, JSON text, is merged into the entry that `entry` leads to, TOKEN in
-    it standing for the bearer token. `by_hand` is the same for a person, as a line for the shell inside; it reads the token
-    from SUPERVISE_TOKEN_FILE. Without `add` there is no tool to tell, and that file is all that is made.
+    Its own CLI registers the server: `program` with `add`, and with `remove` where something stands under the name already;
+    a person inside calls it `called`. It is told no secret. Then what it can't be told is put into `config`, the file that it
+    wrote: `settings`, a JSON object, is merged into the entry that `entry` leads to, TOKEN in it standing for the bearer
+    token. Without a `program` there is no tool to tell, and the token stands in SUPERVISE_TOKEN_FILE for whoever asks.
     """
 
+    url: str
     tool: str = ""
+    called: str = ""
+    program: tuple[str, ...] = ()
     add: tuple[str, ...] = ()
     remove: tuple[str, ...] = ()
     config: str = ""
     format: Literal["json", "toml"] = "json"
     entry: tuple[str, ...] = ()
     settings: str = "{}"
-    by_hand: str = ""
 
 
 class RunPlan(NamedTuple):

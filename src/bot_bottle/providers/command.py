@@ -35,5 +35,5 @@ class AnyCommand:
                 File(target=place, content=text.encode()) for place, text in texts.values() if text.strip()
             ),
             placeholders=named(request),
-            registration=Registration() if request.supervise else None,
+            registration=Registration(request.supervise) if request.supervise else None,
         )

@@ -1,10 +1,15 @@
-"""An agent tool's configuration file with what supervise needs in the entry that the tool's CLI wrote. Pure."""
+"""An agent tool's configuration file with what supervise needs in the entry that the tool's CLI wrote. Pure.
+
+The same as a line for a person's shell, in which the token stands on no command line either: only `printf`, which is the
+shell's own, is given it.
+"""
 
 import json
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from bot_bottle.plan.model import TOKEN, Registration
+from bot_bottle.plan.model import SUPERVISE_TOKEN_FILE, TOKEN, Registration
 
 
 class NotThereError(Exception):
@@ -28,6 +33,24 @@ def completed(content: bytes, registration: Registration, token: str) -> bytes:
     if registration.format == "json":
         return json.dumps(document, indent=2, ensure_ascii=False).encode()
     return _toml(content.decode(), registration, added, document)
+
+
+def by_hand(registration: Registration) -> str:
+    """The line that registers the server in a shell inside, reading the token from SUPERVISE_TOKEN_FILE."""
+    if not registration.program:
+        return ""
+    added = json.loads(registration.settings)
+    config = shlex.quote(registration.config)
+    if registration.format == "json":
+        inner = json.dumps(added)[1:-1].replace(TOKEN, "%s")
+        text = f's|"url": "{registration.url}"|&, {inner}|\\n'
+        edit = f"sed -i -f /dev/stdin {config}"
+    else:
+        text = "".join(f"{key} = {_inline(value)}\\n" for key, value in added.items()).replace(TOKEN, "%s")
+        heading = ".".join(registration.entry).replace(".", r"\.")
+        edit = f"sed -i '/^\\[{heading}\\]$/r /dev/stdin' {config}"
+    add = shlex.join((registration.called, *registration.add))
+    return f"""{add} && printf '{text}' "$(cat {SUPERVISE_TOKEN_FILE})" | {edit}"""
 
 
 def _parsed(content: bytes, registration: Registration) -> dict[str, Any]:

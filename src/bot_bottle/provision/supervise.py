@@ -2,8 +2,7 @@
 
 The CLI is told the URL and no secret, because a command line and an environment can be read by others. The bearer token, and
 how long the tool's client waits, then go into the file that the CLI wrote. A failure is not fatal: the bottle runs on with a
-warning that says how to register by hand. The CLI takes its time (Claude Code's about half a second), so it is begun early
-and finished late.
+warning that says how to register by hand. The CLI takes its time, so it is begun early and finished late.
 """
 
 from collections.abc import Callable
@@ -35,9 +34,11 @@ class Failed(NamedTuple):
 
     def __str__(self) -> str:
         how = "" if self.code is None else f" (exit code {self.code})"
-        told = f"{self.tool or 'The agent'} could not be told of supervise{how}: {self.said or 'it said nothing'}"
-        by_hand = f"\nTo register it by hand, run this inside the bottle: {self.command}"
-        return told + by_hand if self.command else told
+        said = self.said or "it said nothing"
+        if not self.tool:
+            return f"The agent can't ask supervise{how}: {said}"
+        by_hand = f"To register it by hand, run this inside the bottle: {self.command}"
+        return f"{self.tool} could not be told of supervise{how}: {said}\n{by_hand}"
 
 
 class _NotDoneError(Exception):
@@ -49,15 +50,10 @@ class _NotDoneError(Exception):
 
 
 class Registering:
-    """One registration: `begin` sets the tool's CLI going, `finish` completes it; `close` is to follow, always."""
+    """One registration: made, the tool's CLI runs; `finish` completes it; `close` is to follow, always."""
 
     def __init__(
-        self,
-        bottle: Bottle,
-        registration: Registration,
-        env: tuple[tuple[str, str], ...],
-        url: str,
-        report: Report,
+        self, bottle: Bottle, registration: Registration, env: tuple[tuple[str, str], ...], report: Report
     ) -> None:
         """`env` is the agent's; `report` hears the URL before anything is done."""
         self._bottle = bottle
@@ -66,10 +62,10 @@ class Registering:
         self._opened = ExitStack()
         self._running: Running | None = None
         self._problem = ""
-        report(f"registering supervise at {url}")
-        if registration.add:
+        report(f"registering supervise at {registration.url}")
+        if registration.program:
             try:
-                self._running = Running(bottle, self._command(registration.add), limit=_MOST_SAID)
+                self._running = Running(bottle, self._cli(registration.add), limit=_MOST_SAID)
                 self._opened.callback(self._running.close)
             except BotBottleError as error:
                 self._problem = _said(error)
@@ -78,15 +74,13 @@ class Registering:
         """Waits for the CLI and gives the tool the token; why that did not work, or None."""
         registration = self._registration
         try:
-            if not registration.add:
+            if registration.program:
+                self._complete(self._registered(), token)
+            else:
                 self._leave_token(token)
-                return None
-            self._complete(self._registered(), token)
         except _NotDoneError as error:
-            said = str(error)
-            if registration.add:
-                said = self._also_leave_token(said, token)
-            return Failed(registration.tool, error.code, said, registration.by_hand)
+            said = self._also_leave_token(str(error), token) if registration.program else str(error)
+            return Failed(registration.tool, error.code, said, clientconfig.by_hand(registration))
         return None
 
     def close(self) -> None:
@@ -97,10 +91,11 @@ class Registering:
         """The CLI's end, once the tool knows the server; what was registered under the name before gives way."""
         if self._running is None:
             raise _NotDoneError(None, self._problem)
+        registration = self._registration
         done = self._running.finish(PATIENCE)
-        if done.code and clientconfig.has_entry(self._config(), self._registration):
-            self._run(self._registration.remove)
-            done = self._run(self._registration.add)
+        if done.code and registration.remove and clientconfig.has_entry(self._config(), registration):
+            self._run(self._cli(registration.remove))
+            done = self._run(self._cli(registration.add))
         if done.code:
             late = f"it took longer than {PATIENCE:.0f} s" if done.timed_out else ""
             raise _NotDoneError(done.code, done.said or late)
@@ -110,17 +105,12 @@ class Registering:
         try:
             content = clientconfig.completed(self._config(), self._registration, token.reveal())
         except clientconfig.NotThereError as error:
-            raise _NotDoneError(done.code, f"{error}; it said: {done.said}") from error
-        try:
-            self._bottle.write_files([File(target=self._registration.config, content=content)])
-        except BotBottleError as error:
-            raise _NotDoneError(done.code, _said(error)) from error
+            said = f"{done.said}\n{error}" if done.said else str(error)
+            raise _NotDoneError(done.code, said) from error
+        self._write(self._registration.config, content, done.code)
 
     def _leave_token(self, token: Secret) -> None:
-        try:
-            self._bottle.write_files([File(target=SUPERVISE_TOKEN_FILE, content=token.reveal().encode())])
-        except BotBottleError as error:
-            raise _NotDoneError(None, _said(error)) from error
+        self._write(SUPERVISE_TOKEN_FILE, token.reveal().encode(), None)
 
     def _also_leave_token(self, said: str, token: Secret) -> str:
         """Whoever registers by hand needs the token inside."""
@@ -130,22 +120,25 @@ class Registering:
             return f"{said}\nThe token could not be written either: {error}"
         return said
 
+    def _write(self, target: str, content: bytes, code: int | None) -> None:
+        try:
+            self._bottle.write_files([File(target=target, content=content)])
+        except BotBottleError as error:
+            raise _NotDoneError(code, _said(error)) from error
+
     def _config(self) -> bytes:
-        path = self._registration.config
+        return self._run(self._inside(("cat", "--", self._registration.config)), limit=LARGEST_CONFIG).stdout
+
+    def _run(self, command: Command, *, limit: int = _MOST_SAID) -> Completed:
         try:
-            return run(
-                self._bottle, self._command(("cat", "--", path)), timeout=PATIENCE, limit=LARGEST_CONFIG
-            ).stdout
+            return run(self._bottle, command, timeout=PATIENCE, limit=limit)
         except BotBottleError as error:
             raise _NotDoneError(None, _said(error)) from error
 
-    def _run(self, argv: tuple[str, ...]) -> Completed:
-        try:
-            return run(self._bottle, self._command(argv), timeout=PATIENCE, limit=_MOST_SAID)
-        except BotBottleError as error:
-            raise _NotDoneError(None, _said(error)) from error
+    def _cli(self, arguments: tuple[str, ...]) -> Command:
+        return self._inside(self._registration.program + arguments)
 
-    def _command(self, argv: tuple[str, ...]) -> Command:
+    def _inside(self, argv: tuple[str, ...]) -> Command:
         """In the home, not in the workspace: a repository's own settings are none of this."""
         return Command(argv=argv, env=self._env, cwd=INSIDE_HOME)
 
