@@ -98,7 +98,7 @@ def test_a_rejection_is_told_with_its_reason_and_sticks_for_an_hour(kept):
 
 
 def test_an_operator_can_say_that_it_may_be_asked_for_again(kept):
-    answers, shown = ask(kept, "docs.example.org")
+    _answers, shown = ask(kept, "docs.example.org")
     reject(kept, shown, may_ask_again=True)
     assert states(kept.ask(hosts=["docs.example.org"])) == ["pending"]
 
@@ -214,7 +214,7 @@ def test_an_edit_narrows_what_is_granted(kept):
 
 
 def test_once_ends_with_its_use_and_a_new_bundle_never_gets_it_again(kept):
-    answers, shown = ask(kept, "docs.example.org")
+    _answers, shown = ask(kept, "docs.example.org")
     approve(kept, shown, scope="once")
     [grant] = kept.asks.proposals.grants()
     assert [(route.grant, route.once) for route in kept.policy.routes[1:]] == [(grant.id, True)]
@@ -423,7 +423,7 @@ def test_a_held_request_that_is_rejected_or_leaves_does_not_pass(kept):
                 "path": "/x",
             }
         )
-    first, second = waiting(kept)
+    first, _second = waiting(kept)
     reject(kept, first)
     assert kept.said == [{"release": 1, "pass": False, "reason": "rejected"}]
     kept.asks.hear_bundle({"unhold": 2})

@@ -36,7 +36,9 @@ def hindrance(old: EgressPolicy, new: EgressPolicy, *, trusts: bool, credentials
     if new.engine != old.engine:
         return "the engine can't change while a bottle runs; start it anew"
     if not trusts and intercepts_any(new):
-        return "it opens TLS, and the bottle started without what makes programs in it trust that; start it anew"
+        return (
+            "it opens TLS, and the bottle started without what makes programs in it trust that; start it anew"
+        )
     named = {route.credential for route in new.routes if route.credential is not None}
     if unknown := sorted(named.difference(credentials)):
         return f"it names credentials that were not read when the bottle started: {', '.join(unknown)}; start it anew"
@@ -81,7 +83,11 @@ def _of_route(route: Route) -> Iterator[str]:
         yield "its credential is no name"
     if type(route.scan) is not bool:
         yield "scan is neither true nor false"
-    if not isinstance(route.grant, str) or len(route.grant) > 64 or (route.grant and not _is_token(route.grant)):
+    if (
+        not isinstance(route.grant, str)
+        or len(route.grant) > 64
+        or (route.grant and not _is_token(route.grant))
+    ):
         yield "its grant is none"
     if type(route.once) is not bool or (route.once and not route.grant):
         yield "it is for once, and nobody granted it"
