@@ -1,4 +1,4 @@
-"""The inbox as a page in the operator's browser, on loopback: what waits, what it would change, and the answer. Thin over `Desk`."""
+"""The inbox as a page in the operator's browser, on loopback: what waits, what it would change, the answer. Thin over `Desk`."""
 
 from collections.abc import Callable
 

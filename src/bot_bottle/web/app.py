@@ -14,7 +14,7 @@ from starlette.routing import Route
 from bot_bottle.errors import BotBottleError, ManifestError, NotFoundError, StateError
 from bot_bottle.operate.approvals import Desk
 from bot_bottle.policy.approval import Approval, Decided, Shown, Terms
-from bot_bottle.web import asked, view
+from bot_bottle.web import asked, clean, view
 from bot_bottle.web.access import Access
 from bot_bottle.web.desk import OnThread
 from bot_bottle.web.guard import Guard, cookie_of
@@ -119,7 +119,7 @@ class Page(NamedTuple):
     async def reject(self, request: Request) -> Response:
         """Refuses."""
         body = await _body(request, asked.Reject)
-        reason = view.clean(body.reason)
+        reason = clean.line(body.reason, 0)
         decided = await self.desk.call(
             lambda desk: desk.reject(body.ids, reason, may_ask_again=body.may_ask_again)
         )
@@ -194,9 +194,7 @@ async def _body(request: Request, kind: type[B]) -> B:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(map(str, first["loc"]))
-        raise Wrong(
-            400, view.clean(f"{where}: {first['msg']}" if where else first["msg"], most=300)
-        ) from error
+        raise Wrong(400, clean.line(f"{where}: {first['msg']}" if where else first["msg"])) from error
     except (TimeoutError, ClientDisconnect) as error:
         raise Wrong(408, "The request did not come to its end.") from error
 
@@ -217,5 +215,5 @@ async def _on_wrong(_request: Request, error: Wrong) -> Response:
 
 async def _on_error(_request: Request, error: BotBottleError) -> Response:
     status = next(status for kind, status in _STATUS if isinstance(error, kind))
-    said = {"problem": view.clean(error.brief), "details": view.clean(error.details, keep="\n", most=4000)}
+    said = {"problem": clean.line(error.brief), "details": clean.block(error.details, 4000)}
     return JSONResponse(said, status)

@@ -7,7 +7,7 @@ from typing import Any
 
 from bot_bottle.errors import BotBottleError
 from bot_bottle.operate.approvals import Desk
-from bot_bottle.web import view
+from bot_bottle.web import clean, view
 from bot_bottle.web.access import Access, Session
 from bot_bottle.web.desk import OnThread
 
@@ -96,7 +96,7 @@ class Live:
                 said = await self._desk.call(_inbox) if news else last
                 news = await self._desk.call(lambda desk: desk.changed(SLICE_SECONDS))
             except BotBottleError as error:
-                said, news = event("trouble", {"problem": view.clean(str(error), keep="\n")}), True
+                said, news = event("trouble", {"problem": clean.block(str(error))}), True
                 await asyncio.sleep(1)
             if said != last:
                 last = said

@@ -66,7 +66,7 @@ class Service:
         with contextlib.ExitStack() as stack:
             stack.enter_context(_quiet(self._announce))
             if browse:
-                from bot_bottle.web.browse import opened
+                from bot_bottle.host.browser import opened
 
                 stack.enter_context(opened(self.link(), self._announce))
             asyncio.run(self._serve())

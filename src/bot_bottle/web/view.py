@@ -1,31 +1,15 @@
 """What the page is told of proposals and grants: plain data, every text in it cleaned. What it means is the desk's to say."""
 
 import json
-import re
 from typing import Any
 
 from bot_bottle.digest import sha256_hex
-from bot_bottle.operate.text import visible
 from bot_bottle.policy.approval import Decided, Grant, Shown
 from bot_bottle.policy.difference import line_of
+from bot_bottle.web.clean import block, line
 
-WORDS = 8000
-"""Characters of an agent's words that are shown."""
-
-_BLANK = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0\ufe00-\ufe0f\U000e0100-\U000e01ef]")
-_PILES = re.compile("([\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]{2})[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]+")  # fmt: skip
-
-
-def clean(text: str, *, keep: str = "", most: int = 0) -> str:
-    """`text` with nothing in it that hides, moves or reorders; cut after `most` characters (0: whole), and saying so.
-
-    Characters that count as printable and show nothing become escapes as well, and marks piled on a letter are taken off.
-    """
-    cut = len(text) - most if most and len(text) > most else 0
-    text = visible(text[:most] if cut else text, keep=keep)
-    if not text.isascii():
-        text = _BLANK.sub(lambda found: f"\\u{{{ord(found[0]):x}}}", _PILES.sub(r"\1", text))
-    return f"{text} … ({cut} more characters)" if cut else text
+MOST_CHANGE = 24_000
+"""Characters of a change that can be looked at; one that is larger can't be approved here."""
 
 
 def row(shown: Shown) -> dict[str, Any]:
@@ -33,22 +17,22 @@ def row(shown: Shown) -> dict[str, Any]:
     proposal, effect = shown.proposal, shown.effect
     return {
         "id": proposal.id,
-        "run": clean(proposal.run),
-        "agent": clean(shown.agent),
-        "bottle": clean(shown.bottle),
+        "run": line(proposal.run),
+        "agent": line(shown.agent),
+        "bottle": line(shown.bottle),
         "kind": proposal.ask.kind,
-        "title": clean(shown.title, most=300),
+        "title": line(shown.title),
         "state": proposal.state,
         "made": proposal.made_at,
         "expires": proposal.expires_at,
         "decided": proposal.decided_at,
         "ended": proposal.ended_at,
-        "reason": clean(proposal.reason, most=1000),
+        "reason": line(proposal.reason, 1000),
         "repeats": proposal.repeats,
         "requests": effect.requests,
         "credentialed": len(effect.credentialed),
         "sinks": len(effect.sinks),
-        "blocked": bool(shown.problem),
+        "blocked": bool(_problem(shown)),
         "alike": list(shown.alike),
         "mark": _mark(shown),
     }
@@ -58,12 +42,12 @@ def detail(shown: Shown, routes_text: str) -> dict[str, Any]:
     """Everything of it. `change` is equal for two that change and reach the same."""
     effect = shown.effect
     said = {
-        "added": [clean(line) for line in shown.added],
-        "removed": [clean(line) for line in shown.removed],
-        "credentialed": [clean(host) for host in effect.credentialed],
-        "sinks": [clean(host) for host in effect.sinks],
-        "notes": [clean(note) for note in effect.notes],
-        "problem": clean(shown.problem, keep="\n"),
+        "added": [line(each, 0) for each in shown.added],
+        "removed": [line(each, 0) for each in shown.removed],
+        "credentialed": [line(host) for host in effect.credentialed],
+        "sinks": [line(host) for host in effect.sinks],
+        "notes": [line(note, 1000) for note in effect.notes],
+        "problem": block(_problem(shown)),
         "applies": shown.applies,
     }
     return {
@@ -73,8 +57,8 @@ def detail(shown: Shown, routes_text: str) -> dict[str, Any]:
         "scope": shown.terms.scope,
         "minutes": shown.terms.seconds // 60,
         "edited": shown.terms.routes is not None,
-        "words": clean(shown.words, keep="\n", most=WORDS),
-        "routes_text": clean(routes_text, keep="\n"),
+        "words": block(shown.words),
+        "routes_text": block(routes_text, 0),
         "digest": shown.digest,
         "change": sha256_hex(json.dumps(said, sort_keys=True).encode()),
     }
@@ -85,9 +69,9 @@ def grant(held: Grant) -> dict[str, Any]:
     return {
         "id": held.id,
         "proposal": held.proposal,
-        "run": clean(held.run),
+        "run": line(held.run),
         "scope": held.scope,
-        "lines": [clean(line_of(route)) for route in held.routes],
+        "lines": [line(line_of(route), 0) for route in held.routes],
         "since": held.since,
         "until": held.until,
         "used": held.used,
@@ -97,7 +81,14 @@ def grant(held: Grant) -> dict[str, Any]:
 
 def outcome(decided: Decided) -> dict[str, Any]:
     """What became of a decision."""
-    return {"id": decided.id, "state": decided.state, "problem": clean(decided.problem, keep="\n")}
+    return {"id": decided.id, "state": decided.state, "problem": block(decided.problem)}
+
+
+def _problem(shown: Shown) -> str:
+    """Why it can't be approved here on these terms; empty when it can."""
+    if sum(map(len, shown.added)) + sum(map(len, shown.removed)) > MOST_CHANGE:
+        return "The change is too large to be looked at: edit it down first, or reject it."
+    return shown.problem
 
 
 def _mark(shown: Shown) -> str:

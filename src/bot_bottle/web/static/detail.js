@@ -130,7 +130,7 @@ export class Detail {
       { "aria-label": "How long", onchange: () => change("time", Number(minutes.value)) },
       choices.map((each) => el("option", { value: each, selected: each === (shown.scope === "time" ? shown.minutes : 30) }, each < 120 ? `${each} min` : `${each / 60} h`)),
     );
-    return el("fieldset", { class: "terms" }, el("legend", null, "For how long"), pick("once"), pick("time"), minutes, pick("bottle"), pick("manifest"));
+    return el("fieldset", { class: "terms" }, el("legend", null, "For how long"), pick("once"), el("span", null, pick("time"), minutes), pick("bottle"), pick("manifest"));
   }
 
   all() {

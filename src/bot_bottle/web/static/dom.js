@@ -16,7 +16,7 @@ export function fill(place, ...children) {
 }
 
 // A button does nothing in the first half second in a place: what was meant for something else must not hit it.
-const DEAD = 500;
+export const DEAD = 500;
 
 export function button(label, act, props = {}) {
   const made = el("button", { type: "button", "aria-disabled": "true", ...props }, label);

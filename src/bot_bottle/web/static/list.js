@@ -1,8 +1,6 @@
 // What waits, the oldest first. Asks of several bottles for the same are folded into one line.
 
-import { age, el, fill, many } from "./dom.js";
-
-const DEAD = 500;
+import { age, DEAD, el, fill, many } from "./dom.js";
 
 export class List {
   constructor(act) {
@@ -21,7 +19,7 @@ export class List {
     leaders.forEach((item, place) => {
       const line = this.lines.get(item.id) || this.line(item.id);
       if (line.said !== JSON.stringify(item)) this.write(line, item);
-      if (places.get(item.id) !== place) line.dead = performance.now() + DEAD;
+      if (places.get(item.id) !== place) line.settle();
       lines.set(item.id, line);
     });
     const held = document.activeElement;
@@ -41,13 +39,18 @@ export class List {
   line(id) {
     const made = el("li");
     const guarded = (work) => (event) => {
-      if (performance.now() < made.dead) event.preventDefault();
+      if (made.classList.contains("settling")) event.preventDefault();
       else work();
     };
     made.box = el("input", { type: "checkbox", onclick: guarded(() => this.choose(id, made.box.checked)) });
     made.open = el("button", { type: "button", class: "open", onclick: guarded(() => this.act.open(id)) });
     made.append(el("label", { class: "box" }, made.box), made.open);
-    made.id_ = id;
+    // A line that came to another place is dead for a moment, like a button.
+    made.settle = () => {
+      made.classList.add("settling");
+      clearTimeout(made.timer);
+      made.timer = setTimeout(() => made.classList.remove("settling"), DEAD);
+    };
     return made;
   }
 

@@ -127,10 +127,10 @@ function draw() {
   for (const each of $("views").children) {
     const name = each.dataset.view;
     each.setAttribute("aria-pressed", String(name === view));
-    const count = { waiting: inbox.waiting.length, grants: inbox.grants.length }[name];
+    const count = { waiting: list.items.length, grants: inbox.grants.length }[name];
     each.textContent = name[0].toUpperCase() + name.slice(1) + (count ? ` ${count}` : "");
   }
-  document.title = `${inbox.waiting.length ? `(${inbox.waiting.length}) ` : ""}bot-bottle inbox`;
+  document.title = `${list.items.length ? `(${list.items.length}) ` : ""}bot-bottle inbox`;
   empty.hidden = list.items.length > 0;
   drawBar();
 }
