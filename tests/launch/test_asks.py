@@ -459,8 +459,10 @@ def test_what_a_bundle_held_ends_with_it(kept):
 
 @pytest.mark.parametrize(
     "message",
-    [{"hold": "1"}, {"hold": 1}, {"hold": 1, "kind": "request", "host": "127.0.0.1", "port": 1, "protocol": "http"}, {"unhold": []},
-     {"unhold": 99}, {"used": 1}, {"used": "g"}, {"spent": "g"}, {"hold": 1, "kind": "x", "host": "a.b", "port": 1, "protocol": "tcp"},
+    [{"hold": "1"}, {"hold": 1}, {"hold": 1, "kind": "request", "host": "127.0.0.1", "port": 1, "protocol": "http"},
+     {"unhold": []},
+     {"unhold": 99}, {"used": 1}, {"used": "g"}, {"spent": "g"},
+     {"hold": 1, "kind": "x", "host": "a.b", "port": 1, "protocol": "tcp"},
      {"hold": True}],
 )  # fmt: skip
 def test_nonsense_from_a_bundle_that_was_broken_into_changes_nothing(kept, message):
@@ -474,7 +476,8 @@ def test_nonsense_from_a_bundle_that_was_broken_into_changes_nothing(kept, messa
     [{}, {"ask": "1"}, {"ask": True, "tool": 1}, {"ask": 1}, {"ask": 1, "tool": []}, {"ask": 1, "tool": "pipelock-block"},
      {"ask": 1, "tool": "pipelock-block", "arguments": {"hosts": "x"}}, {"ask": 1, "tool": "approve", "arguments": {}},
      {"ask": 1, "tool": "pipelock-block", "arguments": {"hosts": ["a.example.org"], "approve": True}},
-     {"ask": 1, "tool": "pipelock-block", "arguments": {"hosts": ["a.example.org"] * 17}}, {"await": 1, "proposal": {}}, {"leave": 4},
+     {"ask": 1, "tool": "pipelock-block", "arguments": {"hosts": ["a.example.org"] * 17}},
+     {"await": 1, "proposal": {}}, {"leave": 4},
      {"release": 1, "pass": True}, {"decided": True}, {"want": "decided"}],
 )  # fmt: skip
 def test_nonsense_from_the_supervise_process_changes_nothing(kept, message):
