@@ -98,7 +98,7 @@ def test_a_rejection_is_told_with_its_reason_and_sticks_for_an_hour(kept):
 
 
 def test_an_operator_can_say_that_it_may_be_asked_for_again(kept):
-    answers, shown = ask(kept, "docs.example.org")
+    _answers, shown = ask(kept, "docs.example.org")
     reject(kept, shown, may_ask_again=True)
     assert states(kept.ask(hosts=["docs.example.org"])) == ["pending"]
 
@@ -214,7 +214,7 @@ def test_an_edit_narrows_what_is_granted(kept):
 
 
 def test_once_ends_with_its_use_and_a_new_bundle_never_gets_it_again(kept):
-    answers, shown = ask(kept, "docs.example.org")
+    _answers, shown = ask(kept, "docs.example.org")
     approve(kept, shown, scope="once")
     [grant] = kept.asks.proposals.grants()
     assert [(route.grant, route.once) for route in kept.policy.routes[1:]] == [(grant.id, True)]
@@ -423,7 +423,7 @@ def test_a_held_request_that_is_rejected_or_leaves_does_not_pass(kept):
                 "path": "/x",
             }
         )
-    first, second = waiting(kept)
+    first, _second = waiting(kept)
     reject(kept, first)
     assert kept.said == [{"release": 1, "pass": False, "reason": "rejected"}]
     kept.asks.hear_bundle({"unhold": 2})
@@ -459,8 +459,10 @@ def test_what_a_bundle_held_ends_with_it(kept):
 
 @pytest.mark.parametrize(
     "message",
-    [{"hold": "1"}, {"hold": 1}, {"hold": 1, "kind": "request", "host": "127.0.0.1", "port": 1, "protocol": "http"}, {"unhold": []},
-     {"unhold": 99}, {"used": 1}, {"used": "g"}, {"spent": "g"}, {"hold": 1, "kind": "x", "host": "a.b", "port": 1, "protocol": "tcp"},
+    [{"hold": "1"}, {"hold": 1}, {"hold": 1, "kind": "request", "host": "127.0.0.1", "port": 1, "protocol": "http"},
+     {"unhold": []},
+     {"unhold": 99}, {"used": 1}, {"used": "g"}, {"spent": "g"},
+     {"hold": 1, "kind": "x", "host": "a.b", "port": 1, "protocol": "tcp"},
      {"hold": True}],
 )  # fmt: skip
 def test_nonsense_from_a_bundle_that_was_broken_into_changes_nothing(kept, message):
@@ -474,7 +476,8 @@ def test_nonsense_from_a_bundle_that_was_broken_into_changes_nothing(kept, messa
     [{}, {"ask": "1"}, {"ask": True, "tool": 1}, {"ask": 1}, {"ask": 1, "tool": []}, {"ask": 1, "tool": "pipelock-block"},
      {"ask": 1, "tool": "pipelock-block", "arguments": {"hosts": "x"}}, {"ask": 1, "tool": "approve", "arguments": {}},
      {"ask": 1, "tool": "pipelock-block", "arguments": {"hosts": ["a.example.org"], "approve": True}},
-     {"ask": 1, "tool": "pipelock-block", "arguments": {"hosts": ["a.example.org"] * 17}}, {"await": 1, "proposal": {}}, {"leave": 4},
+     {"ask": 1, "tool": "pipelock-block", "arguments": {"hosts": ["a.example.org"] * 17}},
+     {"await": 1, "proposal": {}}, {"leave": 4},
      {"release": 1, "pass": True}, {"decided": True}, {"want": "decided"}],
 )  # fmt: skip
 def test_nonsense_from_the_supervise_process_changes_nothing(kept, message):

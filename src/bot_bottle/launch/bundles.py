@@ -262,7 +262,8 @@ class Bundles:
         Raises SandboxError when it does not, or has made none and would need one.
         """
         self.sidecar.wait_ready(self.policy.fingerprint())
-        if self.policy.routes and not self.sidecar.authority and _intercepts(self.policy):
+        reaches = self.policy.routes or self.policy.ask
+        if reaches and not self.sidecar.authority and _intercepts(self.policy):
             raise SandboxError("The bundle opens TLS and has made no certificate authority for it")
         self._trust_authority()
 

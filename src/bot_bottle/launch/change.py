@@ -71,7 +71,9 @@ class Changes:
     def _next(self) -> None:
         while self._waiting and self._ordered is None:
             change = self._waiting.popleft()
-            self._ordered = change if change.make is None else change._replace(policy=change.make(), make=None)
+            self._ordered = (
+                change if change.make is None else change._replace(policy=change.make(), make=None)
+            )
             self._order(self._ordered)
 
     def _order(self, change: Change) -> None:
