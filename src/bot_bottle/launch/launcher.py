@@ -77,7 +77,7 @@ class _Run:
         self.around = around
         self.store = around.store
         self.outcome = Outcome(plan.id)
-        tell = Tell(append=self.store.append, record=self._record, warn=self.outcome.warnings.append)
+        tell = Tell(self.store.append, self._record, self.outcome.warnings.append, self.store)
         self.bundles = Bundles(plan, around.vault, around.outside, tell)
         self.bottle: Bottle
         self.session: Session | None = None
@@ -243,6 +243,7 @@ class _Run:
                 self.outcome.warnings.append(f"The changes could not be saved ({error.brief}); {kept}")
 
     def _record_end(self) -> None:
+        self.bundles.close_asks()
         data = {
             "exit_code": self.outcome.exit_code,
             "why": self.outcome.reason,

@@ -110,7 +110,7 @@ def supervise(wanted: bool, provider: str) -> Supervise | None:
 
 def certificate_stores(policy: EgressPolicy, facts: HostFacts, *, run: str, ca: str) -> Trust | None:
     """What the bottle trusts, wherever something may be reached: a later policy may open TLS that this one does not."""
-    if not policy.routes:
+    if not policy.routes and not policy.ask:
         return None
     from bot_bottle.policy import (
         egress as judge,
@@ -176,6 +176,7 @@ def egress(document: EgressDocument) -> EgressPolicy:
         secrets=SecretsPolicy(**secrets) if secrets else None,
         mode=document["mode"],
         engine=document["engine"],
+        ask=tuple(document["ask"]),
     )
 
 

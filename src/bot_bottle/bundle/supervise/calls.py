@@ -46,7 +46,7 @@ class Call:
 class Calls:
     """All calls of one process. `tell` says something to the keeper."""
 
-    def __init__(self, tell: Callable[[Message], None]) -> None:
+    def __init__(self, tell: Callable[[Message], object]) -> None:
         self._tell = tell
         self._waiting: dict[int, Call] = {}
         self._number = 0

@@ -113,7 +113,7 @@ class Front(Server):
 
     def __init__(self, app: App, patience: Patience) -> None:
         self._patience = patience
-        self._begun: Callable[[], None]
+        self._begun: Callable[[], object]
         super().__init__(
             Config(
                 posts_only(app),
@@ -132,7 +132,7 @@ class Front(Server):
             )
         )
 
-    async def run_on(self, listener: socket.socket, *, begun: Callable[[], None]) -> None:
+    async def run_on(self, listener: socket.socket, *, begun: Callable[[], object]) -> None:
         """Serves on `listener` and returns when nobody has been connected for as long as `patience` says.
 
         `begun` is called once connections are taken.
