@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bot_bottle.launch import supervisor
+from bot_bottle.launch import supervise_process, supervisor
 from bot_bottle.launch.supervisor import Timing
 from support.mcp_clients import post, read_until, status
 from support.supervised import DEADLINE, Supervised, descriptors, memory, until
@@ -109,7 +109,7 @@ def test_killed_while_calls_wait_it_is_started_again_and_the_calls_are_told_of_a
 def test_one_that_dies_again_and_again_is_given_up_and_what_comes_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(supervisor, "_START", "raise SystemExit(3)")
+    monkeypatch.setattr(supervise_process, "_START", "raise SystemExit(3)")
     monkeypatch.setattr(supervisor, "FIRST_PAUSE", 0.01)
     with Supervised() as server:
         until(lambda: died(server) == 1)
@@ -126,7 +126,7 @@ def test_one_that_dies_again_and_again_is_given_up_and_what_comes_is_refused(
 
 
 def test_after_each_death_it_waits_longer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervisor, "_START", "raise SystemExit(3)")
+    monkeypatch.setattr(supervise_process, "_START", "raise SystemExit(3)")
     with Supervised() as server:
         until(lambda: died(server) == 1)
         with socket.create_connection(("127.0.0.1", server.port), DEADLINE):
@@ -138,8 +138,8 @@ def test_after_each_death_it_waits_longer(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_one_that_cannot_confine_itself_serves_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = "from bot_bottle.bundle import confine\ndef no(*_, **__): raise OSError(38, 'none')\nconfine.confine = no\n"
-    start = supervisor._START.replace("; from bot_bottle", "\n" + broken + "from bot_bottle")
-    monkeypatch.setattr(supervisor, "_START", start.replace("; sys.path", "\nsys.path"))
+    start = supervise_process._START.replace("; from bot_bottle", "\n" + broken + "from bot_bottle")
+    monkeypatch.setattr(supervise_process, "_START", start.replace("; sys.path", "\nsys.path"))
     with Supervised() as server:
         until(lambda: died(server) == 1)
         assert "none" in server.told("supervise.died")[0]["why"]
@@ -232,7 +232,7 @@ def says(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
     start = (
         "import socket, sys, time\nline = socket.socket(fileno=int(sys.argv[2]))\norder = line.recv(65536)\n"
     )
-    monkeypatch.setattr(supervisor, "_START", start + code)
+    monkeypatch.setattr(supervise_process, "_START", start + code)
 
 
 LINES = {
@@ -258,10 +258,10 @@ def test_one_that_says_what_is_no_message_is_ended(line: str, monkeypatch: pytes
 def test_what_it_says_in_a_flood_waits_and_the_keeper_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     says("while True: line.sendall(b'{\"leave\": 1}\\n' * 1000)", monkeypatch)
     with Supervised() as server:
-        until(lambda: len(server.desk.heard) >= supervisor.BURST)
+        until(lambda: len(server.desk.heard) >= supervise_process.BURST)
         heard, turns = len(server.desk.heard), server.loop.turns
         until(lambda: server.loop.turns > turns + 50)
-        assert len(server.desk.heard) - heard < 50 * supervisor.RATE, (
+        assert len(server.desk.heard) - heard < 50 * supervise_process.RATE, (
             "no more is taken than that there is room for"
         )
         assert memory(os.getpid()) < 400 * 1024
@@ -347,7 +347,7 @@ def test_a_line_that_it_does_not_understand_is_answered_with_an_error(line: byte
         pid = server.wait_ready()
         process = server.supervisor._process
         assert process
-        server.loop.soon(lambda: process.waiting.extend(line) or process.flush(0))  # type: ignore[func-returns-value]
+        server.loop.soon(lambda: process.waiting.extend(line) or process.flush())  # type: ignore[func-returns-value]
         until(lambda: server.desk.asked("error"))
         server.desk.present = False
         assert b"pending" in answered(server)
