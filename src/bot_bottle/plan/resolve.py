@@ -25,6 +25,7 @@ from bot_bottle.plan.model import (
     Outward,
     Paths,
     ProxyReference,
+    Registration,
     RunPlan,
     Sensitive,
     Supervise,
@@ -53,6 +54,8 @@ class Choices(NamedTuple):
     placeholders: Mapping[str, str] = MappingProxyType({})
     """By the credential's name."""
     notes: tuple[str, ...] = ()
+    registration: Registration | None = None
+    """How the tool is told of the server that it may ask for help."""
 
 
 def resolve(manifest: ManifestDocument, facts: HostFacts, choices: Choices) -> RunPlan:
@@ -97,16 +100,16 @@ def resolve(manifest: ManifestDocument, facts: HostFacts, choices: Choices) -> R
         credentials=credentials(bottle, choices.placeholders),
         sensitive=tuple(Sensitive(name, source) for name, source in sorted(bottle["sensitive"].items())),
         trust=stores,
-        supervise=supervise(bottle["supervise"], agent["provider"]),
+        supervise=supervise(bottle, choices.registration),
         notes=choices.notes,
     )
 
 
-def supervise(wanted: bool, provider: str) -> Supervise | None:
+def supervise(bottle: BottleDocument, registration: Registration | None) -> Supervise | None:
     """Where the agent asks for help, if it may."""
-    if not wanted:
+    if not bottle["supervise"]:
         return None
-    return Supervise(SUPERVISE_ADDRESS, SUPERVISE_PORT, SUPERVISE_URL, expected=provider != "command")
+    return Supervise(SUPERVISE_ADDRESS, SUPERVISE_PORT, SUPERVISE_URL, registration)
 
 
 def certificate_stores(
