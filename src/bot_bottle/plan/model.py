@@ -151,6 +151,19 @@ class Outward(NamedTuple):
     """What the proxy of the bottle's file is told; by reference, as every credential."""
 
 
+class Supervise(NamedTuple):
+    """The server inside that the agent may ask for help, at `url`. `hold` is how many seconds a call waits for a person.
+
+    `expected` is whether the agent's tool connects to it by itself as soon as it starts.
+    """
+
+    address: str
+    port: int
+    url: str
+    hold: int = 86_400
+    expected: bool = True
+
+
 class Registration(NamedTuple):
     """How the agent's tool is told of the supervise server, as the agent's user, before the agent runs.
 
@@ -202,5 +215,7 @@ class RunPlan(NamedTuple):
     sensitive: tuple[Sensitive, ...] = ()
     trust: Trust | None = None
     """None: nothing may be reached, so nothing has to be trusted."""
+    supervise: Supervise | None = None
+    """None: the agent can't ask."""
     notes: tuple[str, ...] = ()
     """What the person should know: something asked for that this version or host can't do, and that weakens nothing."""
