@@ -1,7 +1,9 @@
 """A real bottle with a real tool in it, in which the tool is told of supervise; and the host's processes, watched meanwhile."""
 
 import os
+import select
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -101,3 +103,15 @@ def watching(*, secret: str, other: str) -> Iterator[dict[str, bool]]:
     finally:
         over.set()
         thread.join()
+
+
+def read_until(terminal: int, mark: bytes, seconds: float) -> bytes:
+    """What a terminal shows until `mark` is on it, or the time is over."""
+    shown, deadline = b"", time.monotonic() + seconds
+    while mark not in shown and time.monotonic() < deadline:
+        if select.select([terminal], [], [], 0.5)[0]:
+            try:
+                shown += os.read(terminal, 65536)
+            except OSError:
+                break
+    return shown

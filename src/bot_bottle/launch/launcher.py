@@ -30,6 +30,7 @@ from bot_bottle.state.store import Store
 
 if TYPE_CHECKING:
     from bot_bottle.launch.supervisor import Supervisor
+    from bot_bottle.provision.supervise import Registering
 
 
 class Outcome:
@@ -45,10 +46,15 @@ class Outcome:
         self.phases: dict[str, float] = {}
         self.changed = False
         self.warnings: list[str] = []
+        self.told: list[str] = []
+        """Those of the warnings that were said when they came up."""
 
 
 class Surroundings(NamedTuple):
-    """What the keeper has around it. `phase` is told the name of each phase as it begins; `ready` that the agent runs."""
+    """What the keeper has around it. `phase` is told the name of each phase as it begins; `ready` that the agent runs.
+
+    `warn` hears at once what goes wrong and ends nothing, `say` what is done.
+    """
 
     store: Store
     backend: Backend
@@ -61,6 +67,8 @@ class Surroundings(NamedTuple):
     phase: Callable[[str], None] = lambda _: None
     ready: Callable[[Outcome], None] = lambda _: None
     shown: Callable[[], Shown] | None = None
+    warn: Callable[[str], None] = lambda _: None
+    say: Callable[[str], None] = lambda _: None
 
 
 def keep(plan: RunPlan, around: Surroundings) -> Outcome:
@@ -83,6 +91,7 @@ class _Run:
         self.session: Session | None = None
         self.copying: copies.Copying | None = None
         self.supervisor: Supervisor | None = None
+        self.registering: Registering | None = None
 
     def keep(self) -> Outcome:
         try:
@@ -176,6 +185,7 @@ class _Run:
                 from bot_bottle.provision.pipeline import provision
 
                 provision(self.bottle, self.plan)
+            self._begin_registration(undo)
         with self._phase("policy"):
             self.bundles.wait_ready()
         server = control.listen(self.plan.paths.run)
@@ -193,6 +203,31 @@ class _Run:
             undo.callback(self.supervisor.stop)
             self.supervisor.open_door(self.bottle)
 
+    def _begin_registration(self, undo: ExitStack) -> None:
+        """Sets the tool's own CLI going, which takes its time while the rest of the start goes on."""
+        supervise = self.plan.supervise
+        if supervise and supervise.registration:
+            from bot_bottle.provision.supervise import Registering
+
+            self._record("supervise.registering", {"url": supervise.url})
+            env = self.plan.command.env
+            self.registering = Registering(self.bottle, supervise.registration, env, self.around.say)
+            undo.callback(self.registering.close)
+
+    def _finish_registration(self) -> None:
+        """The agent's tool has the token, or the person is told why not and what to do; the run goes on."""
+        if not self.registering or not self.supervisor:
+            return
+        with self._phase("supervise"):
+            failed = self.registering.finish(self.supervisor.token)
+        if failed is None:
+            self._record("supervise.registered", {})
+            return
+        self._record("supervise.unregistered", failed._asdict())
+        self.outcome.warnings.append(str(failed))
+        self.outcome.told.append(str(failed))
+        self.around.warn(str(failed))
+
     def _session(self, server: socket.socket, figures: socket.socket, streams: Streams) -> Session:
         session = self.session = Session(
             self.plan, self.bottle, log=self.log, server=server, interrupts=self.around.interrupts
@@ -209,6 +244,7 @@ class _Run:
         if self.copying:
             with self._phase("copy"):
                 self.outcome.warnings += [f"not copied: {line}" for line in self.copying.wait()]
+        self._finish_registration()
         with self._phase("release"):
             event = self._event("run.started", self.bundles.facts())
             self.store.record([event], self.plan.id, state="running")

@@ -151,19 +151,6 @@ class Outward(NamedTuple):
     """What the proxy of the bottle's file is told; by reference, as every credential."""
 
 
-class Supervise(NamedTuple):
-    """The server inside that the agent may ask for help, at `url`. `hold` is how many seconds a call waits for a person.
-
-    `expected` is whether the agent's tool connects to it by itself as soon as it starts.
-    """
-
-    address: str
-    port: int
-    url: str
-    hold: int = 86_400
-    expected: bool = True
-
-
 class Registration(NamedTuple):
     """How the agent's tool is told of the supervise server, as the agent's user, before the agent runs.
 
@@ -183,6 +170,20 @@ class Registration(NamedTuple):
     format: Literal["json", "toml"] = "json"
     entry: tuple[str, ...] = ()
     settings: str = "{}"
+
+
+class Supervise(NamedTuple):
+    """The server inside that the agent may ask for help, at `url`. `hold` is how many seconds a call waits for a person.
+
+    `expected` is whether the agent's tool connects to it by itself as soon as it starts, `registration` how that is told of it.
+    """
+
+    address: str
+    port: int
+    url: str
+    hold: int = 86_400
+    expected: bool = True
+    registration: Registration | None = None
 
 
 class RunPlan(NamedTuple):

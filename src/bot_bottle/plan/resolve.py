@@ -25,6 +25,7 @@ from bot_bottle.plan.model import (
     Outward,
     Paths,
     ProxyReference,
+    Registration,
     RunPlan,
     Sensitive,
     Supervise,
@@ -53,6 +54,7 @@ class Choices(NamedTuple):
     placeholders: Mapping[str, str] = MappingProxyType({})
     """By the credential's name."""
     notes: tuple[str, ...] = ()
+    registration: Registration | None = None
 
 
 def resolve(manifest: ManifestDocument, facts: HostFacts, choices: Choices) -> RunPlan:
@@ -96,16 +98,22 @@ def resolve(manifest: ManifestDocument, facts: HostFacts, choices: Choices) -> R
         credentials=credentials(bottle, choices.placeholders),
         sensitive=tuple(Sensitive(name, source) for name, source in sorted(bottle["sensitive"].items())),
         trust=stores,
-        supervise=supervise(bottle["supervise"], agent["provider"]),
+        supervise=supervise(bottle["supervise"], choices.registration),
         notes=choices.notes,
     )
 
 
-def supervise(wanted: bool, provider: str) -> Supervise | None:
-    """Where the agent asks for help, if it may."""
+def supervise(wanted: bool, registration: Registration | None) -> Supervise | None:
+    """Where the agent asks for help, if it may, and how its tool is told of that."""
     if not wanted:
         return None
-    return Supervise(SUPERVISE_ADDRESS, SUPERVISE_PORT, SUPERVISE_URL, expected=provider != "command")
+    return Supervise(
+        address=SUPERVISE_ADDRESS,
+        port=SUPERVISE_PORT,
+        url=SUPERVISE_URL,
+        expected=bool(registration and registration.program),
+        registration=registration,
+    )
 
 
 def certificate_stores(policy: EgressPolicy, facts: HostFacts, *, run: str, ca: str) -> Trust | None:
