@@ -173,7 +173,10 @@ class Registration(NamedTuple):
 
 
 class Supervise(NamedTuple):
-    """The server inside that the agent may ask for help, at `url`. `hold` is how many seconds a call waits for a person."""
+    """The server inside that the agent may ask for help, at `url`. `hold` is how many seconds a call waits for a person.
+
+    `registration` is how the agent's tool is told of it.
+    """
 
     address: str
     port: int

@@ -106,7 +106,7 @@ def resolve(manifest: ManifestDocument, facts: HostFacts, choices: Choices) -> R
 
 
 def supervise(bottle: BottleDocument, registration: Registration | None) -> Supervise | None:
-    """Where the agent asks for help, if it may."""
+    """Where the agent asks for help, if it may, and how its tool is told of that."""
     if not bottle["supervise"]:
         return None
     return Supervise(SUPERVISE_ADDRESS, SUPERVISE_PORT, SUPERVISE_URL, registration)
