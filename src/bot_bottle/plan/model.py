@@ -173,6 +173,8 @@ class RunPlan(NamedTuple):
     credentials: tuple[Credential, ...] = ()
     """Those that a route names."""
     sensitive: tuple[Sensitive, ...] = ()
+    supervised: bool = False
+    """Whether the person can be asked for what waits."""
     trust: Trust | None = None
     """None: nothing may be reached, so nothing has to be trusted."""
     notes: tuple[str, ...] = ()

@@ -93,6 +93,7 @@ def resolve(manifest: ManifestDocument, facts: HostFacts, choices: Choices) -> R
         outward=outward(bottle, facts.proxies),
         credentials=credentials(bottle, choices.placeholders),
         sensitive=tuple(Sensitive(name, source) for name, source in sorted(bottle["sensitive"].items())),
+        supervised=bottle["supervise"],
         trust=stores,
         notes=choices.notes,
     )
