@@ -13,11 +13,12 @@ another bundle is started, which may take 15 on a host that is very busy."""
 
 
 class InForce(NamedTuple):
-    """What a running bottle's bundle enforces; `credentials` are those of its plan, by reference."""
+    """What a running bottle's bundle enforces; `credentials` are those of its plan, by reference; `model` is as in `RunPlan`."""
 
     policy: EgressPolicy
     credentials: dict[str, list[Any]]
     way_out: bool
+    model: tuple[tuple[str, int, str], ...] = ()
 
 
 class Changed(NamedTuple):
@@ -45,7 +46,8 @@ def in_force(run: RunRecord) -> InForce:
     from bot_bottle.launch import control
 
     said = control.ask(run.run_path, {"want": "policy"}, seconds=ANSWER_WITHIN)
-    return InForce(EgressPolicy.from_document(said["policy"]), said["credentials"], said["way_out"])
+    model = tuple((str(host), int(port), str(protocol)) for host, port, protocol in said["model"])
+    return InForce(EgressPolicy.from_document(said["policy"]), said["credentials"], said["way_out"], model)
 
 
 def change_policy(run: RunRecord, policy: EgressPolicy, why: str, *, expecting: str = "") -> str:
@@ -88,7 +90,7 @@ def from_file(name: str) -> Reload:
     run = find(name)
     now = in_force(run)
     bottle = load_bottle(run.bottle, root=paths.manifest_root())
-    policy = egress(bottle["egress"])
+    policy = egress(bottle["egress"], now.model)
     problems = (*check.of_bottle(bottle, policy), *_other_credentials(bottle, policy, now))
     check.refuse(problems, f"Bottle {run.bottle}")
     added, removed = difference(now.policy, policy)

@@ -97,6 +97,7 @@ def plan(request: StartRequest) -> RunPlan:
             mounts=setup.mounts,
             placeholders=setup.placeholders,
             notes=(*setup.notes, *check.notes(manifest)),
+            model=tuple((one.host, one.port, one.protocol) for one in setup.routes),
         ),
     )
     from bot_bottle.backends.registry import backend
