@@ -183,6 +183,7 @@ class Wishes:
                 "credentials": {
                     item.name: list(item._replace(placeholder="")) for item in run.plan.credentials
                 },
+                "model": run.plan.model,
                 "way_out": run.has_way_out,
             },
         )

@@ -218,6 +218,8 @@ class RunPlan(NamedTuple):
     credentials: tuple[Credential, ...] = ()
     """Those that a route names."""
     sensitive: tuple[Sensitive, ...] = ()
+    model: tuple[tuple[str, int, str], ...] = ()
+    """Host, port and protocol of the routes without which the agent's tool can't work: of its model's API."""
     trust: Trust | None = None
     """None: nothing may be reached, so nothing has to be trusted."""
     supervise: Supervise | None = None
