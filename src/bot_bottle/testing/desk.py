@@ -50,6 +50,7 @@ class Made(NamedTuple):
     effect: Effect
     applies: bool
     problem: str
+    content: str
 
 
 class FakeDesk:
@@ -105,7 +106,9 @@ class FakeDesk:
                 name, run, ask, wanted, "pending", now - age, now - age + 86400, repeats=repeats
             )
             said = title if title is not None else _title(kind, wanted)
-            self._made[name] = Made(proposal, agent, bottle, said, effect, kind in GRANTING, problem)
+            self._made[name] = Made(
+                proposal, agent, bottle, said, effect, kind in GRANTING, problem, ask.content()
+            )
             self._changed()
         return name
 
@@ -262,7 +265,7 @@ class FakeDesk:
             for other in self._made.values()
             if other.proposal.state == "pending"
             and other.proposal.run != proposal.run
-            and other.proposal.ask.content() == proposal.ask.content()
+            and other.content == made.content
         )
         return Shown(
             proposal=proposal,

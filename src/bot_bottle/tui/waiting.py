@@ -10,7 +10,7 @@ from textual.events import Resize
 from bot_bottle.errors import BotBottleError
 from bot_bottle.policy.approval import Terms
 from bot_bottle.tui import telling
-from bot_bottle.tui.clean import line
+from bot_bottle.tui.clean import cut, line
 from bot_bottle.tui.confirm import Confirm
 from bot_bottle.tui.detail import Detail
 from bot_bottle.tui.inbox import OFFERED, Item, age, find, fold
@@ -122,10 +122,10 @@ class Waiting(Page):
         warned = telling.problem(first) or telling.warnings(first)
         title = Content.assemble(mark, (" ! " if warned else "   "), line(first.title))
         times = f" {len(item.members)}x" if len(item.members) > 1 else ""
-        run, when = line(first.proposal.run, 24), age(first.proposal.made_at, now)
+        run, when = cut(first.proposal.run, 24), age(first.proposal.made_at, now)
         if self.size.width < WIDE:
             return two_sides(title, Content(f"{run}{times} {when:>5}"), width)
-        second = two_sides(Content(f"       {run} · {line(first.bottle, 24)}{times}"), Content(when), width)
+        second = two_sides(Content(f"       {run} · {cut(first.bottle, 24)}{times}"), Content(when), width)
         return Content.assemble(title.truncate(width, ellipsis=True), "\n", second)
 
     def _tell_what_became(self, item: Item) -> None:
