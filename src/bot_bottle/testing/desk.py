@@ -78,6 +78,12 @@ class FakeDesk:
         self._version = 0
         self._seen = threading.local()
 
+    def __enter__(self) -> "FakeDesk":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """There is nothing to close; another thread may be using it."""
+
     # What a test does
 
     def ask(
@@ -167,6 +173,9 @@ class FakeDesk:
     def routes_text(self, shown: Shown) -> str:
         routes = shown.proposal.routes if shown.terms.routes is None else shown.terms.routes
         return "".join(f"{line_of(each)}\n" for each in routes)
+
+    def file_diff(self, shown: Shown) -> str:
+        return "".join(f"+    {each}\n" for each in shown.added)
 
     def approve(self, approvals: Sequence[Approval], *, wait: float = 10.0) -> list[Decided]:
         self.gate.wait(wait or None)

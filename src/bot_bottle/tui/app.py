@@ -268,9 +268,9 @@ class InboxApp(App[None]):
 def run(open_desk: OpenDesk) -> None:
     """The inbox, until the operator leaves it; agents are told meanwhile that somebody is there.
 
-    `open_desk` is called once for each thread that needs one. Raises StateError when there is none, and what went wrong.
+    `open_desk` is called once by each thread that needs a desk. Raises StateError when there is none, and what went wrong.
     """
-    with open_desk().present():
+    with open_desk() as desk, desk.present():
         app = InboxApp(open_desk)
         app.run()
     if app._exception is not None:

@@ -4,7 +4,8 @@ Makes `Content`, which knows no markup; every text of others goes through `clean
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from textual.content import Content
 
@@ -45,6 +46,12 @@ def state_text(shown: Shown) -> str:
     return _STATES[proposal.state]
 
 
+def title(shown: Shown) -> str:
+    """What is asked, as a sentence begins."""
+    said = line(shown.title)
+    return said[:1].upper() + said[1:]
+
+
 def who(shown: Shown) -> str:
     """The bottle and the agent, in one line."""
     return f"{cut(shown.proposal.run)} (agent {cut(shown.agent)}, bottle {cut(shown.bottle)})"
@@ -52,7 +59,7 @@ def who(shown: Shown) -> str:
 
 def heading(item: Item, now: float) -> Content:
     """What is asked, and by whom."""
-    parts: list[Part] = [(line(item.first.title), "bold")]
+    parts: list[Part] = [(title(item.first), "bold")]
     shown_of = item.members[:_MOST_ASKERS]
     for member in shown_of:
         proposal = member.proposal
@@ -142,6 +149,12 @@ def warnings(shown: Shown) -> list[str]:
     return said + [line(note, 500) for note in known.notes[:20]]
 
 
+def in_file(text: str) -> Content:
+    """What an approval for good would change in the bottle's file."""
+    shown = block(text, MOST_CHANGE) if text.strip() else "Nothing."
+    return Content.assemble(("In the bottle's file", "bold underline"), f"\n{shown}".rstrip())
+
+
 def terms(shown: Shown) -> Content:
     """On what terms, and which key gives which."""
     parts: list[Part] = [("Terms", "bold underline"), "\n"]
@@ -179,19 +192,21 @@ def words(item: Item) -> list[tuple[str, str]]:
     return said
 
 
-def brief(item: Item) -> Content:
+def brief(item: Item, files: Mapping[str, str] = MappingProxyType({})) -> Content:
     """An item among many that are decided together: everything but the agent's words."""
     names = ", ".join(cut(member.proposal.run) for member in item.members[:_MOST_ASKERS])
     more = f" and {len(item.members) - _MOST_ASKERS} more" if len(item.members) > _MOST_ASKERS else ""
     first = item.first
     parts: list[Part] = [
-        (line(first.title), "bold"),
+        (title(first), "bold"),
         f"\n  {names}{more} · {terms_text(first.terms)} · {traffic(item)}",
     ]
     parts += [(f"\n  + {_line(each)}", "$text-success") for each in first.added]
     parts += [(f"\n  - {_line(each)}", "$text-error") for each in first.removed]
     parts += [] if first.applies else ["\n  Recorded, not applied."]
     parts += [(f"\n  ! {warning}", "bold $text-warning") for warning in warnings(first)]
+    if item.key in files:
+        parts += ["\n", in_file(files[item.key])]
     return Content.assemble(*parts)
 
 
@@ -233,7 +248,7 @@ def _names(names: Sequence[str]) -> str:
 def short(item: Item) -> Content:
     """An item on one line."""
     more = f" and {len(item.members) - 1} more" if len(item.members) > 1 else ""
-    return Content.assemble((line(item.first.title), "bold"), f"  {cut(item.first.proposal.run)}{more}")
+    return Content.assemble((title(item.first), "bold"), f"  {cut(item.first.proposal.run)}{more}")
 
 
 def left_out(item: Item, why: str) -> Content:

@@ -47,6 +47,7 @@ class Waiting(Page):
         self._items: list[Item] = []
         self._marked: set[str] = set()
         self._unfolded = False
+        self._file: str | None = None
         self._gone = ""
         self._came_up = 0.0
 
@@ -92,7 +93,9 @@ class Waiting(Page):
             self._show(chosen)
 
     def _show(self, item: Item | None) -> None:
-        changed = item != self.item or item is None
+        file = dict(self.inbox.news.files).get(item.key) if item and self.inbox.news else None
+        changed = item is None or (item, file) != (self.item, self._file)
+        self._file = file
         self.item = item
         listed = self._items
         if item is not None and self._gone:
@@ -100,7 +103,7 @@ class Waiting(Page):
         self.fill([self._row(each) for each in listed], item.key if item else "")
         if changed or self._gone:
             notice = f"✗ {self._gone} Nothing is decided with it now." if self._gone else ""
-            self.query_one(Detail).show(item, notice=notice if item else NOTHING)
+            self.query_one(Detail).show(item, notice=notice if item else NOTHING, file=file)
         self._tell_how_many()
 
     def _tell_how_many(self) -> None:
@@ -120,7 +123,7 @@ class Waiting(Page):
         busy = self.inbox.deciding.intersection(item.ids)
         mark = "gone" if gone else " …  " if busy else "[x] " if self._marked.issuperset(item.ids) else "[ ] "
         warned = telling.problem(first) or telling.warnings(first)
-        title = Content.assemble(mark, (" ! " if warned else "   "), line(first.title))
+        title = Content.assemble(mark, (" ! " if warned else "   "), telling.title(first))
         times = f" {len(item.members)}x" if len(item.members) > 1 else ""
         run, when = cut(first.proposal.run, 24), age(first.proposal.made_at, now)
         if self.size.width < WIDE:
