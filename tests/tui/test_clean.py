@@ -43,7 +43,14 @@ def test_what_was_cleaned_is_clean(text):
 
 
 def test_common_languages_stay_readable():
-    for text in ("Grüße, naïve façade", "Привет, мир", "漢字かな交じり", "Tiếng Việt", "한국어", "Ελληνικά ✓ → 3 €"):
+    for text in (
+        "Grüße, naïve façade",
+        "Привет, мир",
+        "漢字かな交じり",
+        "Tiếng Việt",
+        "한국어",
+        "Ελληνικά ✓ → 3 €",
+    ):
         assert clean.clean(text) == text
 
 

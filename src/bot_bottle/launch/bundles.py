@@ -24,9 +24,11 @@ from bot_bottle.policy.model import EgressPolicy
 if TYPE_CHECKING:
     import socket
 
+    from bot_bottle.launch.asks import Asks
     from bot_bottle.launch.engine import EngineKeeper
     from bot_bottle.launch.session import Session
     from bot_bottle.provision.trust import TrustStore
+    from bot_bottle.state.store import Store
 
 NAMES_APART = 8192
 """Addresses for names between where one bundle of a run begins and the next; more than `BundleLimits.names`."""
@@ -40,6 +42,7 @@ class Tell(NamedTuple):
     append: Callable[[Sequence[NewEvent]], object]
     record: Callable[[str, Mapping[str, object]], None]
     warn: Callable[[str], None]
+    store: "Store"
 
 
 class Bundles:
@@ -58,11 +61,13 @@ class Bundles:
         self.last_events: list[NewEvent] = []
         """What the last bundle and the engine still said when they were ended."""
         self.record = tell.record
+        self.store = tell.store
         self._tell = tell
         self._vault = vault
         self._outside = outside
         self._credentials = Credentials(plan.credentials, vault, outward=plan.outward)
         self._wishes = Wishes(self)
+        self.fresh = self._wishes.fresh
         self._begun = 0
         self._heard_authority = ""
         self._trust_inside: TrustStore | None = None
@@ -146,6 +151,14 @@ class Bundles:
             self.engine.leave()
         self.sidecar.say_stop()
 
+    def asks(self) -> "Asks":
+        """What the agent asks for."""
+        return self._wishes.asks()
+
+    def close_asks(self) -> None:
+        """The run is over: nothing that was asked for is open any more."""
+        self._wishes.end()
+
     # While it runs
 
     def _hear(self) -> None:
@@ -182,6 +195,7 @@ class Bundles:
             self._tell.warn("The bundle died again and again; the bottle has had no way out since.")
         else:
             try:
+                self.policy = self.fresh(self.policy)
                 self._begin()
                 self.record("door.opened", {"again": self.restarts, "authority": self.authority})
             except BotBottleError as error:
@@ -248,7 +262,8 @@ class Bundles:
         Raises SandboxError when it does not, or has made none and would need one.
         """
         self.sidecar.wait_ready(self.policy.fingerprint())
-        if self.policy.routes and not self.sidecar.authority and _intercepts(self.policy):
+        reaches = self.policy.routes or self.policy.ask
+        if reaches and not self.sidecar.authority and _intercepts(self.policy):
             raise SandboxError("The bundle opens TLS and has made no certificate authority for it")
         self._trust_authority()
 

@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from bot_bottle.backends.base import Backend, Bottle
 from bot_bottle.errors import BotBottleError
@@ -27,6 +27,9 @@ from bot_bottle.launch.signals import Interrupts
 from bot_bottle.launch.streams import Streams
 from bot_bottle.plan.model import RunPlan
 from bot_bottle.state.store import Store
+
+if TYPE_CHECKING:
+    from bot_bottle.launch.supervisor import Supervisor
 
 
 class Outcome:
@@ -74,11 +77,12 @@ class _Run:
         self.around = around
         self.store = around.store
         self.outcome = Outcome(plan.id)
-        tell = Tell(append=self.store.append, record=self._record, warn=self.outcome.warnings.append)
+        tell = Tell(self.store.append, self._record, self.outcome.warnings.append, self.store)
         self.bundles = Bundles(plan, around.vault, around.outside, tell)
         self.bottle: Bottle
         self.session: Session | None = None
         self.copying: copies.Copying | None = None
+        self.supervisor: Supervisor | None = None
 
     def keep(self) -> Outcome:
         try:
@@ -105,6 +109,8 @@ class _Run:
         with self._phase("end"):
             self.bottle.destroy()
             self.bundles.leave()
+            if self.supervisor:
+                self.supervisor.stop()
             session.drain()
 
     @contextmanager
@@ -164,6 +170,7 @@ class _Run:
             streams.close_inside()
         with self._phase("door"):
             self.bundles.open_door(self.bottle)
+            self._open_supervise(undo)
         with self._phase("provision"):
             if self.plan.files:
                 from bot_bottle.provision.pipeline import provision
@@ -177,11 +184,22 @@ class _Run:
         undo.callback(figures.close)
         return self._session(server, figures, streams)
 
+    def _open_supervise(self, undo: ExitStack) -> None:
+        if self.plan.supervise:
+            from bot_bottle.launch.supervisor import Notes, Supervisor, Unanswered
+
+            notes = Notes(self._record, self.outcome.warnings.append)
+            self.supervisor = Supervisor(self.plan, self.plan.supervise, Unanswered(), notes)
+            undo.callback(self.supervisor.stop)
+            self.supervisor.open_door(self.bottle)
+
     def _session(self, server: socket.socket, figures: socket.socket, streams: Streams) -> Session:
         session = self.session = Session(
             self.plan, self.bottle, log=self.log, server=server, interrupts=self.around.interrupts
         )
         self.bundles.serve(session, figures)
+        if self.supervisor:
+            self.supervisor.serve(session)
         session.master = streams.master
         for descriptor, own in streams.outside:
             session.add_output(descriptor, Outlet(own, self.around.shown) if self.around.foreground else None)
@@ -225,6 +243,7 @@ class _Run:
                 self.outcome.warnings.append(f"The changes could not be saved ({error.brief}); {kept}")
 
     def _record_end(self) -> None:
+        self.bundles.close_asks()
         data = {
             "exit_code": self.outcome.exit_code,
             "why": self.outcome.reason,

@@ -27,11 +27,13 @@ from bot_bottle.plan.model import (
     ProxyReference,
     RunPlan,
     Sensitive,
+    Supervise,
     Trust,
     Workspace,
     WorkspaceMode,
 )
 from bot_bottle.policy.model import EgressPolicy, HeaderMatch, Route, SecretsPolicy, Upstream
+from bot_bottle.policy.ports import SUPERVISE_ADDRESS, SUPERVISE_PORT, SUPERVISE_URL
 
 FIRST_UNUSED_UID = 1_879_048_192
 UNUSED_UIDS = 130_000_000
@@ -94,13 +96,21 @@ def resolve(manifest: ManifestDocument, facts: HostFacts, choices: Choices) -> R
         credentials=credentials(bottle, choices.placeholders),
         sensitive=tuple(Sensitive(name, source) for name, source in sorted(bottle["sensitive"].items())),
         trust=stores,
+        supervise=supervise(bottle["supervise"], agent["provider"]),
         notes=choices.notes,
     )
 
 
+def supervise(wanted: bool, provider: str) -> Supervise | None:
+    """Where the agent asks for help, if it may."""
+    if not wanted:
+        return None
+    return Supervise(SUPERVISE_ADDRESS, SUPERVISE_PORT, SUPERVISE_URL, expected=provider != "command")
+
+
 def certificate_stores(policy: EgressPolicy, facts: HostFacts, *, run: str, ca: str) -> Trust | None:
     """What the bottle trusts, wherever something may be reached: a later policy may open TLS that this one does not."""
-    if not policy.routes:
+    if not policy.routes and not policy.ask:
         return None
     from bot_bottle.policy import (
         egress as judge,
@@ -166,6 +176,7 @@ def egress(document: EgressDocument) -> EgressPolicy:
         secrets=SecretsPolicy(**secrets) if secrets else None,
         mode=document["mode"],
         engine=document["engine"],
+        ask=tuple(document["ask"]),
     )
 
 

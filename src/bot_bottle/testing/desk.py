@@ -70,7 +70,7 @@ class FakeDesk:
         self.withdrawals: list[str] = []
         self.watching = 0
         self._made: dict[str, Made] = {}
-        self._terms: dict[str, Terms] = {}
+        self._decided: dict[str, Shown] = {}
         self._grants: dict[str, Grant] = {}
         self._lock = threading.RLock()
         self._something = threading.Condition(self._lock)
@@ -143,7 +143,10 @@ class FakeDesk:
             done = [made for made in self._made.values() if made.proposal.state != "pending"]
             done.sort(key=lambda made: -made.proposal.decided_at)
             return [
-                self._shown(made, self._terms.get(made.proposal.id, _first(made))) for made in done[:limit]
+                self._decided.get(made.proposal.id, self._shown(made, _first(made)))._replace(
+                    proposal=made.proposal
+                )
+                for made in done[:limit]
             ]
 
     def show(self, reference: str, terms: Terms | None = None) -> Shown:
@@ -287,7 +290,7 @@ class FakeDesk:
         if shown.problem:
             return Decided(approval.id, "pending", shown.problem)
         self.approvals.append(approval)
-        self._terms[approval.id] = approval.terms
+        self._decided[approval.id] = shown
         if approval.id in self.outcomes:
             outcome = self.outcomes[approval.id]
             self._set(approval.id, outcome.state, outcome.problem)

@@ -46,8 +46,12 @@ class InboxApp(App[None]):
     """Opens two desks: one to watch, one to act. `settle` is for tests."""
 
     ENABLE_COMMAND_PALETTE = False
+    CSS = """
+    Rows, Detail, #what { scrollbar-size-vertical: 1; scrollbar-color: $primary; scrollbar-background: $panel; }
+    """
     TITLE = "bot-bottle inbox"
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("question_mark", "help", "Help", key_display="?"),
         Binding("ctrl+q,ctrl+c", "quit", "Quit", show=False),
     ]
 

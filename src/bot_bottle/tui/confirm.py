@@ -16,9 +16,8 @@ from bot_bottle.tui.threads import News
 
 _CHANGED = "changed since it was shown: look at it again, by itself"
 _GONE = "waits no more"
-_KEYS = "y: approve this    n, Esc: go back    on other terms: " + "  ".join(
-    f"{key} {name}" for key, _, name in OFFERED
-)
+_GO_BACK = "n, Esc: go back"
+_TERMS = "Other terms: " + "   ".join(f"{key} {name}" for key, _, name in OFFERED)
 
 
 class Confirm(Dialog[None]):
@@ -128,7 +127,8 @@ class Confirm(Dialog[None]):
             title = "Nothing of this can be approved"
         self._seen_to_end = False
         self.say("")
-        self.show(title, Content("\n\n").join(parts), _KEYS if self._items else _KEYS.split("    ", 1)[1])
+        keys = f"y: approve this    {_GO_BACK}" if self._items else _GO_BACK
+        self.show(title, Content("\n\n").join(parts), f"{keys}\n{_TERMS}")
         self.call_after_refresh(self._look_for_end)
 
     def _look_for_end(self) -> None:
@@ -163,7 +163,7 @@ class Ask(Dialog[bool]):
 
     def on_mount(self) -> None:
         title, text, yes = self._asked
-        self.show(title, text, f"y: {yes}    n, Esc: go back")
+        self.show(title, text, f"y: {yes}    {_GO_BACK}")
 
     def on_key(self, event: Key) -> None:
         if event.key == "y":

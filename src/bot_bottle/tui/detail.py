@@ -16,7 +16,7 @@ class Detail(VerticalScroll):
 
     DEFAULT_CSS = """
     Detail {
-        padding: 0 1; scrollbar-size-vertical: 1;
+        padding: 0 1;
         &> Static { height: auto; margin-bottom: 1; }
         &> .empty { display: none; }
         &> .words { border-left: outer $panel-lighten-2; padding-left: 1; color: $text-muted; }

@@ -28,7 +28,7 @@ class Dialog(ModalScreen[T]):
         border: thick $primary; background: $surface; padding: 0 1;
     }
     Dialog #title { height: auto; text-style: bold; margin-bottom: 1; }
-    Dialog #what { height: auto; max-height: 1fr; scrollbar-size-vertical: 1; }
+    Dialog #what { height: auto; max-height: 60vh; }
     Dialog #what > Static { height: auto; }
     Dialog #said { height: auto; color: $text-error; text-style: bold; display: none; }
     Dialog #said.shown { display: block; }

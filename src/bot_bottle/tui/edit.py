@@ -22,7 +22,7 @@ class Edit(Dialog[list[Shown] | None]):
     Edit #box { height: 96%; }
     Edit TextArea { height: 1fr; border: solid $primary; }
     Edit TextArea:focus { border: solid $primary; }
-    Edit #what { height: auto; max-height: 6; }
+    Edit #what { max-height: 6; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "no", "Back", priority=True),

@@ -14,7 +14,7 @@ from bot_bottle.policy.difference import line_of
 from bot_bottle.tui import telling
 from bot_bottle.tui.clean import line
 from bot_bottle.tui.confirm import Ask
-from bot_bottle.tui.page import Page, two_sides
+from bot_bottle.tui.page import LEAVE, Page, two_sides
 from bot_bottle.tui.rows import Row, Rows
 from bot_bottle.tui.threads import News
 
@@ -26,7 +26,7 @@ class Grants(Page):
     Page.-narrow Grants Rows, Grants Rows { max-height: 60%; height: auto; }
     Grants #grant { padding: 1; height: 1fr; }
     """
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("w", "withdraw", "Withdraw")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("w", "withdraw", "Withdraw"), LEAVE]
 
     def __init__(self) -> None:
         super().__init__()

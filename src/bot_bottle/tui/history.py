@@ -1,7 +1,9 @@
 """What waits no more: what was decided, and what became of it."""
 
 import time
+from typing import ClassVar
 
+from textual.binding import BindingType
 from textual.content import Content
 from textual.events import Resize
 
@@ -10,7 +12,7 @@ from bot_bottle.tui import telling
 from bot_bottle.tui.clean import line
 from bot_bottle.tui.detail import Detail
 from bot_bottle.tui.inbox import Item
-from bot_bottle.tui.page import WIDE, Page, two_sides
+from bot_bottle.tui.page import LEAVE, WIDE, Page, two_sides
 from bot_bottle.tui.rows import Row, Rows
 from bot_bottle.tui.threads import News
 
@@ -26,6 +28,8 @@ _MARKS = {
 
 class History(Page):
     """The latest first."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [LEAVE]
 
     def __init__(self) -> None:
         super().__init__()

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 WIDE = 110
 """Columns from which on the detail stands beside the list."""
 
+LEAVE = Binding("escape,q", "leave", "Back", key_display="Esc")
 BREAKPOINTS = [(0, "-narrow"), (WIDE, "-wide")]
 
 
@@ -45,8 +46,6 @@ class Page(Screen[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("d", "scroll(1)", "Scroll", show=False),
         Binding("u", "scroll(-1)", "Scroll back", show=False),
-        Binding("question_mark", "app.help", "Help", key_display="?"),
-        Binding("escape,q", "leave", "Back", key_display="Esc"),
     ]
 
     @property

@@ -53,7 +53,8 @@ class Refuse(Dialog[Refusal | None]):
     """Asks for the reason; Enter refuses."""
 
     DEFAULT_CSS = """
-    Refuse Input { margin-top: 1; }
+    Refuse #what { max-height: 25vh; }
+    Refuse #why { margin-top: 1; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "no", "Back"),
@@ -65,9 +66,9 @@ class Refuse(Dialog[Refusal | None]):
         self._items = items
 
     def more(self) -> ComposeResult:
-        yield Static(Content("Why? The agent is told."), markup=False)
+        yield Static(Content("Why? The agent is told."), markup=False, id="why")
         yield Input(max_length=LONGEST_REASON, id="reason")
-        yield Tick("It may ask for the same again (Ctrl+T). Else it gets this answer for an hour.")
+        yield Tick("It may ask again (Ctrl+T); else it gets this answer for an hour.")
 
     def on_mount(self) -> None:
         count = sum(len(item.members) for item in self._items)

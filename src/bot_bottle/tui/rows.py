@@ -26,7 +26,7 @@ class Rows(ScrollView, can_focus=True):
 
     DEFAULT_CSS = """
     Rows {
-        overflow-x: hidden; scrollbar-size-vertical: 1; background: transparent;
+        overflow-x: hidden; background: transparent;
         &> .rows--selected { background: $surface; text-style: bold; }
         &:focus > .rows--selected { background: $block-cursor-background; color: $block-cursor-foreground; text-style: bold; }
         &:nocolor > .rows--selected { text-style: reverse; }

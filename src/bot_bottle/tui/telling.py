@@ -81,7 +81,8 @@ def outcome(shown: Shown) -> Content:
 
 def change(shown: Shown) -> Content:
     """The policy's lines that come and go, whole."""
-    parts: list[Part] = [("What changes", "bold underline")]
+    waits = shown.proposal.state == "pending"
+    parts: list[Part] = [("What changes" if waits else "What it was about", "bold underline")]
     if not shown.applies:
         parts.append("\nNothing: bot-bottle records an approval of this kind, and can't apply it yet.")
     elif not (shown.added or shown.removed):
