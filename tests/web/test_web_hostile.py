@@ -13,7 +13,10 @@ from support.hostile_text import CASES, dangers
 pytestmark = pytest.mark.xdist_group("chromium")
 CALM = """() => ({
   tags: [...document.querySelectorAll('*')].map((e) => e.tagName).join(' '),
-  names: [...document.querySelectorAll('*')].flatMap((e) => e.getAttributeNames().map((n) => n + '=' + (['class', 'id', 'type', 'dir'].includes(n) ? e.getAttribute(n) : ''))).join(' '),
+  names: [...document.querySelectorAll('*')].flatMap((e) => [...e.attributes].map(({name, value}) => {
+    const said = value.replace('settling', '').trim();
+    return name === 'class' && !said ? '' : name + '=' + (['class', 'id', 'type', 'dir'].includes(name) ? said : '');
+  })).filter(Boolean).join(' '),
   width: document.documentElement.scrollWidth,
 })"""
 """Everything of the page that text must not change."""

@@ -78,6 +78,20 @@ def test_what_is_looked_at_stays_as_it_is_and_says_when_it_changed(open_page, de
     assert len(desk.approvals) == 1
 
 
+def test_a_reload_comes_back_to_what_was_looked_at(open_page, desk):
+    desk.ask("a.example.org")
+    page = open_page()
+    show(page, "Reach a.example.org:443")
+    page.check("[name=scope][value=once]")
+    ready(page, READY + " >> text=Approve once")
+    assert not page.is_visible(".notice")
+    page.reload()
+    ready(page)
+    assert not page.is_visible(".notice")
+    page.go_back()
+    page.wait_for_selector(".detail h2", state="detached")
+
+
 def test_what_was_decided_elsewhere_can_not_be_decided_again(open_page, desk):
     name = desk.ask("a.example.org")
     page = open_page()
