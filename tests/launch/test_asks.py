@@ -406,7 +406,7 @@ def test_a_held_request_passes_once_it_is_in_force(kept):
     approve(kept, shown)
     assert kept.said == []
     kept.confirm()
-    assert kept.said == [{"release": 7, "pass": True, "reason": "applied"}]
+    assert kept.said == [{"release": 7, "pass": True, "reason": "held_applied"}]
     assert kept.policy.routes[-1].once
 
 
@@ -425,14 +425,14 @@ def test_a_held_request_that_is_rejected_or_leaves_does_not_pass(kept):
         )
     first, _second = waiting(kept)
     reject(kept, first)
-    assert kept.said == [{"release": 1, "pass": False, "reason": "rejected"}]
+    assert kept.said == [{"release": 1, "pass": False, "reason": "held_rejected"}]
     kept.asks.hear_bundle({"unhold": 2})
     assert waiting(kept) == []
     assert len(kept.said) == 1
     kept.asks.hear_bundle(
         {"hold": 3, "kind": "request", "host": "a.example.org", "port": 443, "protocol": "https"}
     )
-    assert kept.said[-1] == {"release": 3, "pass": False, "reason": "rejected"}
+    assert kept.said[-1] == {"release": 3, "pass": False, "reason": "held_rejected"}
 
 
 def test_a_held_secret_passes_alone_and_changes_no_policy(kept):
@@ -444,7 +444,7 @@ def test_a_held_secret_passes_alone_and_changes_no_policy(kept):
     with kept.desk() as desk:
         assert desk.show(shown.proposal.id, Terms("bottle")).problem
     approve(kept, shown)
-    assert kept.said == [{"release": 1, "pass": True, "reason": "applied"}]
+    assert kept.said == [{"release": 1, "pass": True, "reason": "held_applied"}]
     assert (kept.policy, kept.orders) == (BASE, [])
 
 
@@ -504,5 +504,6 @@ def test_a_credential_is_put_in_where_the_bottle_has_it(tmp_path):
     assert shown.added == ("- {host: known.example.org, credential: forge}",)
     assert shown.effect.credentialed == ("known.example.org",)
     approve(kept, shown)
-    assert kept.policy.routes[0].credential == "forge"
+    assert [route.credential for route in kept.policy.routes] == ["forge"]
+    assert shown.removed == ("- {host: known.example.org}",)
     kept.close()

@@ -6,7 +6,7 @@ What a bundle has ended with, and what it says while it runs, is heard here; wha
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bot_bottle.backends.base import Bottle
 from bot_bottle.bundle.model import BundleConfig
@@ -24,7 +24,6 @@ from bot_bottle.policy.model import EgressPolicy
 if TYPE_CHECKING:
     import socket
 
-    from bot_bottle.launch.asks import Asks
     from bot_bottle.launch.engine import EngineKeeper
     from bot_bottle.launch.session import Session
     from bot_bottle.provision.trust import TrustStore
@@ -151,9 +150,13 @@ class Bundles:
             self.engine.leave()
         self.sidecar.say_stop()
 
-    def asks(self) -> "Asks":
-        """What the agent asks for."""
-        return self._wishes.asks()
+    def hear(self, message: Mapping[str, Any], tell: Callable[[Mapping[str, Any]], None]) -> None:
+        """One message of the process that serves the agent; with `gone`, keeps `supervisor.Answers`."""
+        self._wishes.asks().hear(message, tell)
+
+    def gone(self) -> None:
+        """That process has ended."""
+        self._wishes.supervisor_gone()
 
     def close_asks(self) -> None:
         """The run is over: nothing that was asked for is open any more."""
@@ -235,6 +238,8 @@ class Bundles:
             credentials=self._credentials.injections(),
             sensitive=self._vault.sensitive,
             first_name=first_name,
+            supervised=self.plan.supervise is not None,
+            spent=self._wishes.spent(),
         )
 
     def _begin(self) -> None:

@@ -186,10 +186,10 @@ class _Run:
 
     def _open_supervise(self, undo: ExitStack) -> None:
         if self.plan.supervise:
-            from bot_bottle.launch.supervisor import Notes, Supervisor, Unanswered
+            from bot_bottle.launch.supervisor import Notes, Supervisor
 
             notes = Notes(self._record, self.outcome.warnings.append)
-            self.supervisor = Supervisor(self.plan, self.plan.supervise, Unanswered(), notes)
+            self.supervisor = Supervisor(self.plan, self.plan.supervise, self.bundles, notes)
             undo.callback(self.supervisor.stop)
             self.supervisor.open_door(self.bottle)
 

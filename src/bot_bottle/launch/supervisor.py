@@ -54,23 +54,6 @@ class Answers(Protocol):
         """The process has ended: nobody waits any more for anything that it asked."""
 
 
-class Unanswered:
-    """Answers every call with the same problem."""
-
-    def hear(self, message: Message, tell: Callable[[Message], None]) -> None:
-        number = message.get("ask") or message.get("await") or message.get("policy")
-        if isinstance(number, int):
-            tell(
-                {
-                    "to": number,
-                    "problem": "Nobody can be asked in this version; what is refused stays refused.",
-                }
-            )
-
-    def gone(self) -> None:
-        return
-
-
 class Notes(NamedTuple):
     """Where what happens is told: the record, and the person."""
 

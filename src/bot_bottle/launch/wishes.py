@@ -127,6 +127,15 @@ class Wishes:
         self.after(0.0, asks.holding.bundle_began)
         return asks.holding.fresh(policy)
 
+    def spent(self) -> tuple[str, ...]:
+        """The grants for one use that were used."""
+        return () if self._asks is None else self._asks.holding.spent()
+
+    def supervisor_gone(self) -> None:
+        """The process that serves the agent has ended."""
+        if self._asks is not None:
+            self._asks.supervisor_gone()
+
     def end(self) -> None:
         """The run is over."""
         if self._asks is not None:

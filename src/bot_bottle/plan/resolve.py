@@ -64,7 +64,8 @@ def resolve(manifest: ManifestDocument, facts: HostFacts, choices: Choices) -> R
     apart = 0 if facts.uid else UNUSED_UIDS
     paths = Paths(run=f"{facts.runtime_root}/{choices.id}", state=state)
     policy = egress(bottle["egress"])
-    stores = certificate_stores(policy, facts, run=paths.run, ca=bottle["egress"]["upstream"]["ca"] or "")
+    ca = bottle["egress"]["upstream"]["ca"] or ""
+    stores = certificate_stores(policy, facts, run=paths.run, ca=ca, supervised=bottle["supervise"])
     command = choices.command
     if stores:
         command = command._replace(env=trust.environment(command.env, intercepts=stores.intercepts))
@@ -108,9 +109,14 @@ def supervise(wanted: bool, provider: str) -> Supervise | None:
     return Supervise(SUPERVISE_ADDRESS, SUPERVISE_PORT, SUPERVISE_URL, expected=provider != "command")
 
 
-def certificate_stores(policy: EgressPolicy, facts: HostFacts, *, run: str, ca: str) -> Trust | None:
-    """What the bottle trusts, wherever something may be reached: a later policy may open TLS that this one does not."""
-    if not policy.routes and not policy.ask:
+def certificate_stores(
+    policy: EgressPolicy, facts: HostFacts, *, run: str, ca: str, supervised: bool = False
+) -> Trust | None:
+    """What the bottle trusts, wherever something may be reached: a later policy may open TLS that this one does not.
+
+    Where the agent can ask, an approval may be such a policy.
+    """
+    if not policy.routes and not policy.ask and not supervised:
         return None
     from bot_bottle.policy import (
         egress as judge,
