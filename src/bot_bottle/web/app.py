@@ -152,7 +152,7 @@ def make_app(page: Page, *, hosts: frozenset[str]) -> Guard:
 
 
 def _looked_at(desk: Desk, body: asked.Look, terms: Terms | None) -> list[dict[str, Any]]:
-    found = []
+    found: list[dict[str, Any]] = []
     for name in body.ids:
         try:
             shown = _shown(desk, name, terms, body.text)
