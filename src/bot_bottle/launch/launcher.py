@@ -45,10 +45,15 @@ class Outcome:
         self.phases: dict[str, float] = {}
         self.changed = False
         self.warnings: list[str] = []
+        self.told: list[str] = []
+        """Those of the warnings that were said when they came up."""
 
 
 class Surroundings(NamedTuple):
-    """What the keeper has around it. `phase` is told the name of each phase as it begins; `ready` that the agent runs."""
+    """What the keeper has around it. `phase` is told the name of each phase as it begins; `ready` that the agent runs.
+
+    `warn` hears at once what goes wrong and ends nothing, `say` what is done.
+    """
 
     store: Store
     backend: Backend
@@ -61,6 +66,8 @@ class Surroundings(NamedTuple):
     phase: Callable[[str], None] = lambda _: None
     ready: Callable[[Outcome], None] = lambda _: None
     shown: Callable[[], Shown] | None = None
+    warn: Callable[[str], None] = lambda _: None
+    say: Callable[[str], None] = lambda _: None
 
 
 def keep(plan: RunPlan, around: Surroundings) -> Outcome:
@@ -188,13 +195,20 @@ class _Run:
 
     def _supervise(self, undo: ExitStack) -> None:
         if self.plan.supervise:
-            from bot_bottle.launch.supervising import Supervising
+            from bot_bottle.launch.supervising import Now, Supervising
             from bot_bottle.launch.supervisor import Notes
 
             notes = Notes(self._record, self.outcome.warnings.append)
-            self.supervising = Supervising(self.plan, self.plan.supervise, self.bundles.asks, notes)
+            now = Now(self._warn_now, self.around.say)
+            self.supervising = Supervising(self.plan, self.plan.supervise, self.bundles.asks, notes, now)
             undo.callback(self.supervising.stop)
             self.supervising.open_door(self.bottle)
+
+    def _warn_now(self, text: str) -> None:
+        """A warning that the person hears before the agent begins, and that is remembered."""
+        self.outcome.warnings.append(text)
+        self.outcome.told.append(text)
+        self.around.warn(text)
 
     def _session(self, server: socket.socket, figures: socket.socket, streams: Streams) -> Session:
         session = self.session = Session(

@@ -4,7 +4,7 @@ The tool's own CLI registers the server. It takes its time, so it is begun as so
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from bot_bottle.backends.base import Bottle
 from bot_bottle.launch.supervisor import Answers, Notes, Supervisor
@@ -15,15 +15,23 @@ if TYPE_CHECKING:
     from bot_bottle.provision.supervise import Registering
 
 
+class Now(NamedTuple):
+    """What a person hears while the bottle starts: what goes wrong and ends nothing, and what is done."""
+
+    warn: Callable[[str], None]
+    say: Callable[[str], None]
+
+
 class Supervising:
     """One run's, in the order of a start: `open_door`, `begin_registering`, `finish_registering`, `serve`; `stop` in the end."""
 
     def __init__(
-        self, plan: RunPlan, supervise: Supervise, answers: Callable[[], Answers], notes: Notes
+        self, plan: RunPlan, supervise: Supervise, answers: Callable[[], Answers], notes: Notes, now: Now
     ) -> None:
         self._plan = plan
         self._supervise = supervise
         self._notes = notes
+        self._now = now
         self._supervisor = Supervisor(plan, supervise, answers, notes)
         self._registering: Registering | None = None
 
@@ -37,11 +45,9 @@ class Supervising:
             return
         from bot_bottle.provision.supervise import Registering
 
+        self._notes.record("supervise.registering", {"url": self._supervise.url})
         self._registering = Registering(
-            bottle,
-            self._supervise.registration,
-            self._plan.command.env,
-            lambda _: self._notes.record("supervise.registering", {"url": self._supervise.url}),
+            bottle, self._supervise.registration, self._plan.command.env, self._now.say
         )
 
     def finish_registering(self) -> None:
@@ -53,10 +59,11 @@ class Supervising:
             failed = registering.finish(self._supervisor.token)
         finally:
             registering.close()
-        if failed is not None:
-            told = {"tool": failed.tool, "code": failed.code, "said": failed.said[:500]}
-            self._notes.record("supervise.unregistered", told)
-            self._notes.warn(str(failed))
+        if failed is None:
+            self._notes.record("supervise.registered", {})
+            return
+        self._notes.record("supervise.unregistered", {**failed._asdict(), "said": failed.said[:500]})
+        self._now.warn(str(failed))
 
     def serve(self, session: "Session") -> None:
         """Watches for whoever asks, in the session's loop."""

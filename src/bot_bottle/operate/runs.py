@@ -100,6 +100,7 @@ def plan(request: StartRequest) -> RunPlan:
             placeholders=setup.placeholders,
             notes=(*setup.notes, *check.notes(manifest)),
             registration=setup.registration,
+            model=tuple((one.host, one.port, one.protocol) for one in setup.routes),
         ),
     )
     from bot_bottle.backends.registry import backend
@@ -139,15 +140,20 @@ def start_here(
     phase: Callable[[str], None],
     ready: Callable[["Outcome"], None],
     noted: Callable[[str], None],
+    said: Callable[[str], None] = lambda _: None,
 ) -> "Outcome":
-    """Plans the run and keeps it in this process until it has ended; `noted` hears the plan's notes.
+    """Plans the run and keeps it in this process until it has ended.
+
+    `noted` hears the plan's notes, and what goes wrong and ends nothing; `said` what is done.
 
     `early` is the bundle that `operate/ahead.py` began; it is the caller's to discard.
     """
     prepared = prepare(request)
     for note in prepared.plan.notes:
         noted(note)
-    return run_here(prepared, early=early, foreground=foreground, phase=phase, ready=ready)
+    return run_here(
+        prepared, early=early, foreground=foreground, phase=phase, ready=ready, noted=noted, said=said
+    )
 
 
 def run_here(
@@ -157,6 +163,8 @@ def run_here(
     phase: Callable[[str], None],
     ready: Callable[["Outcome"], None],
     early: "Sidecar | None" = None,
+    noted: Callable[[str], None] = lambda _: None,
+    said: Callable[[str], None] = lambda _: None,
 ) -> "Outcome":
     """Keeps the run in this process until it has ended."""
     from bot_bottle.backends.registry import backend
@@ -180,6 +188,8 @@ def run_here(
                 phase=phase,
                 ready=ready,
                 shown=visible_parts,
+                warn=noted,
+                say=said,
             ),
         )
 

@@ -173,7 +173,10 @@ class Registration(NamedTuple):
 
 
 class Supervise(NamedTuple):
-    """The server inside that the agent may ask for help, at `url`. `hold` is how many seconds a call waits for a person."""
+    """The server inside that the agent may ask for help, at `url`. `hold` is how many seconds a call waits for a person.
+
+    `registration` is how the agent's tool is told of it.
+    """
 
     address: str
     port: int
@@ -215,6 +218,8 @@ class RunPlan(NamedTuple):
     credentials: tuple[Credential, ...] = ()
     """Those that a route names."""
     sensitive: tuple[Sensitive, ...] = ()
+    model: tuple[tuple[str, int, str], ...] = ()
+    """Host, port and protocol of the routes without which the agent's tool can't work: of its model's API."""
     trust: Trust | None = None
     """None: nothing may be reached, so nothing has to be trusted."""
     supervise: Supervise | None = None
