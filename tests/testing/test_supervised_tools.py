@@ -28,8 +28,9 @@ POLICY = {"tool": "mcp__supervise__policy", "input": {}}
 BY_CODE = {
     "tool": "functions__exec",
     "input": {"input": "text(await tools.mcp__supervise__policy({}))"},
+    "delay": 4,
 }
-"""Codex's own models write programs that call tools."""
+"""Codex's own models write programs that call tools; it does not wait for a server before it first asks its model."""
 
 
 @contextmanager

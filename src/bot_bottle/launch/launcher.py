@@ -26,6 +26,7 @@ from bot_bottle.launch.sidecar import Sidecar
 from bot_bottle.launch.signals import Interrupts
 from bot_bottle.launch.streams import Streams
 from bot_bottle.plan.model import RunPlan
+from bot_bottle.secret import Secret
 from bot_bottle.state.store import Store
 
 if TYPE_CHECKING:
@@ -179,7 +180,6 @@ class _Run:
             streams.close_inside()
         with self._phase("door"):
             self.bundles.open_door(self.bottle)
-            self._open_supervise(undo)
         with self._phase("provision"):
             if self.plan.files:
                 from bot_bottle.provision.pipeline import provision
@@ -188,6 +188,7 @@ class _Run:
             self._begin_registration(undo)
         with self._phase("policy"):
             self.bundles.wait_ready()
+        self._open_supervise(undo)
         server = control.listen(self.plan.paths.run)
         undo.callback(server.close)
         figures = control.listen(self.plan.paths.run, folders.METRICS)
@@ -195,13 +196,16 @@ class _Run:
         return self._session(server, figures, streams)
 
     def _open_supervise(self, undo: ExitStack) -> None:
+        """The door opens when the tool knows of it: a CLI that looked whether the server is there would wait for its answer."""
         if self.plan.supervise:
             from bot_bottle.launch.supervisor import Notes, Supervisor, Unanswered
 
             notes = Notes(self._record, self.outcome.warnings.append)
             self.supervisor = Supervisor(self.plan, self.plan.supervise, Unanswered(), notes)
             undo.callback(self.supervisor.stop)
-            self.supervisor.open_door(self.bottle)
+            self._finish_registration(self.supervisor.token)
+            with self._phase("door"):
+                self.supervisor.open_door(self.bottle)
 
     def _begin_registration(self, undo: ExitStack) -> None:
         """Sets the tool's own CLI going, which takes its time while the rest of the start goes on."""
@@ -214,12 +218,12 @@ class _Run:
             self.registering = Registering(self.bottle, supervise.registration, env, self.around.say)
             undo.callback(self.registering.close)
 
-    def _finish_registration(self) -> None:
+    def _finish_registration(self, token: Secret) -> None:
         """The agent's tool has the token, or the person is told why not and what to do; the run goes on."""
-        if not self.registering or not self.supervisor:
+        if not self.registering:
             return
         with self._phase("supervise"):
-            failed = self.registering.finish(self.supervisor.token)
+            failed = self.registering.finish(token)
         if failed is None:
             self._record("supervise.registered", {})
             return
@@ -244,7 +248,6 @@ class _Run:
         if self.copying:
             with self._phase("copy"):
                 self.outcome.warnings += [f"not copied: {line}" for line in self.copying.wait()]
-        self._finish_registration()
         with self._phase("release"):
             event = self._event("run.started", self.bundles.facts())
             self.store.record([event], self.plan.id, state="running")
