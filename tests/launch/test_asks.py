@@ -121,8 +121,22 @@ def test_what_is_allowed_already_asks_nobody(kept):
 
 
 @pytest.mark.parametrize(
-    "host", ["127.0.0.1", "127.1", "[::1]", "0x7f000001", "localhost", "db", "x.internal", "a..b", "-", "", "*.example.org", "a\0b"]
-)  # fmt: skip
+    "host",
+    [
+        "127.0.0.1",
+        "127.1",
+        "[::1]",
+        "0x7f000001",
+        "localhost",
+        "db",
+        "x.internal",
+        "a..b",
+        "-",
+        "",
+        "*.example.org",
+        "a\0b",
+    ],
+)
 def test_what_can_t_be_asked_for_is_said_at_once(kept, host):
     [answer] = kept.ask(hosts=[host])
     assert answer["problem"].startswith("REFUSED")
@@ -406,7 +420,7 @@ def test_a_held_request_passes_once_it_is_in_force(kept):
     approve(kept, shown)
     assert kept.said == []
     kept.confirm()
-    assert kept.said == [{"release": 7, "pass": True, "reason": "applied"}]
+    assert kept.said == [{"release": 7, "pass": True, "reason": "held_applied"}]
     assert kept.policy.routes[-1].once
 
 
@@ -425,14 +439,14 @@ def test_a_held_request_that_is_rejected_or_leaves_does_not_pass(kept):
         )
     first, _second = waiting(kept)
     reject(kept, first)
-    assert kept.said == [{"release": 1, "pass": False, "reason": "rejected"}]
+    assert kept.said == [{"release": 1, "pass": False, "reason": "held_rejected"}]
     kept.asks.hear_bundle({"unhold": 2})
     assert waiting(kept) == []
     assert len(kept.said) == 1
     kept.asks.hear_bundle(
         {"hold": 3, "kind": "request", "host": "a.example.org", "port": 443, "protocol": "https"}
     )
-    assert kept.said[-1] == {"release": 3, "pass": False, "reason": "rejected"}
+    assert kept.said[-1] == {"release": 3, "pass": False, "reason": "held_rejected"}
 
 
 def test_a_held_secret_passes_alone_and_changes_no_policy(kept):
@@ -444,7 +458,7 @@ def test_a_held_secret_passes_alone_and_changes_no_policy(kept):
     with kept.desk() as desk:
         assert desk.show(shown.proposal.id, Terms("bottle")).problem
     approve(kept, shown)
-    assert kept.said == [{"release": 1, "pass": True, "reason": "applied"}]
+    assert kept.said == [{"release": 1, "pass": True, "reason": "held_applied"}]
     assert (kept.policy, kept.orders) == (BASE, [])
 
 
@@ -459,12 +473,19 @@ def test_what_a_bundle_held_ends_with_it(kept):
 
 @pytest.mark.parametrize(
     "message",
-    [{"hold": "1"}, {"hold": 1}, {"hold": 1, "kind": "request", "host": "127.0.0.1", "port": 1, "protocol": "http"},
-     {"unhold": []},
-     {"unhold": 99}, {"used": 1}, {"used": "g"}, {"spent": "g"},
-     {"hold": 1, "kind": "x", "host": "a.b", "port": 1, "protocol": "tcp"},
-     {"hold": True}],
-)  # fmt: skip
+    [
+        {"hold": "1"},
+        {"hold": 1},
+        {"hold": 1, "kind": "request", "host": "127.0.0.1", "port": 1, "protocol": "http"},
+        {"unhold": []},
+        {"unhold": 99},
+        {"used": 1},
+        {"used": "g"},
+        {"spent": "g"},
+        {"hold": 1, "kind": "x", "host": "a.b", "port": 1, "protocol": "tcp"},
+        {"hold": True},
+    ],
+)
 def test_nonsense_from_a_bundle_that_was_broken_into_changes_nothing(kept, message):
     kept.asks.hear_bundle(message)
     assert kinds(kept) == []
@@ -473,13 +494,24 @@ def test_nonsense_from_a_bundle_that_was_broken_into_changes_nothing(kept, messa
 
 @pytest.mark.parametrize(
     "message",
-    [{}, {"ask": "1"}, {"ask": True, "tool": 1}, {"ask": 1}, {"ask": 1, "tool": []}, {"ask": 1, "tool": "pipelock-block"},
-     {"ask": 1, "tool": "pipelock-block", "arguments": {"hosts": "x"}}, {"ask": 1, "tool": "approve", "arguments": {}},
-     {"ask": 1, "tool": "pipelock-block", "arguments": {"hosts": ["a.example.org"], "approve": True}},
-     {"ask": 1, "tool": "pipelock-block", "arguments": {"hosts": ["a.example.org"] * 17}},
-     {"await": 1, "proposal": {}}, {"leave": 4},
-     {"release": 1, "pass": True}, {"decided": True}, {"want": "decided"}],
-)  # fmt: skip
+    [
+        {},
+        {"ask": "1"},
+        {"ask": True, "tool": 1},
+        {"ask": 1},
+        {"ask": 1, "tool": []},
+        {"ask": 1, "tool": "pipelock-block"},
+        {"ask": 1, "tool": "pipelock-block", "arguments": {"hosts": "x"}},
+        {"ask": 1, "tool": "approve", "arguments": {}},
+        {"ask": 1, "tool": "pipelock-block", "arguments": {"hosts": ["a.example.org"], "approve": True}},
+        {"ask": 1, "tool": "pipelock-block", "arguments": {"hosts": ["a.example.org"] * 17}},
+        {"await": 1, "proposal": {}},
+        {"leave": 4},
+        {"release": 1, "pass": True},
+        {"decided": True},
+        {"want": "decided"},
+    ],
+)
 def test_nonsense_from_the_supervise_process_changes_nothing(kept, message):
     answers = []
     kept.asks.hear(message, answers.append)
@@ -504,5 +536,6 @@ def test_a_credential_is_put_in_where_the_bottle_has_it(tmp_path):
     assert shown.added == ("- {host: known.example.org, credential: forge}",)
     assert shown.effect.credentialed == ("known.example.org",)
     approve(kept, shown)
-    assert kept.policy.routes[0].credential == "forge"
+    assert [route.credential for route in kept.policy.routes] == ["forge"]
+    assert shown.removed == ("- {host: known.example.org}",)
     kept.close()

@@ -32,10 +32,11 @@ HEAVY = {
     "ssl",
     "subprocess",
     "tempfile",
+    "textual",
     "urllib.request",
     "yaml",
 }
-THIRD_PARTY = {"httptools", "pydantic", "pyseccomp", "rich", "shtab", "yaml"}
+THIRD_PARTY = {"httptools", "pydantic", "pyseccomp", "rich", "shtab", "textual", "yaml"}
 PROBE = """
 import json, sys
 before = set(sys.modules)

@@ -38,6 +38,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "metrics": "print figures for Prometheus",
     },
     "Decide": {
+        "inbox": "see what agents ask for, live, and decide it",
         "approvals": "list, show, approve and reject what agents ask for",
     },
     "Work": {

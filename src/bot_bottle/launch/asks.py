@@ -40,6 +40,8 @@ EXPIRES_AFTER = 24 * 3600.0
 LOOK_EACH = 0.2
 """Seconds between two looks whether somebody decided, while anything is open: who did may have been killed before saying so."""
 HELD_MOST, HELD_SECONDS = 8, 120.0
+_AS_HELD = {"withdrawn": "left"}
+"""Where the bundle's word for what became of a held request is another than the proposal's state."""
 
 Answer = Callable[[dict[str, Any]], None]
 """Sends one message to where the question came from."""
@@ -258,13 +260,22 @@ class Asks:
             return
         ask = held_ask(message)
         if ask is None or len(self._held) >= HELD_MOST:
-            self._release(number, passes=False, reason="too_many" if ask else "malformed")
+            self._release(number, "crowded" if ask else "failed")
             return
-        proposal = self._submit(ask, partial(self._released_at_once, number), HELD_SECONDS)
-        if proposal is not None:
-            self._held[number] = proposal.id
-            self._told.setdefault(proposal.id, {})[f"held {number}"] = partial(self._tell_held, number)
-            self._tell_held(number, proposal, None)
+        present = self._around.present()
+        if not present and ask.kind == "secret":
+            self._release(number, "absent")  # this one request can't be let through when it is gone
+            return
+        answer = partial(self._released_at_once, number)
+        proposal = self._submit(ask, answer, HELD_SECONDS if present else EXPIRES_AFTER)
+        if proposal is None:
+            return
+        if not present:
+            self._release(number, "absent")  # it is kept: a late yes counts for the next try
+            return
+        self._held[number] = proposal.id
+        self._told.setdefault(proposal.id, {})[f"held {number}"] = partial(self._tell_held, number)
+        self._tell_held(number, proposal, None)
 
     def unheld(self, message: Mapping[str, Any]) -> None:
         """It waits no longer: its client left, or its time was over."""
@@ -283,27 +294,30 @@ class Asks:
         self._close(names, "the connection that waited has ended")
 
     def _close(self, names: Sequence[str], why: str) -> None:
-        outcomes = [Outcome(name, "withdrawn", why) for name in names if name in self._open]
-        if outcomes:
+        """Withdraws what was asked only because something waited."""
+        left = [self._open[name] for name in names if name in self._open]
+        brief = [each.id for each in left if each.expires_at - each.made_at <= HELD_SECONDS]
+        if brief:
             try:
-                done = self.proposals.finish(outcomes, before=("pending",))
+                done = self.proposals.finish(
+                    [Outcome(name, "withdrawn", why) for name in brief], before=("pending",)
+                )
             except StateError:
                 return  # it expires soon
             for proposal in done:
                 self._done(proposal, None)
 
     def _released_at_once(self, number: int, said: Mapping[str, Any]) -> None:
-        self._release(
-            number, passes=said.get("state") == "applied", reason=str(said.get("state", "not_asked"))
-        )
+        self._release(number, str(said.get("state", "crowded")))
 
     def _tell_held(self, number: int, proposal: Proposal, _grant: Grant | None) -> None:
         if proposal.state not in OPEN:
             self._held.pop(number, None)
-            self._release(number, passes=proposal.state == "applied", reason=proposal.state)
+            self._release(number, proposal.state)
 
-    def _release(self, number: int, *, passes: bool, reason: str) -> None:
-        self._run.sidecar.tell({"release": number, "pass": passes, "reason": reason})
+    def _release(self, number: int, what: str) -> None:
+        reason = f"held_{_AS_HELD.get(what, what)}"
+        self._run.sidecar.tell({"release": number, "pass": what == "applied", "reason": reason})
 
     # What operators decided
 

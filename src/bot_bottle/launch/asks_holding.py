@@ -72,9 +72,13 @@ class Holding:
 
     def bundle_began(self) -> None:
         """Another bundle serves: what `fresh` left out has ended."""
-        for grant in list(self.grants.values()):
-            if grant.scope == "once" and self._was_used(grant):
-                self.end(grant.id, "used")
+        for each in self.spent():
+            self.end(each, "used")
+
+    def spent(self) -> tuple[str, ...]:
+        """Those for one use that were used, and have not ended yet."""
+        held = self.grants.values()
+        return tuple(grant.id for grant in held if grant.scope == "once" and self._was_used(grant))
 
     def _was_used(self, grant: Grant) -> bool:
         return grant.used > 0 or self._uses.get(grant.id, 0) > 0

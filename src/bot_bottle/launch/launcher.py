@@ -26,12 +26,10 @@ from bot_bottle.launch.sidecar import Sidecar
 from bot_bottle.launch.signals import Interrupts
 from bot_bottle.launch.streams import Streams
 from bot_bottle.plan.model import RunPlan
-from bot_bottle.secret import Secret
 from bot_bottle.state.store import Store
 
 if TYPE_CHECKING:
-    from bot_bottle.launch.supervisor import Supervisor
-    from bot_bottle.provision.supervise import Registering
+    from bot_bottle.launch.supervising import Supervising
 
 
 class Outcome:
@@ -91,8 +89,7 @@ class _Run:
         self.bottle: Bottle
         self.session: Session | None = None
         self.copying: copies.Copying | None = None
-        self.supervisor: Supervisor | None = None
-        self.registering: Registering | None = None
+        self.supervising: Supervising | None = None
 
     def keep(self) -> Outcome:
         try:
@@ -119,8 +116,8 @@ class _Run:
         with self._phase("end"):
             self.bottle.destroy()
             self.bundles.leave()
-            if self.supervisor:
-                self.supervisor.stop()
+            if self.supervising:
+                self.supervising.stop()
             session.drain()
 
     @contextmanager
@@ -180,65 +177,49 @@ class _Run:
             streams.close_inside()
         with self._phase("door"):
             self.bundles.open_door(self.bottle)
+            self._supervise(undo)
         with self._phase("provision"):
             if self.plan.files:
                 from bot_bottle.provision.pipeline import provision
 
                 provision(self.bottle, self.plan)
-            self._begin_registration(undo)
+            if self.supervising:
+                self.supervising.begin_registering(self.bottle)
         with self._phase("policy"):
             self.bundles.wait_ready()
-        self._open_supervise(undo)
+        if self.supervising:
+            with self._phase("supervise"):
+                self.supervising.finish_registering()
+                self.supervising.open_door(self.bottle)
         server = control.listen(self.plan.paths.run)
         undo.callback(server.close)
         figures = control.listen(self.plan.paths.run, folders.METRICS)
         undo.callback(figures.close)
         return self._session(server, figures, streams)
 
-    def _open_supervise(self, undo: ExitStack) -> None:
-        """The door opens when the tool knows of it: a CLI that looked whether the server is there would wait for its answer."""
+    def _supervise(self, undo: ExitStack) -> None:
         if self.plan.supervise:
-            from bot_bottle.launch.supervisor import Notes, Supervisor, Unanswered
+            from bot_bottle.launch.supervising import Now, Supervising
+            from bot_bottle.launch.supervisor import Notes
 
             notes = Notes(self._record, self.outcome.warnings.append)
-            self.supervisor = Supervisor(self.plan, self.plan.supervise, Unanswered(), notes)
-            undo.callback(self.supervisor.stop)
-            self._finish_registration(self.supervisor.token)
-            with self._phase("door"):
-                self.supervisor.open_door(self.bottle)
+            now = Now(self._warn_now, self.around.say)
+            self.supervising = Supervising(self.plan, self.plan.supervise, self.bundles.asks, notes, now)
+            undo.callback(self.supervising.stop)
 
-    def _begin_registration(self, undo: ExitStack) -> None:
-        """Sets the tool's own CLI going, which takes its time while the rest of the start goes on."""
-        supervise = self.plan.supervise
-        if supervise and supervise.registration:
-            from bot_bottle.provision.supervise import Registering
-
-            self._record("supervise.registering", {"url": supervise.url})
-            env = self.plan.command.env
-            self.registering = Registering(self.bottle, supervise.registration, env, self.around.say)
-            undo.callback(self.registering.close)
-
-    def _finish_registration(self, token: Secret) -> None:
-        """The agent's tool has the token, or the person is told why not and what to do; the run goes on."""
-        if not self.registering:
-            return
-        with self._phase("supervise"):
-            failed = self.registering.finish(token)
-        if failed is None:
-            self._record("supervise.registered", {})
-            return
-        self._record("supervise.unregistered", failed._asdict())
-        self.outcome.warnings.append(str(failed))
-        self.outcome.told.append(str(failed))
-        self.around.warn(str(failed))
+    def _warn_now(self, text: str) -> None:
+        """A warning that the person hears before the agent begins, and that is remembered."""
+        self.outcome.warnings.append(text)
+        self.outcome.told.append(text)
+        self.around.warn(text)
 
     def _session(self, server: socket.socket, figures: socket.socket, streams: Streams) -> Session:
         session = self.session = Session(
             self.plan, self.bottle, log=self.log, server=server, interrupts=self.around.interrupts
         )
         self.bundles.serve(session, figures)
-        if self.supervisor:
-            self.supervisor.serve(session)
+        if self.supervising:
+            self.supervising.serve(session)
         session.master = streams.master
         for descriptor, own in streams.outside:
             session.add_output(descriptor, Outlet(own, self.around.shown) if self.around.foreground else None)

@@ -127,6 +127,10 @@ class Wishes:
         self.after(0.0, asks.holding.bundle_began)
         return asks.holding.fresh(policy)
 
+    def spent(self) -> tuple[str, ...]:
+        """The grants for one use that were used."""
+        return () if self._asks is None else self._asks.holding.spent()
+
     def end(self) -> None:
         """The run is over."""
         if self._asks is not None:
@@ -179,6 +183,7 @@ class Wishes:
                 "credentials": {
                     item.name: list(item._replace(placeholder="")) for item in run.plan.credentials
                 },
+                "model": run.plan.model,
                 "way_out": run.has_way_out,
             },
         )

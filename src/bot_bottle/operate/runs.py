@@ -100,6 +100,7 @@ def plan(request: StartRequest) -> RunPlan:
             placeholders=setup.placeholders,
             notes=(*setup.notes, *check.notes(manifest)),
             registration=setup.registration,
+            model=tuple((one.host, one.port, one.protocol) for one in setup.routes),
         ),
     )
     from bot_bottle.backends.registry import backend

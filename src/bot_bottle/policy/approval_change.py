@@ -79,18 +79,23 @@ def change_for(ask: Ask, standing: Standing) -> Change:
 def effective(base: EgressPolicy, grants: Iterable[tuple[Grant, Sequence[Route]]]) -> EgressPolicy:
     """`base` with the routes of `grants`, each marked with the grant that it came with.
 
-    What a route of the base says already is not said twice. Routes that put in a credential come first: of two that are as
-    exact the first one counts, so the credential goes out.
+    What a route of the base says already is not said twice. A route that puts in a credential stands in the place of the one
+    that is the same without.
     """
-    first: list[Route] = []
-    last: list[Route] = []
+    added: list[Route] = []
     there = set(base.routes)
     for grant, routes in grants:
         for route in routes:
             if route not in there:
-                marked = route._replace(grant=grant.id, once=grant.scope == "once")
-                (first if route.credential is not None else last).append(marked)
-    return base._replace(routes=(*first, *base.routes, *last))
+                added.append(route._replace(grant=grant.id, once=grant.scope == "once"))
+    filled = {_bare(route) for route in added if route.credential is not None}
+    kept = (route for route in base.routes if route.credential is not None or _bare(route) not in filled)
+    return base._replace(routes=(*kept, *added))
+
+
+def _bare(route: Route) -> Route:
+    """What it allows, and how it gets there."""
+    return route._replace(credential=None, grant="", once=False)
 
 
 def _parse(url: str) -> _Wanted:
@@ -173,4 +178,8 @@ def _credential(host: str, name: str, standing: Standing) -> Change:
         return Change(problem=f"{host} is allowed as tcp only, where no credential can be put in.")
     if having := [route for route in able if route.credential == name]:
         return Change(allowed=tuple(line_of(route) for route in having))
-    return Change(tuple(route._replace(host=host, credential=name, grant="", once=False) for route in able))
+    if any(route.credential is not None for route in able):
+        return Change(
+            problem=f"{host} gets another credential already; only the bottle's file can change that."
+        )
+    return Change(tuple(dict.fromkeys(_bare(route)._replace(credential=name) for route in able)))

@@ -63,8 +63,10 @@ def held_ask(message: Mapping[str, Any]) -> Ask | None:
         return None
     where: dict[str, Any] = {"host": host, "port": port, "protocol": protocol}
     if message.get("kind") == "request":
+        if not method and not path:
+            return Ask("request", where)  # a connection, of which single requests are not judged
         exact = _METHOD.fullmatch(method) is not None and _is_exact(path)
-        return Ask("request", {**where, "method": method, "path": path} if exact else where)
+        return Ask("request", {**where, "method": method, "path": path}) if exact else None
     if message.get("kind") == "secret":
         more = {name: clean(message.get(name, ""), FIELD) for name in ("detector", "place", "fingerprint")}
         return Ask("secret", {**where, "method": method, "path": clean(path, FIELD), **more})

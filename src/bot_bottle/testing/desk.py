@@ -50,6 +50,7 @@ class Made(NamedTuple):
     effect: Effect
     applies: bool
     problem: str
+    content: str
 
 
 class FakeDesk:
@@ -76,6 +77,12 @@ class FakeDesk:
         self._something = threading.Condition(self._lock)
         self._version = 0
         self._seen = threading.local()
+
+    def __enter__(self) -> "FakeDesk":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """There is nothing to close; another thread may be using it."""
 
     # What a test does
 
@@ -105,7 +112,9 @@ class FakeDesk:
                 name, run, ask, wanted, "pending", now - age, now - age + 86400, repeats=repeats
             )
             said = title if title is not None else _title(kind, wanted)
-            self._made[name] = Made(proposal, agent, bottle, said, effect, kind in GRANTING, problem)
+            self._made[name] = Made(
+                proposal, agent, bottle, said, effect, kind in GRANTING, problem, ask.content()
+            )
             self._changed()
         return name
 
@@ -164,6 +173,9 @@ class FakeDesk:
     def routes_text(self, shown: Shown) -> str:
         routes = shown.proposal.routes if shown.terms.routes is None else shown.terms.routes
         return "".join(f"{line_of(each)}\n" for each in routes)
+
+    def file_diff(self, shown: Shown) -> str:
+        return "".join(f"+    {each}\n" for each in shown.added)
 
     def approve(self, approvals: Sequence[Approval], *, wait: float = 10.0) -> list[Decided]:
         self.gate.wait(wait or None)
@@ -262,7 +274,7 @@ class FakeDesk:
             for other in self._made.values()
             if other.proposal.state == "pending"
             and other.proposal.run != proposal.run
-            and other.proposal.ask.content() == proposal.ask.content()
+            and other.content == made.content
         )
         return Shown(
             proposal=proposal,

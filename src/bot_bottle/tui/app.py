@@ -13,7 +13,7 @@ from textual.theme import Theme
 from bot_bottle.errors import BotBottleError
 from bot_bottle.policy.approval import Approval, Decided, Shown, Terms
 from bot_bottle.tui import telling
-from bot_bottle.tui.clean import block, line
+from bot_bottle.tui.clean import block
 from bot_bottle.tui.dialog import Dialog, Tell
 from bot_bottle.tui.inbox import Item
 from bot_bottle.tui.page import Page
@@ -125,7 +125,7 @@ class InboxApp(App[None]):
             try:
                 news = await self.clerk.do(lambda desk: gather(desk, wants))
             except BotBottleError as error:
-                news = News(trouble=line(str(error), 500))
+                news = News(trouble=str(error))
             if news.trouble or news.wants == self.wants():
                 self._take(news)
 
@@ -268,9 +268,9 @@ class InboxApp(App[None]):
 def run(open_desk: OpenDesk) -> None:
     """The inbox, until the operator leaves it; agents are told meanwhile that somebody is there.
 
-    `open_desk` is called once for each thread that needs one. Raises StateError when there is none, and what went wrong.
+    `open_desk` is called once by each thread that needs a desk. Raises StateError when there is none, and what went wrong.
     """
-    with open_desk().present():
+    with open_desk() as desk, desk.present():
         app = InboxApp(open_desk)
         app.run()
     if app._exception is not None:
