@@ -203,7 +203,7 @@ def test_what_is_asked_for_needs_somebody_to_ask():
     assert problems(document) == ()
     made = plan(document)
     assert made.egress.ask == ("a.example.org", "*.b.example.org")
-    assert made.supervised
+    assert made.supervise is not None
     assert made.trust is not None
     assert "*.b.example.org: what no route allows waits for you, and is refused without you" in render.text(
         made

@@ -24,13 +24,14 @@ from bot_bottle.policy.model import EgressPolicy
 if TYPE_CHECKING:
     import socket
 
+    from bot_bottle.launch.asks import Asks
     from bot_bottle.launch.engine import EngineKeeper
     from bot_bottle.launch.session import Session
     from bot_bottle.provision.trust import TrustStore
+    from bot_bottle.state.store import Store
 
 NAMES_APART = 8192
 """Addresses for names between where one bundle of a run begins and the next; more than `BundleLimits.names`."""
-_MOST_USED, _LONGEST_ID = 4096, 64
 RESTARTS = 3
 """How often a bundle (or an engine behind it) that died is started again in one run; then the bottle stays without a way out."""
 
@@ -41,6 +42,7 @@ class Tell(NamedTuple):
     append: Callable[[Sequence[NewEvent]], object]
     record: Callable[[str, Mapping[str, object]], None]
     warn: Callable[[str], None]
+    store: "Store"
 
 
 class Bundles:
@@ -59,13 +61,14 @@ class Bundles:
         self.last_events: list[NewEvent] = []
         """What the last bundle and the engine still said when they were ended."""
         self.record = tell.record
+        self.store = tell.store
         self._tell = tell
         self._vault = vault
         self._outside = outside
         self._credentials = Credentials(plan.credentials, vault, outward=plan.outward)
         self._wishes = Wishes(self)
+        self.fresh = self._wishes.fresh
         self._begun = 0
-        self._used: dict[str, None] = {}
         self._heard_authority = ""
         self._trust_inside: TrustStore | None = None
         self._bottle: Bottle
@@ -148,6 +151,14 @@ class Bundles:
             self.engine.leave()
         self.sidecar.say_stop()
 
+    def asks(self) -> "Asks":
+        """What the agent asks for."""
+        return self._wishes.asks()
+
+    def close_asks(self) -> None:
+        """The run is over: nothing that was asked for is open any more."""
+        self._wishes.end()
+
     # While it runs
 
     def _hear(self) -> None:
@@ -168,7 +179,6 @@ class Bundles:
                 self._credentials.refused(message["credential_refused"])
         if events := sidecar.events(self.plan.id, messages):
             self._tell.append(events)
-        self._note_used(messages)
         for message in messages:
             if sidecar is self.sidecar:  # what one that was replaced meanwhile still said is no answer
                 self._wishes.hear(message)
@@ -185,6 +195,7 @@ class Bundles:
             self._tell.warn("The bundle died again and again; the bottle has had no way out since.")
         else:
             try:
+                self.policy = self.fresh(self.policy)
                 self._begin()
                 self.record("door.opened", {"again": self.restarts, "authority": self.authority})
             except BotBottleError as error:
@@ -224,8 +235,8 @@ class Bundles:
             credentials=self._credentials.injections(),
             sensitive=self._vault.sensitive,
             first_name=first_name,
-            supervised=plan.supervised,
-            spent=tuple(self._used),
+            supervised=self.plan.supervise is not None,
+            spent=self._wishes.spent(),
         )
 
     def _begin(self) -> None:
@@ -276,17 +287,10 @@ class Bundles:
         if self._session:
             self._session.forget(self.sidecar.sock)
         last = self.sidecar.stop()
-        self._note_used(last)
         self._tell.append(self.sidecar.events(self.plan.id, last))
         for message in last:
-            if "used" in message:  # nothing else that it still says counts for what comes after it
+            if "used" in message:  # of what it still says that alone counts for the one after it
                 self._wishes.hear(message)
-
-    def _note_used(self, messages: Sequence[Mapping[str, object]]) -> None:
-        """Keeps in mind which approvals were used: of those for one use no bundle after this one allows another."""
-        for used in (message.get("used") for message in messages):
-            if isinstance(used, str) and len(used) <= _LONGEST_ID and len(self._used) < _MOST_USED:
-                self._used[used] = None
 
     def _stop(self) -> None:
         self.last_events += self.sidecar.events(self.plan.id, self.sidecar.stop())

@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from bot_bottle.backends.base import Backend, Bottle
 from bot_bottle.errors import BotBottleError
@@ -28,6 +28,9 @@ from bot_bottle.launch.streams import Streams
 from bot_bottle.plan.model import RunPlan
 from bot_bottle.state.store import Store
 
+if TYPE_CHECKING:
+    from bot_bottle.launch.supervising import Supervising
+
 
 class Outcome:
     """How a run ended. `phases` are seconds, in order; `exit_code` is the agent's.
@@ -42,10 +45,15 @@ class Outcome:
         self.phases: dict[str, float] = {}
         self.changed = False
         self.warnings: list[str] = []
+        self.told: list[str] = []
+        """Those of the warnings that were said when they came up."""
 
 
 class Surroundings(NamedTuple):
-    """What the keeper has around it. `phase` is told the name of each phase as it begins; `ready` that the agent runs."""
+    """What the keeper has around it. `phase` is told the name of each phase as it begins; `ready` that the agent runs.
+
+    `warn` hears at once what goes wrong and ends nothing, `say` what is done.
+    """
 
     store: Store
     backend: Backend
@@ -58,6 +66,8 @@ class Surroundings(NamedTuple):
     phase: Callable[[str], None] = lambda _: None
     ready: Callable[[Outcome], None] = lambda _: None
     shown: Callable[[], Shown] | None = None
+    warn: Callable[[str], None] = lambda _: None
+    say: Callable[[str], None] = lambda _: None
 
 
 def keep(plan: RunPlan, around: Surroundings) -> Outcome:
@@ -74,11 +84,12 @@ class _Run:
         self.around = around
         self.store = around.store
         self.outcome = Outcome(plan.id)
-        tell = Tell(append=self.store.append, record=self._record, warn=self.outcome.warnings.append)
+        tell = Tell(self.store.append, self._record, self.outcome.warnings.append, self.store)
         self.bundles = Bundles(plan, around.vault, around.outside, tell)
         self.bottle: Bottle
         self.session: Session | None = None
         self.copying: copies.Copying | None = None
+        self.supervising: Supervising | None = None
 
     def keep(self) -> Outcome:
         try:
@@ -105,6 +116,8 @@ class _Run:
         with self._phase("end"):
             self.bottle.destroy()
             self.bundles.leave()
+            if self.supervising:
+                self.supervising.stop()
             session.drain()
 
     @contextmanager
@@ -164,11 +177,14 @@ class _Run:
             streams.close_inside()
         with self._phase("door"):
             self.bundles.open_door(self.bottle)
+            self._supervise(undo)
         with self._phase("provision"):
             if self.plan.files:
                 from bot_bottle.provision.pipeline import provision
 
                 provision(self.bottle, self.plan)
+            if self.supervising:
+                self.supervising.begin_registering(self.bottle)
         with self._phase("policy"):
             self.bundles.wait_ready()
         server = control.listen(self.plan.paths.run)
@@ -177,11 +193,30 @@ class _Run:
         undo.callback(figures.close)
         return self._session(server, figures, streams)
 
+    def _supervise(self, undo: ExitStack) -> None:
+        if self.plan.supervise:
+            from bot_bottle.launch.supervising import Now, Supervising
+            from bot_bottle.launch.supervisor import Notes
+
+            notes = Notes(self._record, self.outcome.warnings.append)
+            now = Now(self._warn_now, self.around.say)
+            self.supervising = Supervising(self.plan, self.plan.supervise, self.bundles.asks, notes, now)
+            undo.callback(self.supervising.stop)
+            self.supervising.open_door(self.bottle)
+
+    def _warn_now(self, text: str) -> None:
+        """A warning that the person hears before the agent begins, and that is remembered."""
+        self.outcome.warnings.append(text)
+        self.outcome.told.append(text)
+        self.around.warn(text)
+
     def _session(self, server: socket.socket, figures: socket.socket, streams: Streams) -> Session:
         session = self.session = Session(
             self.plan, self.bottle, log=self.log, server=server, interrupts=self.around.interrupts
         )
         self.bundles.serve(session, figures)
+        if self.supervising:
+            self.supervising.serve(session)
         session.master = streams.master
         for descriptor, own in streams.outside:
             session.add_output(descriptor, Outlet(own, self.around.shown) if self.around.foreground else None)
@@ -191,6 +226,9 @@ class _Run:
         if self.copying:
             with self._phase("copy"):
                 self.outcome.warnings += [f"not copied: {line}" for line in self.copying.wait()]
+        if self.supervising:
+            with self._phase("supervise"):
+                self.supervising.finish_registering()
         with self._phase("release"):
             event = self._event("run.started", self.bundles.facts())
             self.store.record([event], self.plan.id, state="running")
@@ -225,6 +263,7 @@ class _Run:
                 self.outcome.warnings.append(f"The changes could not be saved ({error.brief}); {kept}")
 
     def _record_end(self) -> None:
+        self.bundles.close_asks()
         data = {
             "exit_code": self.outcome.exit_code,
             "why": self.outcome.reason,

@@ -43,10 +43,7 @@ def refuse(problems: tuple[str, ...], where: str) -> None:
 
 def notes(manifest: ManifestDocument) -> tuple[str, ...]:
     """What a person has to know before it runs: what is asked for and not there yet, and what opens more than routes."""
-    found = notes_on_egress(manifest["bottle"]["egress"])
-    if manifest["bottle"]["supervise"]:
-        found += ("supervise: the agent can't ask yet in this version; what policy refuses stays refused",)
-    return found
+    return notes_on_egress(manifest["bottle"]["egress"])
 
 
 def notes_on_egress(egress: EgressDocument) -> tuple[str, ...]:

@@ -5,9 +5,9 @@ could match nothing, or that nobody could compare with anything, is wrong.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
-from bot_bottle.policy.egress import canonical_pattern
+from bot_bottle.policy.egress import canonical_pattern, intercepts_any
 from bot_bottle.policy.model import MOST_ASKED, EgressPolicy, HeaderMatch, Route, SecretsPolicy, Upstream
 from bot_bottle.policy.paths import canonical_path_pattern
 
@@ -26,6 +26,23 @@ def flaws(policy: EgressPolicy) -> list[str]:
         if policy.engine == "pipelock" and route.protocol == "tcp" and route.upstream is None:
             found.append(f"route {number}: pipelock carries HTTP and TLS only")
     return found
+
+
+def hindrance(old: EgressPolicy, new: EgressPolicy, *, trusts: bool, credentials: Collection[str]) -> str:
+    """Why a bottle that runs with `old` can't come to enforce `new`; empty when it can.
+
+    `trusts` is whether it started with what makes programs in it trust its own authority, `credentials` are those it has.
+    """
+    if new.engine != old.engine:
+        return "the engine can't change while a bottle runs; start it anew"
+    if not trusts and intercepts_any(new):
+        return (
+            "it opens TLS, and the bottle started without what makes programs in it trust that; start it anew"
+        )
+    named = {route.credential for route in new.routes if route.credential is not None}
+    if unknown := sorted(named.difference(credentials)):
+        return f"it names credentials that were not read when the bottle started: {', '.join(unknown)}; start it anew"
+    return ""
 
 
 def _of_policy(policy: EgressPolicy) -> Iterator[str]:
@@ -68,7 +85,7 @@ def _of_route(route: Route) -> Iterator[str]:
         yield "scan is neither true nor false"
     if route.on_match not in (None, "hold", "redact", "block"):
         yield "its on_match is nothing that can be done"
-    if route.grant and not _is_token(route.grant):
+    if route.grant != "" and (not _is_token(route.grant) or len(route.grant) > 64):
         yield "its grant is none"
     if type(route.once) is not bool or (route.once and not route.grant):
         yield "it is for once, and nobody granted it"
