@@ -118,6 +118,7 @@ def bottle(certificate: Certificate, secrets: SecretsPolicy | None) -> Iterator[
             plain.http("plain.test"),
             plain.http("*.wild.test"),
             plain.http("free.test")._replace(scan=False),
+            plain.http("stars.test")._replace(on_match="redact"),
             Route(host="own.test", port=80, protocol="http", upstream=behind, credential="key"),
             Route(host="*.tunnel.test", port=443, upstream=plain.upstream(), scan=False),
         ),
@@ -302,6 +303,13 @@ def test_without_anybody_to_ask_it_is_refused_and_says_so(certificate: Certifica
         said = json.loads(body)
         assert said["reason"] == "secret_held"
         assert "can't be asked here" in said["message"]
+
+
+def test_a_route_may_say_what_happens_to_a_secret_on_it(blocking: Place) -> None:
+    blocking.send(post(f"a {TOKEN} b".encode(), host="stars.test"))
+    assert blocking.api.seen[0].body == b"a " + b"*" * len(TOKEN) + b" b"
+    blocking.api.seen.clear()
+    blocking.refusal(post(PLACEHOLDER.encode(), host="stars.test"), "placeholder_misused")
 
 
 def test_a_route_that_is_not_to_be_searched_is_not(blocking: Place) -> None:

@@ -54,7 +54,7 @@ def test_hosts_to_ask_for_are_those_of_all_parts_in_one_spelling(home) -> None:
 @pytest.mark.parametrize("pattern", ["'*'", "127.0.0.1", "localhost", "'a.*'", "https://a.example", "''"])
 def test_a_host_to_ask_for_is_a_name(home, pattern: str) -> None:
     home.bottle("odd", f"egress: {{ask: [{pattern}]}}")
-    assert "egress.ask[0]" in home.problems("odd")
+    assert "egress.ask[0]" in home.refusal("odd")
 
 
 def test_an_empty_list_of_routes_allows_nothing(home) -> None:

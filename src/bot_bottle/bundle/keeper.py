@@ -85,5 +85,5 @@ class Keeper:
             if not isinstance(message, dict):
                 raise StateError("Not an object")
             self._hear(message)
-        except (ValueError, StateError) as error:
+        except (ValueError, RecursionError, StateError) as error:
             self.tell({"error": str(error)})

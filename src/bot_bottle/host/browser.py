@@ -20,7 +20,9 @@ def opened(link: str, announce: Callable[[str], None]) -> Iterator[None]:
     folder = os.environ.get("XDG_RUNTIME_DIR") or None
     with tempfile.NamedTemporaryFile("w", prefix="bot-bottle-inbox-", suffix=".html", dir=folder) as file:
         target = html.escape(link, quote=True)
-        file.write(f'<!doctype html><meta http-equiv="refresh" content="0;url={target}"><title>Inbox</title>\n')
+        file.write(
+            f'<!doctype html><meta http-equiv="refresh" content="0;url={target}"><title>Inbox</title>\n'
+        )
         file.flush()
         # Some browsers come back only when they are closed.
         threading.Thread(target=webbrowser.open, args=(f"file://{file.name}",), daemon=True).start()

@@ -6,7 +6,7 @@ What a bundle has ended with, and what it says while it runs, is heard here; wha
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from bot_bottle.backends.base import Bottle
 from bot_bottle.bundle.model import BundleConfig
@@ -24,6 +24,7 @@ from bot_bottle.policy.model import EgressPolicy
 if TYPE_CHECKING:
     import socket
 
+    from bot_bottle.launch.asks import Asks
     from bot_bottle.launch.engine import EngineKeeper
     from bot_bottle.launch.session import Session
     from bot_bottle.provision.trust import TrustStore
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 NAMES_APART = 8192
 """Addresses for names between where one bundle of a run begins and the next; more than `BundleLimits.names`."""
+_MOST_USED, _LONGEST_ID = 4096, 64
 RESTARTS = 3
 """How often a bundle (or an engine behind it) that died is started again in one run; then the bottle stays without a way out."""
 
@@ -68,6 +70,7 @@ class Bundles:
         self._wishes = Wishes(self)
         self.fresh = self._wishes.fresh
         self._begun = 0
+        self._used: dict[str, None] = {}
         self._heard_authority = ""
         self._trust_inside: TrustStore | None = None
         self._bottle: Bottle
@@ -150,13 +153,9 @@ class Bundles:
             self.engine.leave()
         self.sidecar.say_stop()
 
-    def hear(self, message: Mapping[str, Any], tell: Callable[[Mapping[str, Any]], None]) -> None:
-        """One message of the process that serves the agent; with `gone`, keeps `supervisor.Answers`."""
-        self._wishes.asks().hear(message, tell)
-
-    def gone(self) -> None:
-        """That process has ended."""
-        self._wishes.supervisor_gone()
+    def asks(self) -> "Asks":
+        """What the agent asks for."""
+        return self._wishes.asks()
 
     def close_asks(self) -> None:
         """The run is over: nothing that was asked for is open any more."""
@@ -182,6 +181,7 @@ class Bundles:
                 self._credentials.refused(message["credential_refused"])
         if events := sidecar.events(self.plan.id, messages):
             self._tell.append(events)
+        self._note_used(messages)
         for message in messages:
             if sidecar is self.sidecar:  # what one that was replaced meanwhile still said is no answer
                 self._wishes.hear(message)
@@ -239,7 +239,7 @@ class Bundles:
             sensitive=self._vault.sensitive,
             first_name=first_name,
             supervised=self.plan.supervise is not None,
-            spent=self._wishes.spent(),
+            spent=tuple(dict.fromkeys((*self._used, *self._wishes.spent()))),
         )
 
     def _begin(self) -> None:
@@ -289,7 +289,18 @@ class Bundles:
         self.has_way_out = False
         if self._session:
             self._session.forget(self.sidecar.sock)
-        self._tell.append(self.sidecar.events(self.plan.id, self.sidecar.stop()))
+        last = self.sidecar.stop()
+        self._note_used(last)
+        self._tell.append(self.sidecar.events(self.plan.id, last))
+        for message in last:
+            if "used" in message:  # nothing else that it still says counts for what comes after it
+                self._wishes.hear(message)
+
+    def _note_used(self, messages: Sequence[Mapping[str, object]]) -> None:
+        """Keeps in mind which approvals were used: of those for one use no bundle after this one allows another."""
+        for used in (message.get("used") for message in messages):
+            if isinstance(used, str) and len(used) <= _LONGEST_ID and len(self._used) < _MOST_USED:
+                self._used[used] = None
 
     def _stop(self) -> None:
         self.last_events += self.sidecar.events(self.plan.id, self.sidecar.stop())

@@ -29,7 +29,7 @@ from bot_bottle.plan.model import RunPlan
 from bot_bottle.state.store import Store
 
 if TYPE_CHECKING:
-    from bot_bottle.launch.supervisor import Supervisor
+    from bot_bottle.launch.supervising import Supervising
 
 
 class Outcome:
@@ -45,10 +45,15 @@ class Outcome:
         self.phases: dict[str, float] = {}
         self.changed = False
         self.warnings: list[str] = []
+        self.told: list[str] = []
+        """Those of the warnings that were said when they came up."""
 
 
 class Surroundings(NamedTuple):
-    """What the keeper has around it. `phase` is told the name of each phase as it begins; `ready` that the agent runs."""
+    """What the keeper has around it. `phase` is told the name of each phase as it begins; `ready` that the agent runs.
+
+    `warn` hears at once what goes wrong and ends nothing, `say` what is done.
+    """
 
     store: Store
     backend: Backend
@@ -61,6 +66,8 @@ class Surroundings(NamedTuple):
     phase: Callable[[str], None] = lambda _: None
     ready: Callable[[Outcome], None] = lambda _: None
     shown: Callable[[], Shown] | None = None
+    warn: Callable[[str], None] = lambda _: None
+    say: Callable[[str], None] = lambda _: None
 
 
 def keep(plan: RunPlan, around: Surroundings) -> Outcome:
@@ -82,7 +89,7 @@ class _Run:
         self.bottle: Bottle
         self.session: Session | None = None
         self.copying: copies.Copying | None = None
-        self.supervisor: Supervisor | None = None
+        self.supervising: Supervising | None = None
 
     def keep(self) -> Outcome:
         try:
@@ -109,8 +116,8 @@ class _Run:
         with self._phase("end"):
             self.bottle.destroy()
             self.bundles.leave()
-            if self.supervisor:
-                self.supervisor.stop()
+            if self.supervising:
+                self.supervising.stop()
             session.drain()
 
     @contextmanager
@@ -170,12 +177,14 @@ class _Run:
             streams.close_inside()
         with self._phase("door"):
             self.bundles.open_door(self.bottle)
-            self._open_supervise(undo)
+            self._supervise(undo)
         with self._phase("provision"):
             if self.plan.files:
                 from bot_bottle.provision.pipeline import provision
 
                 provision(self.bottle, self.plan)
+            if self.supervising:
+                self.supervising.begin_registering(self.bottle)
         with self._phase("policy"):
             self.bundles.wait_ready()
         server = control.listen(self.plan.paths.run)
@@ -184,22 +193,30 @@ class _Run:
         undo.callback(figures.close)
         return self._session(server, figures, streams)
 
-    def _open_supervise(self, undo: ExitStack) -> None:
+    def _supervise(self, undo: ExitStack) -> None:
         if self.plan.supervise:
-            from bot_bottle.launch.supervisor import Notes, Supervisor
+            from bot_bottle.launch.supervising import Now, Supervising
+            from bot_bottle.launch.supervisor import Notes
 
             notes = Notes(self._record, self.outcome.warnings.append)
-            self.supervisor = Supervisor(self.plan, self.plan.supervise, self.bundles, notes)
-            undo.callback(self.supervisor.stop)
-            self.supervisor.open_door(self.bottle)
+            now = Now(self._warn_now, self.around.say)
+            self.supervising = Supervising(self.plan, self.plan.supervise, self.bundles.asks, notes, now)
+            undo.callback(self.supervising.stop)
+            self.supervising.open_door(self.bottle)
+
+    def _warn_now(self, text: str) -> None:
+        """A warning that the person hears before the agent begins, and that is remembered."""
+        self.outcome.warnings.append(text)
+        self.outcome.told.append(text)
+        self.around.warn(text)
 
     def _session(self, server: socket.socket, figures: socket.socket, streams: Streams) -> Session:
         session = self.session = Session(
             self.plan, self.bottle, log=self.log, server=server, interrupts=self.around.interrupts
         )
         self.bundles.serve(session, figures)
-        if self.supervisor:
-            self.supervisor.serve(session)
+        if self.supervising:
+            self.supervising.serve(session)
         session.master = streams.master
         for descriptor, own in streams.outside:
             session.add_output(descriptor, Outlet(own, self.around.shown) if self.around.foreground else None)
@@ -209,6 +226,9 @@ class _Run:
         if self.copying:
             with self._phase("copy"):
                 self.outcome.warnings += [f"not copied: {line}" for line in self.copying.wait()]
+        if self.supervising:
+            with self._phase("supervise"):
+                self.supervising.finish_registering()
         with self._phase("release"):
             event = self._event("run.started", self.bundles.facts())
             self.store.record([event], self.plan.id, state="running")

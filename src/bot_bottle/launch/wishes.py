@@ -131,11 +131,6 @@ class Wishes:
         """The grants for one use that were used."""
         return () if self._asks is None else self._asks.holding.spent()
 
-    def supervisor_gone(self) -> None:
-        """The process that serves the agent has ended."""
-        if self._asks is not None:
-            self._asks.supervisor_gone()
-
     def end(self) -> None:
         """The run is over."""
         if self._asks is not None:
@@ -188,6 +183,7 @@ class Wishes:
                 "credentials": {
                     item.name: list(item._replace(placeholder="")) for item in run.plan.credentials
                 },
+                "model": run.plan.model,
                 "way_out": run.has_way_out,
             },
         )

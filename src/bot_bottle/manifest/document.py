@@ -24,6 +24,7 @@ class RouteDocument(TypedDict):
     headers: dict[str, str]
     """Names in lower case; all must match."""
     scan: bool
+    on_match: Literal["hold", "redact", "block"] | None
     credential: str | None
     upstream: UpstreamDocument | None
 

@@ -19,11 +19,16 @@ if TYPE_CHECKING:
 
 
 def start_detached(
-    request: "StartRequest", *, phase: Callable[[str], None], noted: Callable[[str], None]
+    request: "StartRequest",
+    *,
+    phase: Callable[[str], None],
+    noted: Callable[[str], None],
+    said: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Starts the run in a keeper of its own and returns when the agent runs: `{"id", "phases", "run_path", "copied", "pid"}`.
 
-    `noted` hears the plan's notes. Raises what the keeper raised when it could not start it. Ctrl-C stops the keeper, too.
+    `noted` hears the plan's notes, and what goes wrong and ends nothing; `said` what is done. Raises what the keeper raised
+    when it could not start it. Ctrl-C stops the keeper, too.
     """
     reading, writing = os.pipe()
     keeper = os.fork()
@@ -39,6 +44,8 @@ def start_detached(
                     phase(message["phase"])
                 elif "note" in message:
                     noted(message["note"])
+                elif "said" in message:
+                    said(message["said"])
                 elif "error" in message:
                     os.waitpid(keeper, 0)
                     raise _error(message["error"])
@@ -97,6 +104,8 @@ def _run(request: "StartRequest", news: int, tell: Callable[[dict[str, Any]], No
             foreground=False,
             phase=lambda name: tell({"phase": name}),
             ready=lambda begun: tell({"id": begun.id, "phases": begun.phases, **place}),
+            noted=lambda note: tell({"note": note}),
+            said=lambda text: tell({"said": text}),
         )
     finally:
         early.discard()

@@ -51,6 +51,7 @@ def plan(request: StartRequest) -> RunPlan:
     from bot_bottle.manifest.places import find_repository
     from bot_bottle.plan import check
     from bot_bottle.plan.resolve import Choices, resolve
+    from bot_bottle.policy.ports import SUPERVISE_URL
     from bot_bottle.providers.base import Request
     from bot_bottle.providers.place import locate
     from bot_bottle.providers.placeholders import offered
@@ -82,6 +83,7 @@ def plan(request: StartRequest) -> RunPlan:
             bottle_env=manifest["bottle"]["env"],
             credentials=offered(manifest["bottle"]),
             token=os.urandom(8).hex(),
+            supervise=SUPERVISE_URL if manifest["bottle"]["supervise"] else "",
         )
     )
     skills = read_skills(manifest["agent"]["skills"], setup.skills)
@@ -97,6 +99,8 @@ def plan(request: StartRequest) -> RunPlan:
             mounts=setup.mounts,
             placeholders=setup.placeholders,
             notes=(*setup.notes, *check.notes(manifest)),
+            registration=setup.registration,
+            model=tuple((one.host, one.port, one.protocol) for one in setup.routes),
         ),
     )
     from bot_bottle.backends.registry import backend
@@ -136,15 +140,20 @@ def start_here(
     phase: Callable[[str], None],
     ready: Callable[["Outcome"], None],
     noted: Callable[[str], None],
+    said: Callable[[str], None] = lambda _: None,
 ) -> "Outcome":
-    """Plans the run and keeps it in this process until it has ended; `noted` hears the plan's notes.
+    """Plans the run and keeps it in this process until it has ended.
+
+    `noted` hears the plan's notes, and what goes wrong and ends nothing; `said` what is done.
 
     `early` is the bundle that `operate/ahead.py` began; it is the caller's to discard.
     """
     prepared = prepare(request)
     for note in prepared.plan.notes:
         noted(note)
-    return run_here(prepared, early=early, foreground=foreground, phase=phase, ready=ready)
+    return run_here(
+        prepared, early=early, foreground=foreground, phase=phase, ready=ready, noted=noted, said=said
+    )
 
 
 def run_here(
@@ -154,6 +163,8 @@ def run_here(
     phase: Callable[[str], None],
     ready: Callable[["Outcome"], None],
     early: "Sidecar | None" = None,
+    noted: Callable[[str], None] = lambda _: None,
+    said: Callable[[str], None] = lambda _: None,
 ) -> "Outcome":
     """Keeps the run in this process until it has ended."""
     from bot_bottle.backends.registry import backend
@@ -177,6 +188,8 @@ def run_here(
                 phase=phase,
                 ready=ready,
                 shown=visible_parts,
+                warn=noted,
+                say=said,
             ),
         )
 

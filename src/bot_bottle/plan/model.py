@@ -151,19 +151,6 @@ class Outward(NamedTuple):
     """What the proxy of the bottle's file is told; by reference, as every credential."""
 
 
-class Supervise(NamedTuple):
-    """The server inside that the agent may ask for help, at `url`. `hold` is how many seconds a call waits for a person.
-
-    `expected` is whether the agent's tool connects to it by itself as soon as it starts.
-    """
-
-    address: str
-    port: int
-    url: str
-    hold: int = 86_400
-    expected: bool = True
-
-
 class Registration(NamedTuple):
     """How the agent's tool is told of the supervise server, as the agent's user, before the agent runs.
 
@@ -183,6 +170,24 @@ class Registration(NamedTuple):
     format: Literal["json", "toml"] = "json"
     entry: tuple[str, ...] = ()
     settings: str = "{}"
+
+
+class Supervise(NamedTuple):
+    """The server inside that the agent may ask for help, at `url`. `hold` is how many seconds a call waits for a person.
+
+    `registration` is how the agent's tool is told of it.
+    """
+
+    address: str
+    port: int
+    url: str
+    registration: Registration | None = None
+    hold: int = 86_400
+
+    @property
+    def expected(self) -> bool:
+        """Whether the agent's tool connects by itself as soon as it starts."""
+        return self.registration is not None and bool(self.registration.program)
 
 
 class RunPlan(NamedTuple):
@@ -213,6 +218,8 @@ class RunPlan(NamedTuple):
     credentials: tuple[Credential, ...] = ()
     """Those that a route names."""
     sensitive: tuple[Sensitive, ...] = ()
+    model: tuple[tuple[str, int, str], ...] = ()
+    """Host, port and protocol of the routes without which the agent's tool can't work: of its model's API."""
     trust: Trust | None = None
     """None: nothing may be reached, so nothing has to be trusted."""
     supervise: Supervise | None = None

@@ -152,11 +152,14 @@ def make_app(page: Page, *, hosts: frozenset[str]) -> Guard:
 
 
 def _looked_at(desk: Desk, body: asked.Look, terms: Terms | None) -> list[dict[str, Any]]:
-    found = []
+    found: list[dict[str, Any]] = []
     for name in body.ids:
         try:
             shown = _shown(desk, name, terms, body.text)
-            found.append(view.detail(shown, desk.routes_text(shown)))
+            item = view.detail(shown, desk.routes_text(shown))
+            if terms is not None and not found:
+                item["mark"] = view.row(desk.show(name))["mark"]  # the one that the list has
+            found.append(item)
         except NotFoundError:
             if len(body.ids) == 1:
                 raise

@@ -209,8 +209,9 @@ class SecretGuard:
         matches = [one for one in self._matches(data, route, wanted, place) if one.text not in passed]
         if not matches:
             return data
+        on_match = route.on_match or self._rules.on_match
         secrets_only = not any(_is_placeholder(match) for match in matches)
-        if changeable and secrets_only and self._rules.on_match == "redact":
+        if changeable and secrets_only and on_match == "redact":
             changed = data
             for match in matches:
                 changed = without(changed, match.text)
@@ -218,7 +219,7 @@ class SecretGuard:
                 for match in matches:
                     self._note("egress.redacted", {**self._asked(wanted), **self._describe(match, place)})
                 return changed
-        if secrets_only and self._rules.on_match == "hold":
+        if secrets_only and on_match == "hold":
             raise self._to_be_asked(matches, wanted, place)
         worst = next(filter(_is_placeholder, matches), matches[0])
         reason = "placeholder_misused" if _is_placeholder(worst) else "secret_found"

@@ -231,4 +231,4 @@ def _treatment(policy: EgressPolicy, decision: Decision) -> tuple[object, ...]:
     if route is None:
         return (None,)
     opened = wanted.protocol == "https" and intercepts(policy, host=wanted.host, port=wanted.port)
-    return route.upstream, route.credential, opened, policy.secrets if route.scan else None
+    return route.upstream, route.credential, opened, (policy.secrets, route.on_match) if route.scan else None
