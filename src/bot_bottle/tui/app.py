@@ -1,5 +1,6 @@
 """The inbox as a program: what is known now, what the operator chose, and the way of every decision to the desk and back."""
 
+import os
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import ClassVar
@@ -65,7 +66,8 @@ class InboxApp(App[None]):
             self.news = news
 
     def __init__(self, open_desk: OpenDesk, *, settle: float = SETTLE, once: bool = False) -> None:
-        super().__init__()
+        # Said here, since the filter that takes colours away is chosen now: with it, nothing of a colour is sent at all.
+        super().__init__(ansi_color=True if "NO_COLOR" in os.environ else None)
         self._once = once
         self._had = False
         self.settle = settle
@@ -80,7 +82,8 @@ class InboxApp(App[None]):
 
     def on_mount(self) -> None:
         self.register_theme(THEME)
-        self.theme = "ansi-dark" if self.no_color else THEME.name
+        few = self.console.color_system in (None, "standard")  # ours would come out as grey on grey
+        self.theme = "ansi-dark" if self.no_color or few else THEME.name
         self.push_screen(Waiting())
         self._watch.start()
 
