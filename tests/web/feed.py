@@ -1,7 +1,6 @@
 """The page's feed, read as the page reads it."""
 
 import json
-from typing import Any
 
 
 class Feed:

@@ -81,6 +81,7 @@ class Page(NamedTuple):
         """Ends the session."""
         await _body(request, asked.Nothing)
         self.access.leave(request.state.session)
+        await self.live.wake()
         answer = JSONResponse({})
         answer.delete_cookie(self.cookie, path="/", httponly=True, samesite="strict")
         return answer
