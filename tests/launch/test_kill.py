@@ -43,7 +43,7 @@ def test_a_killed_keeper_takes_everything_with_it(place, cli, repository, phase)
     assert cleaned.code == 0, cleaned.stderr + "".join(p.read_text() for p in place.home.rglob("crashes/*"))
     place.assert_nothing_left()
     assert ended(cli) <= {"ended"}, cleaned.stdout
-    copies = [path for path in place.home.rglob("*") if path.name in ("workspace", "base.git")]
+    copies = [path for path in place.home.rglob("*") if path.name in ("workspace", "base")]
     assert copies == []
     assert cli("verify").code == 0
 
@@ -89,7 +89,7 @@ def test_a_killed_copy_is_a_start_that_failed_and_left_nothing(place, cli, repos
     assert "the agent ran" not in done.stdout
     assert "HostError: The workspace can't be copied" in done.stderr
     place.assert_nothing_left()
-    assert [path for path in place.home.rglob("*") if path.name in ("workspace", "base.git")] == []
+    assert [path for path in place.home.rglob("*") if path.name in ("workspace", "base")] == []
     assert ended(cli) == {"ended"}
 
 

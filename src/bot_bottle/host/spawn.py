@@ -45,6 +45,10 @@ class Program(NamedTuple):
     env: Mapping[str, str]
 
 
+def nothing() -> None:
+    """What there is to do where there is nothing."""
+
+
 class ChildFailed(Exception):
     """A child could not do one of its steps, or not start its program."""
 
@@ -117,11 +121,17 @@ def _ready(descriptor: int, event: int, timeout: float | None) -> bool:
 
 
 def start(
-    steps: Sequence[Step], program: Program, *, keep: Collection[int], for_steps: Collection[int] = ()
+    steps: Sequence[Step],
+    program: Program,
+    *,
+    keep: Collection[int],
+    for_steps: Collection[int] = (),
+    meanwhile: Callable[[], object] = nothing,
 ) -> Child:
     """A child that does `steps` and becomes `program`, with the descriptors 0, 1, 2 and `keep` open, and no other.
 
-    `for_steps` are open until then. Raises ChildFailed when a step or the program's start failed; the child is gone then.
+    `for_steps` are open until then. `meanwhile` is done while the child does its steps. Raises ChildFailed when a step or the
+    program's start failed, and what `meanwhile` raises; the child is gone then.
     """
 
     def body(_: Say) -> None:
@@ -135,6 +145,7 @@ def start(
     pid, report = fork(body, keep=(*keep, *for_steps))
     child = Child(pid)
     try:
+        meanwhile()
         for _ in hear(report):
             pass
     except BaseException:

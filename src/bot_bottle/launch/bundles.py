@@ -17,7 +17,6 @@ from bot_bottle.host.secrets import Vault
 from bot_bottle.launch.credentials import Around, Credentials
 from bot_bottle.launch.outward import Outside
 from bot_bottle.launch.sidecar import Sidecar
-from bot_bottle.launch.wishes import Wishes
 from bot_bottle.plan.model import RunPlan
 from bot_bottle.policy.model import EgressPolicy
 
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 
     from bot_bottle.launch.engine import EngineKeeper
     from bot_bottle.launch.session import Session
+    from bot_bottle.launch.wishes import Wishes
     from bot_bottle.provision.trust import TrustStore
 
 NAMES_APART = 8192
@@ -62,12 +62,12 @@ class Bundles:
         self._vault = vault
         self._outside = outside
         self._credentials = Credentials(plan.credentials, vault, outward=plan.outward)
-        self._wishes = Wishes(self)
         self._begun = 0
         self._heard_authority = ""
         self._trust_inside: TrustStore | None = None
         self._bottle: Bottle
         self._session: Session | None = None
+        self._wishes: Wishes
 
     # The first one, in order
 
@@ -112,7 +112,9 @@ class Bundles:
 
     def serve(self, session: "Session", figures: "socket.socket") -> None:
         """Is heard, and answers operators, in the loop of `session` from now on."""
-        self._session = session
+        from bot_bottle.launch.wishes import Wishes
+
+        self._session, self._wishes = session, Wishes(self)
         session.watch(self.sidecar.sock, self._hear)
         if self.engine:
             self.engine.serve(session)

@@ -58,11 +58,6 @@ def agent_begins(plan: RunPlan) -> None:
     workspace.agent_begins(plan)
 
 
-def prepare_to_put_away() -> None:
-    """Imports what `put_away` needs: while the agent begins, nobody waits for that; at its end, somebody does."""
-    from bot_bottle.provision import changes  # noqa: F401
-
-
 def put_away(record: RunRecord) -> bool:
     """Saves what the agent changed and removes the copy; whether there is anything to show. Does nothing the second time.
 

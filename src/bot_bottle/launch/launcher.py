@@ -10,23 +10,25 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from bot_bottle.backends.base import Backend, Bottle
 from bot_bottle.errors import BotBottleError
 from bot_bottle.events import NewEvent
 from bot_bottle.host.secrets import Vault
-from bot_bottle.launch import control, copies, folders
+from bot_bottle.launch import copies, folders
 from bot_bottle.launch.bundles import Bundles, Tell
 from bot_bottle.launch.output import Log, Outlet, Shown
 from bot_bottle.launch.outward import Outside
 from bot_bottle.launch.recorded import describe, record_of
-from bot_bottle.launch.session import Session
 from bot_bottle.launch.sidecar import Sidecar
 from bot_bottle.launch.signals import Interrupts
 from bot_bottle.launch.streams import Streams
 from bot_bottle.plan.model import RunPlan
 from bot_bottle.state.store import Store
+
+if TYPE_CHECKING:
+    from bot_bottle.launch.session import Session
 
 
 class Outcome:
@@ -154,12 +156,14 @@ class _Run:
             self.copying = copies.Copying(self.plan)
             undo.callback(self.copying.close)
 
-    def _open(self, undo: ExitStack) -> Session:
+    def _open(self, undo: ExitStack) -> "Session":
         with self._phase("sandbox"):
             self.bundles.prepare_trust()
             streams = Streams(self.plan.tty)
             undo.callback(streams.close)
-            self.bottle = self.around.backend.create(self.plan, streams.inside)
+            self.bottle = self.around.backend.create(
+                self.plan, streams.inside, meanwhile=self._import_the_rest
+            )
             undo.callback(self.bottle.destroy)
             streams.close_inside()
         with self._phase("door"):
@@ -171,13 +175,27 @@ class _Run:
                 provision(self.bottle, self.plan)
         with self._phase("policy"):
             self.bundles.wait_ready()
+        from bot_bottle.launch import control
+
         server = control.listen(self.plan.paths.run)
         undo.callback(server.close)
         figures = control.listen(self.plan.paths.run, folders.METRICS)
         undo.callback(figures.close)
         return self._session(server, figures, streams)
 
-    def _session(self, server: socket.socket, figures: socket.socket, streams: Streams) -> Session:
+    def _import_the_rest(self) -> None:
+        """What comes after the sandbox is imported while that is being made: nobody waits for it then."""
+        from bot_bottle.door import inside, passing  # noqa: F401
+        from bot_bottle.launch import heard, wishes  # noqa: F401
+
+        if self.plan.files:
+            from bot_bottle.provision import pipeline  # noqa: F401
+        if self.copying:
+            from bot_bottle.provision import changes  # noqa: F401
+
+    def _session(self, server: socket.socket, figures: socket.socket, streams: Streams) -> "Session":
+        from bot_bottle.launch.session import Session
+
         session = self.session = Session(
             self.plan, self.bottle, log=self.log, server=server, interrupts=self.around.interrupts
         )
@@ -198,8 +216,7 @@ class _Run:
                 copies.agent_begins(self.plan)
             self.bottle.release()
         self.around.ready(self.outcome)
-        if self.copying:
-            copies.prepare_to_put_away()
+        gc.freeze()  # else the first collection looks at all that was imported, just when the agent needs the processor
         gc.enable()
 
     def _record(self, kind: str, data: Mapping[str, object]) -> None:

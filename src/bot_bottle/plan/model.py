@@ -15,7 +15,7 @@ INSIDE_USER = "agent"
 INSIDE_UID = 1000
 COPY_FOLDER = "workspace"
 """In `copy` mode, the copy's folder below `Paths.state`."""
-BASE_FOLDER = "base.git"
+BASE_FOLDER = "base"
 """What the copy looked like at the start, beside it."""
 
 
