@@ -15,10 +15,10 @@ A command that failed is a result (its exit code); a sandbox that is gone is a `
 
 from collections.abc import Callable, Mapping, Sequence
 from socket import socket
-from typing import Any, NamedTuple, Protocol
 
 from bot_bottle.door.model import Listener
 from bot_bottle.plan.model import Command, File, RunPlan
+from bot_bottle.typed import Any, NamedTuple, Protocol
 
 
 class Stdio(NamedTuple):

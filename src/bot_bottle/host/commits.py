@@ -4,8 +4,7 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from io import BufferedWriter
-    from typing import Self
+    from typing import BinaryIO, Self
 
 
 class Commands:
@@ -61,11 +60,11 @@ class Kept(Commands):
     def __init__(self, path: str, branch: str) -> None:
         super().__init__(branch)
         self._path = path
-        self._file: BufferedWriter
+        self._file: BinaryIO
 
     def __enter__(self) -> "Self":
         made = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        self._file = open(made, "wb", 1 << 17)  # noqa: SIM115 - closed by `__exit__`
+        self._file = open(made, "wb", buffering=1 << 17)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, _error: object, _trace: object) -> None:

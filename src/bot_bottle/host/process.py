@@ -7,9 +7,9 @@ started here but by its backend.
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import IO, Any, NamedTuple
 
 from bot_bottle.errors import HostError
+from bot_bottle.typed import IO, Any, NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ import termios
 import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
 
 from bot_bottle.host import kernel
+from bot_bottle.typed import NamedTuple
 
 _EVERY_SIGNAL = signal.valid_signals()
 

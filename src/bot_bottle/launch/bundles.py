@@ -6,7 +6,6 @@ What a bundle has ended with, and what it says while it runs, is heard here; wha
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, NamedTuple
 
 from bot_bottle.backends.base import Bottle
 from bot_bottle.bundle.model import BundleConfig
@@ -19,6 +18,7 @@ from bot_bottle.launch.outward import Outside
 from bot_bottle.launch.sidecar import Sidecar
 from bot_bottle.plan.model import RunPlan
 from bot_bottle.policy.model import EgressPolicy
+from bot_bottle.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import socket

@@ -10,7 +10,6 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, NamedTuple
 
 from bot_bottle.backends.base import Backend, Bottle
 from bot_bottle.errors import BotBottleError
@@ -26,6 +25,7 @@ from bot_bottle.launch.signals import Interrupts
 from bot_bottle.launch.streams import Streams
 from bot_bottle.plan.model import RunPlan
 from bot_bottle.state.store import Store
+from bot_bottle.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from bot_bottle.launch.session import Session

@@ -12,7 +12,6 @@ import termios
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol
 
 from bot_bottle.backends.base import Bottle, Process, Stdio
 from bot_bottle.errors import BotBottleError
@@ -20,6 +19,7 @@ from bot_bottle.launch import control
 from bot_bottle.launch.output import Log, Outlet
 from bot_bottle.launch.signals import Interrupts
 from bot_bottle.plan.model import Command, RunPlan
+from bot_bottle.typed import Any, Protocol
 
 STOP_STEPS: tuple[tuple[int, float], ...] = ((signal.SIGINT, 3.0), (signal.SIGTERM, 5.0))
 """What the agent is sent when it is to stop, and how many seconds it has then; after the last it is killed."""

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
 
 from bot_bottle.errors import HostError, UsageError
 from bot_bottle.host import facts as host_facts
@@ -10,6 +9,7 @@ from bot_bottle.host import paths
 from bot_bottle.names import new_run_id
 from bot_bottle.operate.record import existing_store, find_run, open_store
 from bot_bottle.plan.model import RunPlan, WorkspaceMode
+from bot_bottle.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import socket

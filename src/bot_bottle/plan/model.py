@@ -4,9 +4,8 @@
 plan` prints it. Secrets are in it by reference only.
 """
 
-from typing import Literal, NamedTuple
-
 from bot_bottle.policy.model import EgressPolicy
+from bot_bottle.typed import Literal, NamedTuple
 
 WorkspaceMode = Literal["mount", "copy"]
 INSIDE_HOME = "/home/agent"

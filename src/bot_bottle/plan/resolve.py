@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NamedTuple
 from zlib import crc32
 
 from bot_bottle.manifest.document import (
@@ -32,6 +31,7 @@ from bot_bottle.plan.model import (
     WorkspaceMode,
 )
 from bot_bottle.policy.model import EgressPolicy, HeaderMatch, Route, SecretsPolicy, Upstream
+from bot_bottle.typed import NamedTuple
 
 FIRST_UNUSED_UID = 1_879_048_192
 UNUSED_UIDS = 130_000_000

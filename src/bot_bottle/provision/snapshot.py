@@ -11,12 +11,12 @@ import os
 import stat
 from collections.abc import Callable, Collection
 from functools import cached_property
-from typing import NamedTuple
 
 from bot_bottle.errors import HostError
 from bot_bottle.host import files, git, ignore, tree
 from bot_bottle.host.commits import Commands, Kept
 from bot_bottle.provision.workspace import START
+from bot_bottle.typed import NamedTuple
 
 MAX_BYTES = 1 << 30
 MAX_FILES = 200_000

@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import Any
 
 from bot_bottle.backends.base import Backend, Stdio
 from bot_bottle.backends.namespace import enter, profile, program, sandbox
@@ -14,6 +13,7 @@ from bot_bottle.host import cgroups
 from bot_bottle.host.cgroups import Group
 from bot_bottle.host.spawn import nothing
 from bot_bottle.plan.model import RunPlan
+from bot_bottle.typed import Any
 
 
 class NamespaceBackend:

@@ -14,13 +14,13 @@ import socket
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import NamedTuple
 
 from bot_bottle.backends.namespace import enter, failures, profile, program, stage, view
 from bot_bottle.backends.namespace.holder import program as holder_program
 from bot_bottle.errors import BotBottleError, HostError, SandboxError
 from bot_bottle.host import kernel, spawn
 from bot_bottle.plan.model import Mount, RunPlan
+from bot_bottle.typed import NamedTuple
 
 _PATIENCE = 60.0
 """Seconds that bubblewrap may take; it takes 0.01."""
@@ -48,7 +48,9 @@ def make(
         nothing = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         until_started.callback(os.close, nothing)
         standard = (theirs.fileno(), nothing, said)
-        bubblewrap = _start(plan, seccomp=seccomp, info=info, standard=standard, held=until_started, meanwhile=meanwhile)
+        bubblewrap = _start(
+            plan, seccomp=seccomp, info=info, standard=standard, held=until_started, meanwhile=meanwhile
+        )
     owned.callback(bubblewrap.close)
     owned.callback(_end, bubblewrap, info)
     owned.callback(life.close)
@@ -137,9 +139,7 @@ def _start(
         {},
     )
     try:
-        return spawn.start(
-            steps, started, keep=[info, *contents], for_steps=for_steps, meanwhile=meanwhile
-        )
+        return spawn.start(steps, started, keep=[info, *contents], for_steps=for_steps, meanwhile=meanwhile)
     except spawn.ChildFailed as failed:
         raise SandboxError("The bottle could not be made", details=str(failed)) from failed
 
