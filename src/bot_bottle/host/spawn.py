@@ -14,7 +14,6 @@ import select
 import signal
 import sys
 import termios
-import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
@@ -62,11 +61,12 @@ class ChildFailed(Exception):
 class Child:
     """A child of this process, by its pidfd: can't be mistaken for another process. Keeps `backends.base.Process`."""
 
+    _pidfd = -1
+
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self._code: int | None = None
         self._pidfd = os.pidfd_open(pid)
-        self._give_up = weakref.finalize(self, os.close, self._pidfd)
 
     def fileno(self) -> int:
         return self._pidfd
@@ -100,8 +100,12 @@ class Child:
 
     def close(self) -> None:
         """Gives up the descriptor. A code that was heard stays; a child that still runs is not waited for any more."""
-        self._give_up()
-        self._pidfd = -1
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
+
+    def __del__(self) -> None:
+        self.close()  # as a file does; weakref.finalize would take a millisecond to import
 
 
 def readable(descriptor: int, timeout: float | None) -> bool:

@@ -161,9 +161,7 @@ class _Run:
             self.bundles.prepare_trust()
             streams = Streams(self.plan.tty)
             undo.callback(streams.close)
-            self.bottle = self.around.backend.create(
-                self.plan, streams.inside, meanwhile=self._import_the_rest
-            )
+            self.bottle = self.around.backend.create(self.plan, streams.inside, meanwhile=self._meanwhile)
             undo.callback(self.bottle.destroy)
             streams.close_inside()
         with self._phase("door"):
@@ -183,8 +181,10 @@ class _Run:
         undo.callback(figures.close)
         return self._session(server, figures, streams)
 
-    def _import_the_rest(self) -> None:
-        """What comes after the sandbox is imported while that is being made: nobody waits for it then."""
+    def _meanwhile(self) -> None:
+        """While the sandbox is being made, the workspace is copied and what comes later is imported: nobody waits for it then."""
+        if self.copying:
+            self.copying.begin()
         from bot_bottle.door import inside, passing  # noqa: F401
         from bot_bottle.launch import heard, wishes  # noqa: F401
 

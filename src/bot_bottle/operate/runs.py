@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 
 from bot_bottle.errors import HostError, UsageError
 from bot_bottle.host import facts as host_facts
@@ -155,14 +156,16 @@ def run_here(
     ready: Callable[["Outcome"], None],
     early: "Sidecar | None" = None,
 ) -> "Outcome":
-    """Keeps the run in this process until it has ended."""
+    """Keeps the run in this process until it has ended, which has nothing to do with the store after that."""
     from bot_bottle.backends.registry import backend
     from bot_bottle.launch.launcher import Surroundings, keep
     from bot_bottle.launch.reap import reap
     from bot_bottle.launch.signals import Interrupts
     from bot_bottle.operate.text import visible_parts
 
-    with Interrupts() as interrupts, open_store() as store:
+    with Interrupts() as interrupts, ExitStack() as after:
+        store = open_store()
+        after.callback(store.leave)
         reap(store, paths.runtime_root())
         return keep(
             prepared.plan,

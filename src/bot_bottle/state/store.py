@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from bot_bottle.state.verify import Verification
 
 BUSY_SECONDS = 30
+_left: "list[sqlite3.Connection]" = []
+"""What Python would close if nobody knew of it any more."""
 FILE_NAME = "store.db"
 
 _COLUMNS = RunRecord._fields
@@ -51,6 +53,14 @@ class Store:
         """Closes it; nothing happens when it is closed already."""
         if self._owner == os.getpid():
             self._connection.close()
+
+    def leave(self) -> None:
+        """Ends the use of it in a process that is about to end.
+
+        Closing the last connection moves the whole log into the database, which waits for the disk twice and makes the next one
+        that writes wait twice more, for a new log. All of it is on the disk already, and whoever opens the store next finds it.
+        """
+        _left.append(self._connection)
 
     def __enter__(self) -> "Self":
         return self

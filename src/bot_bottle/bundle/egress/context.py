@@ -2,7 +2,6 @@
 
 from collections.abc import Awaitable
 from socket import socket
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from bot_bottle.bundle.egress.credentials import Credentials
 from bot_bottle.bundle.egress.denial import Refusal, explain
@@ -20,6 +19,7 @@ from bot_bottle.bundle.model import BundleLimits
 from bot_bottle.bundle.record import Record
 from bot_bottle.policy.egress import Decision, Wanted, decide, decide_request, intercepts
 from bot_bottle.policy.model import EgressPolicy, Route
+from bot_bottle.typed import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from bot_bottle.bundle.egress.intercept import Interceptor
