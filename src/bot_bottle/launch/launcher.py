@@ -60,6 +60,8 @@ class Surroundings(NamedTuple):
     phase: Callable[[str], None] = lambda _: None
     ready: Callable[[Outcome], None] = lambda _: None
     shown: Callable[[], Shown] | None = None
+    owner: bool = False
+    """Whether an owner's terminal is about to attach: the agent is let go when it is there, and misses no start of it."""
 
 
 def keep(plan: RunPlan, around: Surroundings) -> Outcome:
@@ -101,7 +103,7 @@ class _Run:
         self._start_bundle(undo)
         self._copy_workspace(undo)
         session = self._open(undo)
-        self._release()
+        self._release(session)
         self.outcome.exit_code = session.run()
         self.outcome.reason = session.stop_reason or "exited"
         with self._phase("end"):
@@ -205,7 +207,7 @@ class _Run:
             session.add_output(descriptor, Outlet(own, self.around.shown) if self.around.foreground else None)
         return session
 
-    def _release(self) -> None:
+    def _release(self, session: "Session") -> None:
         if self.copying:
             with self._phase("copy"):
                 self.outcome.warnings += [f"not copied: {line}" for line in self.copying.wait()]
@@ -214,8 +216,12 @@ class _Run:
             self.store.record([event], self.plan.id, state="running")
             if self.copying:
                 copies.agent_begins(self.plan)
+            if self.around.owner:
+                self.around.ready(self.outcome)
+                session.wait_for_owner()
             self.bottle.release()
-        self.around.ready(self.outcome)
+        if not self.around.owner:
+            self.around.ready(self.outcome)
         gc.freeze()  # else the first collection looks at all that was imported, just when the agent needs the processor
         gc.enable()
 

@@ -155,6 +155,7 @@ def run_here(
     phase: Callable[[str], None],
     ready: Callable[["Outcome"], None],
     early: "Sidecar | None" = None,
+    owner: bool = False,
 ) -> "Outcome":
     """Keeps the run in this process until it has ended, which has nothing to do with the store after that."""
     from bot_bottle.backends.registry import backend
@@ -180,6 +181,7 @@ def run_here(
                 phase=phase,
                 ready=ready,
                 shown=visible_parts,
+                owner=owner,
             ),
         )
 

@@ -125,7 +125,7 @@ def _kept(request: "StartRequest", console: Console, *, detach: bool) -> int:
     from bot_bottle.operate.detached import start_detached
 
     with Progress(quiet=console.quiet) as progress:
-        begun = start_detached(request, phase=progress.phase, noted=console.warn)
+        begun = start_detached(request, phase=progress.phase, noted=console.warn, owner=not detach)
     if detach:
         if console.as_json:
             console.json({"id": begun["id"], "phases": begun["phases"]})
