@@ -102,7 +102,12 @@ class Bundles:
     def open_door(self, bottle: Bottle) -> None:
         """Opens the door of `bottle`, which the bundle serves from now on."""
         self._bottle = bottle
-        bottle.open_door(listeners_for(self.policy), self.sidecar.door)
+        try:
+            bottle.open_door(listeners_for(self.policy), self.sidecar.door)
+        except SandboxError as error:
+            if self.sidecar.has_ended():  # then nobody took the listeners, and that is the cause
+                raise self.sidecar.why_ended() from error
+            raise
 
     def wait_ready(self) -> None:
         """Until the policy is in force everywhere. Raises BotBottleError."""
