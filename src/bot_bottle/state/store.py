@@ -82,10 +82,11 @@ class Store:
         """
         return self.record((), run_id, **fields)
 
-    def run(self, reference: str) -> "RunRecord":
+    def run(self, reference: str, *, latest: bool = False) -> "RunRecord":
         """The run whose id is `reference`, or begins with it, or whose agent it is, if that is only one.
 
-        When it fits several and exactly one of them has not ended, that one is meant. Raises NotFoundError.
+        When it fits several and exactly one of them has not ended, that one is meant; with `latest`, when all runs of an agent
+        have ended, the one that began last. Raises NotFoundError.
         """
         fitting = "id = ?1 OR agent = ?1 OR substr(id, 1, length(?1)) = ?1" if reference else "0 AND ?1"
         rows = self._rows(f"{_SELECT_RUNS} WHERE {fitting} ORDER BY started_at DESC, id", reference)
@@ -96,6 +97,8 @@ class Store:
         for choice in (exact, named, alive):
             if len(choice) == 1:
                 return choice[0]
+        if latest and named and named[0].agent == reference and not alive:
+            return named[0]
         if not runs:
             raise NotFoundError(
                 f"There is no run {reference!r}", resolution="bot-bottle list --all shows them."
