@@ -198,8 +198,11 @@ def find(name: str) -> "RunRecord":
 
 def cleanup(*, forget: bool) -> list[str]:
     """Removes what dead keepers left and, when told to `forget`, what ended runs keep; a sentence for each thing."""
+    import time
+
     from bot_bottle.launch import folders
-    from bot_bottle.launch.reap import reap
+    from bot_bottle.launch.reap import ALIVE, reap
+    from bot_bottle.provision import trust
 
     with open_store() as store:
         said = reap(store, paths.runtime_root())
@@ -207,6 +210,9 @@ def cleanup(*, forget: bool) -> list[str]:
             folders.remove(record.state_path)
             store.forget_run(record.id)
             said.append(f"{record.id}: forgotten")
+        now = time.time()
+        oldest = min((run.started_at for run in store.runs(states=ALIVE)), default=now)
+        said += trust.forget_copies(paths.data_root(), now=now, oldest_run=oldest)
     return said
 
 
