@@ -144,7 +144,7 @@ def test_it_is_out_of_reach_of_the_terminals_ctrl_c(confined: tuple[dict[str, An
 
 
 def test_without_a_filter_for_the_machine_there_is_no_bundle(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(confine, "filter_name", lambda machine: "none.bpf")
+    monkeypatch.setattr(confine, "filter_name", lambda machine, kind: "none.bpf")
     with pytest.raises(confine.HostError, match="no seccomp filter"):
         confine.load_filter()
 

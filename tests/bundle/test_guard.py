@@ -295,13 +295,13 @@ def test_what_can_not_be_redacted_is_refused(redacting: Place) -> None:
         redacting.refusal(data, "secret_found")
 
 
-def test_held_is_refused_and_says_so(certificate: Certificate) -> None:
+def test_without_anybody_to_ask_it_is_refused_and_says_so(certificate: Certificate) -> None:
     for place in bottle(certificate, SecretsPolicy(on_match="hold")):
         head, body = place.send(get(f"/{TOKEN}"))
         assert head.startswith(b"HTTP/1.1 403 ")
         said = json.loads(body)
         assert said["reason"] == "secret_held"
-        assert "held" in said["message"]
+        assert "can't be asked here" in said["message"]
 
 
 def test_a_route_that_is_not_to_be_searched_is_not(blocking: Place) -> None:

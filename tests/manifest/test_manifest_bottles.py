@@ -33,6 +33,7 @@ def test_a_bottle_that_says_nothing_allows_nothing(home) -> None:
             "engine": "builtin",
             "mode": "enforce",
             "routes": [],
+            "ask": [],
             "secrets": None,
             "upstream": {"ca": None, "proxy": None, "credential": None},
         },
@@ -42,6 +43,18 @@ def test_a_bottle_that_says_nothing_allows_nothing(home) -> None:
         "env": {},
         "supervise": False,
     }
+
+
+def test_hosts_to_ask_for_are_those_of_all_parts_in_one_spelling(home) -> None:
+    home.bottle("base", "egress: {ask: [Example.ORG, '*.b.example']}")
+    home.bottle("more", "extends: [base]\negress: {ask: [example.org, c.example.]}")
+    assert home.composed("more")["egress"]["ask"] == ["example.org", "*.b.example", "c.example"]
+
+
+@pytest.mark.parametrize("pattern", ["'*'", "127.0.0.1", "localhost", "'a.*'", "https://a.example", "''"])
+def test_a_host_to_ask_for_is_a_name(home, pattern: str) -> None:
+    home.bottle("odd", f"egress: {{ask: [{pattern}]}}")
+    assert "egress.ask[0]" in home.problems("odd")
 
 
 def test_an_empty_list_of_routes_allows_nothing(home) -> None:

@@ -16,9 +16,9 @@ import pytest
 
 from bot_bottle.errors import HostError, NotFoundError, UsageError
 from bot_bottle.providers import install as installing
-from bot_bottle.providers import npm
+from bot_bottle.providers import npm, unpacking
 from bot_bottle.providers.install import check, install, versions
-from bot_bottle.providers.packages import TOOLS, Build
+from bot_bottle.providers.packages import TOOLS, Part
 from bot_bottle.providers.place import locate
 
 PROGRAM = b"#!/bin/sh\necho a tool\n"
@@ -86,7 +86,8 @@ def registry(tmp_path, monkeypatch):
 
 def pin(monkeypatch, data):
     """Makes `data` the archive whose hash is recorded for this machine."""
-    builds = MappingProxyType({platform.machine(): Build("@example/claude", integrity(data))})
+    part = Part("@example/claude", integrity(data), (("package/claude", "claude"),))
+    builds = MappingProxyType({platform.machine(): (part,)})
     tool = TOOLS["claude"]._replace(version="1.2.3", builds=builds)
     monkeypatch.setattr(installing, "TOOLS", {"claude": tool})
 
@@ -196,7 +197,7 @@ def test_a_full_disk_while_unpacking_leaves_nothing(registry, data, monkeypatch)
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(installing.shutil, "copyfileobj", full)
+    monkeypatch.setattr(unpacking.shutil, "copyfileobj", full)
     with pytest.raises(HostError, match="No space left on device"):
         install(data, "claude")
     assert everything(data) == []
@@ -296,7 +297,7 @@ def test_what_is_no_exact_version_never_reaches_npm(registry, data, version):
 
 
 def test_a_provider_without_a_tool_has_nothing_to_install(data):
-    with pytest.raises(NotFoundError, match="One of: claude"):
+    with pytest.raises(NotFoundError, match="One of: claude, codex"):
         install(data, "command")
 
 

@@ -22,7 +22,7 @@ def route(host: str, **keys: Any) -> RouteDocument:
 def egress(*routes: RouteDocument, **keys: Any) -> EgressDocument:
     """What may be reached, with every default."""
     base: EgressDocument = {
-        "engine": "builtin", "mode": "enforce", "routes": list(routes), "secrets": None,
+        "engine": "builtin", "mode": "enforce", "routes": list(routes), "ask": [], "secrets": None,
         "upstream": {"ca": None, "proxy": None, "credential": None},
     }  # fmt: skip
     return {**base, **keys}  # type: ignore[typeddict-item]

@@ -164,7 +164,7 @@ def _run(config: BundleConfig, door: socket.socket, keeper: socket.socket) -> No
         line = Keeper(keeper, lambda message: orders.hear(message))
         record = Record(line, clock=loop.time, later=loop.call_later)
         executor = threads.ThreadPoolExecutor(_RESOLVER_THREADS)
-        context = server.make_context(config, record, executor, tls, selector)
+        context = server.make_context(config, record, executor, tls, selector, tell=line.tell)
         context.credentials.tell = line.tell
         if config.needs_guard:
             context.guard = guarding.Guarding(

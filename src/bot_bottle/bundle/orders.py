@@ -62,6 +62,9 @@ class Orders:
             self._context.dialer.up = message["engine"]
         elif message.get("stats") is True:
             self._line.tell({"stats": self._figures()})
+        elif "release" in message:
+            passes = message.get("pass") is True
+            self._context.asking.release(message["release"], passes=passes, reason=message.get("reason"))
         elif "policy" in message:
             self._order_policy(message)
         else:
@@ -112,6 +115,7 @@ class Orders:
             interceptor.authority.cover(intercepted_names(policy))
         old, self._context.policy = self._context.policy, policy
         self._egress.serve(listeners_for(policy), further)
+        self._context.asking.policy_changed()
         ending = self._context.live.end_forbidden(old, policy)
         if ending:
             self._ending = self._loop.create_task(self._await_end(ending))

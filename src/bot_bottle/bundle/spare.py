@@ -91,6 +91,8 @@ _STANDING = _standing()
 def left_out(*, ssl: bool = False) -> Iterator[None]:
     """Whatever is imported meanwhile does without; what was imported before stays. With `ssl` it does without that, too."""
     standing: dict[str, Any] = dict(_STANDING)
+    if not ssl:
+        del standing["typing"]  # other libraries than asyncio and httptools make more of it than annotations
     if ssl and "asyncio" not in sys.modules:
         standing["ssl"] = (
             None  # asyncio knows how to live without it: 15 ms and 4 MiB of each bundle that needs none

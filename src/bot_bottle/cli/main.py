@@ -45,6 +45,9 @@ GROUPS: dict[str, dict[str, str]] = {
         "learn": "write the least policy that a run needed",
         "metrics": "print figures for Prometheus",
     },
+    "Decide": {
+        "approvals": "list, show, approve and reject what agents ask for",
+    },
     "Work": {
         "diff": "show what the agent changed in its copy",
         "apply": "apply these changes to the repository",

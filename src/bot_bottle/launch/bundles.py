@@ -23,10 +23,12 @@ from bot_bottle.typed import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     import socket
 
+    from bot_bottle.launch.asks import Asks
     from bot_bottle.launch.engine import EngineKeeper
     from bot_bottle.launch.session import Session
     from bot_bottle.launch.wishes import Wishes
     from bot_bottle.provision.trust import TrustStore
+    from bot_bottle.state.store import Store
 
 NAMES_APART = 8192
 """Addresses for names between where one bundle of a run begins and the next; more than `BundleLimits.names`."""
@@ -40,6 +42,7 @@ class Tell(NamedTuple):
     append: Callable[[Sequence[NewEvent]], object]
     record: Callable[[str, Mapping[str, object]], None]
     warn: Callable[[str], None]
+    store: "Store"
 
 
 class Bundles:
@@ -58,6 +61,7 @@ class Bundles:
         self.last_events: list[NewEvent] = []
         """What the last bundle and the engine still said when they were ended."""
         self.record = tell.record
+        self.store = tell.store
         self._tell = tell
         self._vault = vault
         self._outside = outside
@@ -67,7 +71,7 @@ class Bundles:
         self._trust_inside: TrustStore | None = None
         self._bottle: Bottle
         self._session: Session | None = None
-        self._wishes: Wishes
+        self._wishes: Wishes | None = None
 
     # The first one, in order
 
@@ -117,15 +121,14 @@ class Bundles:
 
     def serve(self, session: "Session", figures: "socket.socket") -> None:
         """Is heard, and answers operators, in the loop of `session` from now on."""
-        from bot_bottle.launch.wishes import Wishes
-
-        self._session, self._wishes = session, Wishes(self)
+        self._session = session
+        wishes = self._wished()
         session.watch(self.sidecar.sock, self._hear)
         if self.engine:
             self.engine.serve(session)
         session.also(self._credentials.tick)
-        session.also(self._wishes.tick)
-        self._wishes.serve(session, figures)
+        session.also(wishes.tick)
+        wishes.serve(session, figures)
         self._credentials.begin(
             Around(
                 watch=session.watch,
@@ -153,6 +156,26 @@ class Bundles:
             self.engine.leave()
         self.sidecar.say_stop()
 
+    def asks(self) -> "Asks":
+        """What the agent asks for."""
+        return self._wished().asks()
+
+    def close_asks(self) -> None:
+        """The run is over: nothing that was asked for is open any more."""
+        if self._wishes:
+            self._wishes.end()
+
+    def fresh(self, policy: EgressPolicy) -> EgressPolicy:
+        """`policy` as another bundle may get it; see `Wishes.fresh`."""
+        return self._wished().fresh(policy)
+
+    def _wished(self) -> "Wishes":
+        from bot_bottle.launch.wishes import Wishes  # not needed before there is a sandbox
+
+        if self._wishes is None:
+            self._wishes = Wishes(self)
+        return self._wishes
+
     # While it runs
 
     def _hear(self) -> None:
@@ -175,7 +198,7 @@ class Bundles:
             self._tell.append(events)
         for message in messages:
             if sidecar is self.sidecar:  # what one that was replaced meanwhile still said is no answer
-                self._wishes.hear(message)
+                self._wished().hear(message)
 
     def _died(self) -> None:
         """A dead bundle is a closed door. It is opened again a few times, with the same policy; every time is recorded."""
@@ -189,11 +212,12 @@ class Bundles:
             self._tell.warn("The bundle died again and again; the bottle has had no way out since.")
         else:
             try:
+                self.policy = self.fresh(self.policy)
                 self._begin()
                 self.record("door.opened", {"again": self.restarts, "authority": self.authority})
             except BotBottleError as error:
                 self._tell.warn(f"The bundle died and could not be started again: {error.brief}")
-        self._wishes.bundle_died()
+        self._wished().bundle_died()
 
     def start_anew(self, policy: EgressPolicy) -> None:
         """Ends the bundle, with every connection, and starts one with `policy`. Raises BotBottleError; then none serves."""
@@ -228,6 +252,8 @@ class Bundles:
             credentials=self._credentials.injections(),
             sensitive=self._vault.sensitive,
             first_name=first_name,
+            supervised=self.plan.supervise is not None,
+            spent=self._wishes.spent() if self._wishes else (),
         )
 
     def _begin(self) -> None:
@@ -255,7 +281,8 @@ class Bundles:
         Raises SandboxError when it does not, or has made none and would need one.
         """
         self.sidecar.wait_ready(self.policy.fingerprint())
-        if self.policy.routes and not self.sidecar.authority and _intercepts(self.policy):
+        reaches = self.policy.routes or self.policy.ask
+        if reaches and not self.sidecar.authority and _intercepts(self.policy):
             raise SandboxError("The bundle opens TLS and has made no certificate authority for it")
         self._trust_authority()
 

@@ -29,6 +29,7 @@ from bot_bottle.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from bot_bottle.launch.session import Session
+    from bot_bottle.launch.supervising import Supervising
 
 
 class Outcome:
@@ -78,11 +79,12 @@ class _Run:
         self.around = around
         self.store = around.store
         self.outcome = Outcome(plan.id)
-        tell = Tell(append=self.store.append, record=self._record, warn=self.outcome.warnings.append)
+        tell = Tell(self.store.append, self._record, self.outcome.warnings.append, self.store)
         self.bundles = Bundles(plan, around.vault, around.outside, tell)
         self.bottle: Bottle
         self.session: Session | None = None
         self.copying: copies.Copying | None = None
+        self.supervising: Supervising | None = None
 
     def keep(self) -> Outcome:
         try:
@@ -109,6 +111,8 @@ class _Run:
         with self._phase("end"):
             self.bottle.destroy()
             self.bundles.leave()
+            if self.supervising:
+                self.supervising.stop()
             session.drain()
 
     @contextmanager
@@ -168,11 +172,14 @@ class _Run:
             streams.close_inside()
         with self._phase("door"):
             self.bundles.open_door(self.bottle)
+            self._supervise(undo)
         with self._phase("provision"):
             if self.plan.files:
                 from bot_bottle.provision.pipeline import provision
 
                 provision(self.bottle, self.plan)
+            if self.supervising:
+                self.supervising.begin_registering(self.bottle)
         with self._phase("policy"):
             self.bundles.wait_ready()
         from bot_bottle.launch import control
@@ -182,6 +189,16 @@ class _Run:
         figures = control.listen(self.plan.paths.run, folders.METRICS)
         undo.callback(figures.close)
         return self._session(server, figures, streams)
+
+    def _supervise(self, undo: ExitStack) -> None:
+        if self.plan.supervise:
+            from bot_bottle.launch.supervising import Supervising
+            from bot_bottle.launch.supervisor import Notes
+
+            notes = Notes(self._record, self.outcome.warnings.append)
+            self.supervising = Supervising(self.plan, self.plan.supervise, self.bundles.asks, notes)
+            undo.callback(self.supervising.stop)
+            self.supervising.open_door(self.bottle)
 
     def _meanwhile(self) -> None:
         """While the sandbox is being made, the workspace is copied and what comes later is imported: nobody waits for it then."""
@@ -202,6 +219,8 @@ class _Run:
             self.plan, self.bottle, log=self.log, server=server, interrupts=self.around.interrupts
         )
         self.bundles.serve(session, figures)
+        if self.supervising:
+            self.supervising.serve(session)
         session.master = streams.master
         for descriptor, own in streams.outside:
             session.add_output(descriptor, Outlet(own, self.around.shown) if self.around.foreground else None)
@@ -211,6 +230,9 @@ class _Run:
         if self.copying:
             with self._phase("copy"):
                 self.outcome.warnings += [f"not copied: {line}" for line in self.copying.wait()]
+        if self.supervising:
+            with self._phase("supervise"):
+                self.supervising.finish_registering()
         with self._phase("release"):
             event = self._event("run.started", self.bundles.facts())
             self.store.record([event], self.plan.id, state="running")
@@ -248,6 +270,7 @@ class _Run:
                 self.outcome.warnings.append(f"The changes could not be saved ({error.brief}); {kept}")
 
     def _record_end(self) -> None:
+        self.bundles.close_asks()
         data = {
             "exit_code": self.outcome.exit_code,
             "why": self.outcome.reason,

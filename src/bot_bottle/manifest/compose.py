@@ -58,6 +58,7 @@ def compose(name: str, parts: Sequence[Part], reading: Reading) -> BottleDocumen
         "engine": _last(stated, "engine", "builtin"),
         "mode": _last(stated, "mode", "enforce"),
         "routes": [one.route for one in placed],
+        "ask": list(dict.fromkeys(canonical_host(host) for egress in stated for host in egress.ask)),
         "secrets": _secrets(stated),
         "upstream": _egress_upstream(stated),
     }

@@ -59,6 +59,8 @@ class EgressDocument(TypedDict):
     engine: Literal["builtin", "pipelock"]
     mode: Literal["enforce", "observe"]
     routes: list[RouteDocument]
+    ask: list[str]
+    """Hosts as in routes, in their one spelling, each once."""
     secrets: SecretsDocument | None
     """None unless the file has `secrets:`"""
     upstream: EgressUpstreamDocument

@@ -141,6 +141,7 @@ class Egress(Strict):
         "enforce", description="observe: what no route allows passes, and is recorded."
     )
     routes: list[Route] = Field([], description="An empty list allows nothing.")
+    ask: list[Host] = Field([], description="Hosts for which you are asked what no route allows; it waits.")
     secrets: Secrets | None = None
     upstream: EgressUpstream | None = None
 

@@ -13,9 +13,13 @@ another bundle is started, which may take 15 on a host that is very busy."""
 
 
 class InForce(NamedTuple):
-    """What a running bottle's bundle enforces; `credentials` are those of its plan, by reference."""
+    """What a running bottle's bundle enforces; `credentials` are those of its plan, by reference.
+
+    `base` is the policy without what was granted, which a reload puts another one in the place of.
+    """
 
     policy: EgressPolicy
+    base: EgressPolicy
     credentials: dict[str, list[Any]]
     way_out: bool
 
@@ -45,7 +49,8 @@ def in_force(run: RunRecord) -> InForce:
     from bot_bottle.launch import control
 
     said = control.ask(run.run_path, {"want": "policy"}, seconds=ANSWER_WITHIN)
-    return InForce(EgressPolicy.from_document(said["policy"]), said["credentials"], said["way_out"])
+    policy, base = (EgressPolicy.from_document(said[name]) for name in ("policy", "base"))
+    return InForce(policy, base, said["credentials"], said["way_out"])
 
 
 def change_policy(run: RunRecord, policy: EgressPolicy, why: str, *, expecting: str = "") -> str:
@@ -69,8 +74,8 @@ def change(run: RunRecord, policy: EgressPolicy, why: str, *, expecting: str = "
             details=str(said["reason"]),
             resolution=f"In force is {str(said['fingerprint'])[:12]}; bot-bottle events {run.id} has the record.",
         )
-    if said["fingerprint"] != policy.fingerprint():
-        raise SandboxError("The keeper speaks of another policy", details=str(said["fingerprint"]))
+    if said["base"] != policy.fingerprint():
+        raise SandboxError("The keeper speaks of another policy", details=str(said["base"]))
     return Changed(said["fingerprint"], said["previous"], said["changed"], said["restarted"])
 
 
@@ -91,7 +96,7 @@ def from_file(name: str) -> Reload:
     policy = egress(bottle["egress"])
     problems = (*check.of_bottle(bottle, policy), *_other_credentials(bottle, policy, now))
     check.refuse(problems, f"Bottle {run.bottle}")
-    added, removed = difference(now.policy, policy)
+    added, removed = difference(now.base, policy)
     return Reload(
         run, policy, now.policy.fingerprint(), added, removed, check.notes_on_egress(bottle["egress"])
     )

@@ -52,6 +52,7 @@ def plan(request: StartRequest) -> RunPlan:
     from bot_bottle.manifest.places import find_repository
     from bot_bottle.plan import check
     from bot_bottle.plan.resolve import Choices, resolve
+    from bot_bottle.policy.ports import SUPERVISE_URL
     from bot_bottle.providers.base import Request
     from bot_bottle.providers.place import locate
     from bot_bottle.providers.placeholders import offered
@@ -83,6 +84,7 @@ def plan(request: StartRequest) -> RunPlan:
             bottle_env=manifest["bottle"]["env"],
             credentials=offered(manifest["bottle"]),
             token=os.urandom(8).hex(),
+            supervise=SUPERVISE_URL if manifest["bottle"]["supervise"] else "",
         )
     )
     skills = read_skills(manifest["agent"]["skills"], setup.skills)
@@ -98,6 +100,7 @@ def plan(request: StartRequest) -> RunPlan:
             mounts=setup.mounts,
             placeholders=setup.placeholders,
             notes=(*setup.notes, *check.notes(manifest)),
+            registration=setup.registration,
         ),
     )
     from bot_bottle.backends.registry import backend

@@ -8,7 +8,7 @@ from bot_bottle.policy.model import Route
 
 ENGINE = "pipelock behind our own proxy: what has no upstream of its own leaves only when both agree"
 
-_HELD = "is refused, since nobody can be asked yet"
+_HELD = "waits for you, and is refused without you"
 
 
 def document(plan: RunPlan) -> dict[str, Any]:
@@ -72,6 +72,9 @@ def reach(plan: RunPlan) -> list[str]:
         if plan.egress.secrets and not route.scan:
             line += ", not searched for secrets"
         found.append(line)
+    found += [
+        f"{host}: what no route allows waits for you, and is refused without you" for host in plan.egress.ask
+    ]
     return found
 
 
@@ -79,7 +82,7 @@ def _beyond(plan: RunPlan) -> list[str]:
     """What may be reached without a route, in words."""
     if plan.egress.mode == "observe":
         return ["every other public host: mode: observe lets through what no route allows, and records it"]
-    return [] if plan.egress.routes else ["nothing: no route is allowed"]
+    return [] if plan.egress.routes or plan.egress.ask else ["nothing: no route is allowed"]
 
 
 def searched(plan: RunPlan) -> list[str]:
@@ -99,7 +102,7 @@ def searched(plan: RunPlan) -> list[str]:
 def way(plan: RunPlan) -> list[str]:
     """A line for each thing about the way to the servers outside that is not the usual one."""
     outward = plan.outward
-    if not plan.egress.routes and plan.egress.mode == "enforce":
+    if not (plan.egress.routes or plan.egress.ask) and plan.egress.mode == "enforce":
         return []
     found = []
     for protocol, proxy in (("https", outward.https), ("http", outward.http), ("tcp", outward.tcp)):

@@ -24,13 +24,16 @@ from bot_bottle.plan.model import (
     Outward,
     Paths,
     ProxyReference,
+    Registration,
     RunPlan,
     Sensitive,
+    Supervise,
     Trust,
     Workspace,
     WorkspaceMode,
 )
 from bot_bottle.policy.model import EgressPolicy, HeaderMatch, Route, SecretsPolicy, Upstream
+from bot_bottle.policy.ports import SUPERVISE_ADDRESS, SUPERVISE_PORT, SUPERVISE_URL
 from bot_bottle.typed import NamedTuple
 
 FIRST_UNUSED_UID = 1_879_048_192
@@ -51,6 +54,8 @@ class Choices(NamedTuple):
     placeholders: Mapping[str, str] = MappingProxyType({})
     """By the credential's name."""
     notes: tuple[str, ...] = ()
+    registration: Registration | None = None
+    """How the tool is told of the server that it may ask for help."""
 
 
 def resolve(manifest: ManifestDocument, facts: HostFacts, choices: Choices) -> RunPlan:
@@ -62,7 +67,8 @@ def resolve(manifest: ManifestDocument, facts: HostFacts, choices: Choices) -> R
     apart = 0 if facts.uid else UNUSED_UIDS
     paths = Paths(run=f"{facts.runtime_root}/{choices.id}", state=state)
     policy = egress(bottle["egress"])
-    stores = certificate_stores(policy, facts, run=paths.run, ca=bottle["egress"]["upstream"]["ca"] or "")
+    ca = bottle["egress"]["upstream"]["ca"] or ""
+    stores = certificate_stores(policy, facts, run=paths.run, ca=ca, supervised=bottle["supervise"])
     command = choices.command
     if stores:
         command = command._replace(env=trust.environment(command.env, intercepts=stores.intercepts))
@@ -94,13 +100,26 @@ def resolve(manifest: ManifestDocument, facts: HostFacts, choices: Choices) -> R
         credentials=credentials(bottle, choices.placeholders),
         sensitive=tuple(Sensitive(name, source) for name, source in sorted(bottle["sensitive"].items())),
         trust=stores,
+        supervise=supervise(bottle, choices.registration),
         notes=choices.notes,
     )
 
 
-def certificate_stores(policy: EgressPolicy, facts: HostFacts, *, run: str, ca: str) -> Trust | None:
-    """What the bottle trusts, wherever something may be reached: a later policy may open TLS that this one does not."""
-    if not policy.routes:
+def supervise(bottle: BottleDocument, registration: Registration | None) -> Supervise | None:
+    """Where the agent asks for help, if it may."""
+    if not bottle["supervise"]:
+        return None
+    return Supervise(SUPERVISE_ADDRESS, SUPERVISE_PORT, SUPERVISE_URL, registration)
+
+
+def certificate_stores(
+    policy: EgressPolicy, facts: HostFacts, *, run: str, ca: str, supervised: bool = False
+) -> Trust | None:
+    """What the bottle trusts, wherever something may be reached: a later policy may open TLS that this one does not.
+
+    Where the agent can ask, an approval may be such a policy.
+    """
+    if not policy.routes and not policy.ask and not supervised:
         return None
     from bot_bottle.policy import (
         egress as judge,
@@ -166,6 +185,7 @@ def egress(document: EgressDocument) -> EgressPolicy:
         secrets=SecretsPolicy(**secrets) if secrets else None,
         mode=document["mode"],
         engine=document["engine"],
+        ask=tuple(document["ask"]),
     )
 
 

@@ -8,7 +8,10 @@ from bot_bottle.typed import cast
 
 _CLASSES = {
     "claude": "bot_bottle.providers.claude:Claude",
+    "codex": "bot_bottle.providers.codex:Codex",
     "command": "bot_bottle.providers.command:AnyCommand",
+    "gemini": "bot_bottle.providers.gemini:Gemini",
+    "opencode": "bot_bottle.providers.opencode:Opencode",
 }
 
 

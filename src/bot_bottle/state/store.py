@@ -13,7 +13,7 @@ from bot_bottle.state.trouble import Explained
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any, Self
 
     from bot_bottle.events import Event, NewEvent
@@ -146,23 +146,56 @@ class Store:
             self._advance_head(chained[-1])
         return done
 
-    def events(self, run: str | None = None, *, after: int = 0, limit: int | None = None) -> "list[Event]":
-        """The events of `run` (an id; None: of all) with a number above `after`, in order, `limit` at most."""
-        import json
-
-        from bot_bottle.events import Event
-
-        where, values = ("number > ?", [after]) if run is None else ("run = ? AND number > ?", [run, after])
+    def events(
+        self, run: str | None = None, *, after: int = 0, limit: int | None = None, kinds: "Sequence[str]" = ()
+    ) -> "list[Event]":
+        """The events of `run` (an id; None: of all) with a number above `after`, in order, `limit` at most, of `kinds`."""
+        where, values = "number > ?", [after, *kinds]
+        if kinds:
+            where += f" AND kind IN ({','.join('?' * len(kinds))})"
+        if run is not None:
+            where, values = f"run = ? AND {where}", [run, *values]
         rows = self._rows(
             f"SELECT number, previous, run, at, kind, data, digest FROM events WHERE {where} ORDER BY number LIMIT ?",  # noqa: S608
             *values, -1 if limit is None else limit,
         )  # fmt: skip
+        return self._events(rows)
+
+    def latest(self, run: str, *, kinds: "Sequence[str]", limit: int) -> "list[Event]":
+        """The last events of `run` of these kinds, the latest first."""
+        marks = ",".join("?" * len(kinds))
+        rows = self._rows(
+            "SELECT number, previous, run, at, kind, data, digest FROM events "  # noqa: S608
+            f"WHERE run = ? AND kind IN ({marks}) ORDER BY number DESC LIMIT ?",
+            run, *kinds, limit,
+        )  # fmt: skip
+        return self._events(rows)
+
+    @staticmethod
+    def _events(rows: "list[Any]") -> "list[Event]":
+        import json
+
+        from bot_bottle.events import Event
+
         try:
             return [Event._make((*row[:5], json.loads(row[5]), row[6])) for row in rows]
         except ValueError as error:
             raise StateError(
                 "An event can't be read", details=str(error), resolution="bot-bottle verify"
             ) from error
+
+    def transact(self, work: "Callable[[sqlite3.Connection], tuple[Any, Sequence[NewEvent]]]") -> "Any":
+        """What `work` answers, done in one transaction with the events that it gives; all or none. For this room."""
+        with self._transaction() as connection:
+            done, events = work(connection)
+            chained, whole = self._chain(connection, events) if events else ((), False)
+        if whole:
+            self._advance_head(chained[-1])
+        return done
+
+    def rows(self, sql: str, *values: object) -> "list[Any]":
+        """What a SELECT finds. For this room."""
+        return self._rows(sql, *values)
 
     def data_version(self) -> int:
         """A number that changes when another process has written; cheap enough to ask ten times a second."""

@@ -22,7 +22,7 @@ class Credentials(Mapping[str, Injection]):
         self._now = dict(now)
         self._said: dict[str, float] = {}
         self.retired: tuple[Injection, ...] = ()
-        self.tell: Callable[[Mapping[str, Any]], None] = lambda _: None
+        self.tell: Callable[[Mapping[str, Any]], object] = lambda _: None
         self.changed: Callable[[], None] = lambda: None
 
     def __getitem__(self, name: str) -> Injection:

@@ -37,6 +37,10 @@ class Flow(NamedTuple):
     down: int
 
 
+def _ignored(_: str) -> None:
+    return
+
+
 def _nothing() -> tuple[int, int]:
     return 0, 0
 
@@ -44,16 +48,18 @@ def _nothing() -> tuple[int, int]:
 class Connection:
     """One of the agent's connections. `decision` is the last that let something through on it, None before the first.
 
-    `waiting` is since when the agent's next request, or its hello, is waited for; None while something is under way.
+    `waiting` is since when the agent's next request, or its hello, is waited for; None while something is under way. `once` is the
+    approval for one use by which what is under way was let through.
     """
 
-    __slots__ = ("_sock", "_task", "carried", "decision", "ended_by", "judge", "stop", "waiting")
+    __slots__ = ("_sock", "_task", "carried", "decision", "ended_by", "judge", "once", "stop", "waiting")
 
     def __init__(self, sock: socket.socket | None, task: "asyncio.Task[None] | None") -> None:
         self._sock = sock
         self._task = task
         self.decision: Decision | None = None
         self.judge: Judge | None = None
+        self.once = ""
         self.carried: Callable[[], tuple[int, int]] = _nothing
         self.stop: Callable[[], object] | None = None
         self.ended_by = ""
@@ -87,6 +93,8 @@ class Live:
 
     def __init__(self) -> None:
         self._open: set[Connection] = set()
+        self.once_over: Callable[[str], object] = _ignored
+        """Told the approval for one use when what it let through has ended."""
 
     def __len__(self) -> int:
         return len(self._open)
@@ -101,6 +109,7 @@ class Live:
             yield made
         finally:
             self._open.discard(made)
+            self._over(made)
             _CURRENT.reset(token)
 
     def note(self, decision: Decision, judge: Judge) -> None:
@@ -108,6 +117,31 @@ class Live:
         connection = _CURRENT.get(None)
         if connection is not None and decision.allowed:
             connection.decision, connection.judge, connection.waiting = decision, judge, None
+
+    def uses_once(self, grant: str) -> None:
+        """What was let through on the running connection just now is what `grant` was for."""
+        connection = _CURRENT.get(None)
+        if connection is None:
+            self.once_over(grant)
+        else:
+            connection.once = grant
+
+    def over(self) -> None:
+        """The request that was under way on the running connection has ended."""
+        connection = _CURRENT.get(None)
+        if connection is not None:
+            self._over(connection)
+
+    def _over(self, connection: Connection) -> None:
+        grant, connection.once = connection.once, ""
+        if grant:
+            self.once_over(grant)
+
+    def asks(self) -> None:
+        """The running connection waits for a person: nothing is let through on it now, and the agent is not waited for."""
+        connection = _CURRENT.get(None)
+        if connection is not None:
+            connection.decision = connection.judge = connection.waiting = None
 
     def waits(self) -> None:
         """From now on the running connection waits for what the agent asks next."""

@@ -266,6 +266,10 @@ class Wire:
         self._moved = self._now()
         return data
 
+    def left(self) -> "asyncio.Future[None]":
+        """Done when the other side is gone, as far as that can be seen without reading."""
+        return self.transport.ready.left()
+
     async def write(self, data: bytes) -> None:
         """Hands everything to the kernel. Raises TimeoutError when the other side takes nothing for too long, OSError."""
         done = self.transport.send(data)
