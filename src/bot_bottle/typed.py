@@ -89,11 +89,16 @@ else:
         function.__name__, function.__qualname__ = "__new__", f"{made.__qualname__}.__new__"
         return function
 
+    def _annotations(space: dict[str, object]) -> dict[str, object]:
+        """What stands in a class's body; from Python 3.14 on, a function in there tells it."""
+        tell = space.get("__annotate_func__") or space.get("__annotate__")
+        return tell(1) if tell else space.get("__annotations__", {})
+
     class _Maker(type):
         def __new__(cls, name: str, bases: tuple[type, ...], space: dict[str, object]) -> type:
             if not bases:
                 return super().__new__(cls, name, bases, space)
-            fields = tuple(space.get("__annotations__", ()))
+            fields = tuple(_annotations(space))
             defaults = {field: space[field] for field in fields if field in space}
             if tuple(defaults) != fields[len(fields) - len(defaults) :]:
                 raise TypeError(f"{name}: a field without a default follows one with a default")
