@@ -307,7 +307,7 @@ class Bundles:
         self._tell.append(self.sidecar.events(self.plan.id, last))
         for message in last:
             if "used" in message:  # of what it still says that alone counts for the one after it
-                self._wishes.hear(message)
+                self._wished().hear(message)
 
     def _stop(self) -> None:
         self.last_events += self.sidecar.events(self.plan.id, self.sidecar.stop())
