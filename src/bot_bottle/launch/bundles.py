@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 NAMES_APART = 8192
 """Addresses for names between where one bundle of a run begins and the next; more than `BundleLimits.names`."""
-_MOST_USED, _LONGEST_ID = 4096, 64
 RESTARTS = 3
 """How often a bundle (or an engine behind it) that died is started again in one run; then the bottle stays without a way out."""
 
@@ -70,7 +69,6 @@ class Bundles:
         self._wishes = Wishes(self)
         self.fresh = self._wishes.fresh
         self._begun = 0
-        self._used: dict[str, None] = {}
         self._heard_authority = ""
         self._trust_inside: TrustStore | None = None
         self._bottle: Bottle
@@ -181,7 +179,6 @@ class Bundles:
                 self._credentials.refused(message["credential_refused"])
         if events := sidecar.events(self.plan.id, messages):
             self._tell.append(events)
-        self._note_used(messages)
         for message in messages:
             if sidecar is self.sidecar:  # what one that was replaced meanwhile still said is no answer
                 self._wishes.hear(message)
@@ -239,7 +236,7 @@ class Bundles:
             sensitive=self._vault.sensitive,
             first_name=first_name,
             supervised=self.plan.supervise is not None,
-            spent=tuple(dict.fromkeys((*self._used, *self._wishes.spent()))),
+            spent=self._wishes.spent(),
         )
 
     def _begin(self) -> None:
@@ -290,17 +287,10 @@ class Bundles:
         if self._session:
             self._session.forget(self.sidecar.sock)
         last = self.sidecar.stop()
-        self._note_used(last)
         self._tell.append(self.sidecar.events(self.plan.id, last))
         for message in last:
-            if "used" in message:  # nothing else that it still says counts for what comes after it
+            if "used" in message:  # of what it still says that alone counts for the one after it
                 self._wishes.hear(message)
-
-    def _note_used(self, messages: Sequence[Mapping[str, object]]) -> None:
-        """Keeps in mind which approvals were used: of those for one use no bundle after this one allows another."""
-        for used in (message.get("used") for message in messages):
-            if isinstance(used, str) and len(used) <= _LONGEST_ID and len(self._used) < _MOST_USED:
-                self._used[used] = None
 
     def _stop(self) -> None:
         self.last_events += self.sidecar.events(self.plan.id, self.sidecar.stop())

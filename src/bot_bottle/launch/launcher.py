@@ -187,6 +187,10 @@ class _Run:
                 self.supervising.begin_registering(self.bottle)
         with self._phase("policy"):
             self.bundles.wait_ready()
+        if self.supervising:
+            with self._phase("supervise"):
+                self.supervising.finish_registering()
+                self.supervising.open_door(self.bottle)
         server = control.listen(self.plan.paths.run)
         undo.callback(server.close)
         figures = control.listen(self.plan.paths.run, folders.METRICS)
@@ -202,7 +206,6 @@ class _Run:
             now = Now(self._warn_now, self.around.say)
             self.supervising = Supervising(self.plan, self.plan.supervise, self.bundles.asks, notes, now)
             undo.callback(self.supervising.stop)
-            self.supervising.open_door(self.bottle)
 
     def _warn_now(self, text: str) -> None:
         """A warning that the person hears before the agent begins, and that is remembered."""
@@ -226,9 +229,6 @@ class _Run:
         if self.copying:
             with self._phase("copy"):
                 self.outcome.warnings += [f"not copied: {line}" for line in self.copying.wait()]
-        if self.supervising:
-            with self._phase("supervise"):
-                self.supervising.finish_registering()
         with self._phase("release"):
             event = self._event("run.started", self.bundles.facts())
             self.store.record([event], self.plan.id, state="running")

@@ -99,8 +99,8 @@ def plan(request: StartRequest) -> RunPlan:
             mounts=setup.mounts,
             placeholders=setup.placeholders,
             notes=(*setup.notes, *check.notes(manifest)),
-            registration=setup.registration,
             model=tuple((one.host, one.port, one.protocol) for one in setup.routes),
+            registration=setup.registration,
         ),
     )
     from bot_bottle.backends.registry import backend

@@ -58,10 +58,10 @@ class Choices(NamedTuple):
     placeholders: Mapping[str, str] = MappingProxyType({})
     """By the credential's name."""
     notes: tuple[str, ...] = ()
-    registration: Registration | None = None
-    """How the tool is told of the server that it may ask for help."""
     model: tuple[Place, ...] = ()
     """Where the model's API is, as the provider says."""
+    registration: Registration | None = None
+    """How the tool is told of the server that it may ask for help."""
 
 
 def resolve(manifest: ManifestDocument, facts: HostFacts, choices: Choices) -> RunPlan:

@@ -92,6 +92,7 @@ REASONS = {
     "secret_unreadable": "it can't be searched for secrets",
     "placeholder_misused": "there is a credential's placeholder in it, which may go to that credential's route only",
     "body_too_large": "its body is larger than what is searched for secrets",
+    "body_stalled": "its body was long in coming, and others needed the room",
     "override_not_allowed": "a header asks the server to take another method or path than the policy judged",
     "held_rejected": "a person was asked for it, and said no",
     "held_withdrawn": "a person was asked for it, and the question was taken back before there was an answer",
