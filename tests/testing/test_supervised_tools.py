@@ -10,7 +10,7 @@ import pytest
 
 from bot_bottle.testing.model import serving
 from bot_bottle.testing.script import parse
-from support.bottles import front_matter, write_bottle
+from support.bottles import front_matter, write_bottle, write_script
 from support.supervised_tools import read_until
 from support.tls import make_certificate
 
@@ -28,8 +28,9 @@ POLICY = {"tool": "mcp__supervise__policy", "input": {}}
 BY_CODE = {
     "tool": "functions__exec",
     "input": {"input": "text(await tools.mcp__supervise__policy({}))"},
+    "delay": 4,
 }
-"""Codex's own models write programs that call tools."""
+"""Codex's own models write programs that call tools; it does not wait for a server before it first asks its model."""
 
 
 @contextmanager
@@ -70,7 +71,8 @@ def answers(place):
 
 
 def events(cli, kind):
-    lines = cli("events", "--json").stdout.splitlines()
+    (run,) = json.loads(cli("list", "--all", "--json").stdout)
+    lines = cli("events", run["id"], "--json").stdout.splitlines()
     return [found for line in lines if (found := json.loads(line))["kind"].startswith(kind)]
 
 
@@ -84,12 +86,12 @@ def test_it_asks_the_server_of_its_bottle_and_never_holds_its_key(place, cli, re
     assert KEY not in done.stdout + done.stderr
     (_, before), (last, result) = answers(place)
     assert (before, last) == ("", "1")
-    assert result
-    assert "invalid_token" not in result
+    assert HOSTS[tool[0]][0] in result
     kinds = [found["kind"] for found in events(cli, "supervise")]
     assert kinds[:3] == ["supervise.registering", "supervise.registered", "supervise.began"]
 
 
+@pytest.mark.parametrize("who", ["user"], indirect=True)
 def test_on_a_terminal_it_asks_no_first_question_and_begins_with_the_first_message(place, repository, tool):
     from support.place import program
 
@@ -108,10 +110,49 @@ def test_on_a_terminal_it_asks_no_first_question_and_begins_with_the_first_messa
     assert b"ANSWERMARK" in shown, shown[-3000:].decode(errors="replace")
 
 
-def test_a_tool_that_cant_be_told_is_a_warning_in_the_conversation_and_in_the_record(
+@pytest.mark.parametrize("who", ["user"], indirect=True)
+@pytest.mark.parametrize("tool", ["claude"], indirect=True)
+def test_a_tool_that_cant_be_told_is_a_warning_at_once_and_in_the_record_and_the_agent_works(
     place, cli, repository, tool
 ):
-    with supervised(place, tool, [{"text": "bye"}], env={"PATH": "/nowhere"}) as env:
+    with supervised(place, tool, [{"text": "bye"}], env={"CLAUDE_CONFIG_DIR": "/proc/nowhere"}) as env:
         done = cli("start", "worker", "--headless", "--prompt", "Look.", env=env, timeout=110)
-    print(done)
-    assert 0
+    assert done.code == 0, done.stdout + done.stderr
+    assert "bye" in done.stdout
+    said = done.stderr.splitlines()
+    told = next(
+        place for place, line in enumerate(said) if "could not be told of supervise (exit code " in line
+    )
+    assert f"claude mcp add --scope user --transport http supervise {URL}" in done.stderr
+    assert done.stderr.count("could not be told of supervise") == 1
+    assert told < len(said) - 2
+    (event,) = events(cli, "supervise.unregistered")
+    assert event["data"]["command"] in done.stderr
+    assert event["data"]["tool"] == "Claude Code"
+
+
+@pytest.mark.parametrize("who", ["user"], indirect=True)
+@pytest.mark.parametrize("tool", ["claude"], indirect=True)
+def test_a_bottle_that_is_not_supervised_is_told_nothing(place, cli, repository, tool):
+    with supervised(place, tool, [{"text": "bye"}]) as env:
+        file = place.home / ".bot-bottle/bottles/default.md"
+        file.write_text(file.read_text().replace("supervise: true", "supervise: false"))
+        done = cli("start", "worker", "--headless", "--prompt", "Look.", env=env, timeout=110)
+    assert (done.code, "registering" in done.stderr) == (0, False)
+    assert '"mcp_servers":[]' in done.stdout
+    assert events(cli, "supervise") == []
+
+
+def test_any_command_finds_url_and_token_and_reaches_the_server(place, cli, repository):
+    ask = 'curl -s -m 20 -o /dev/null -w "%{http_code}\\n" -H "Content-Type: application/json"'
+    lines = (
+        'f="$BOT_BOTTLE_SUPERVISE_TOKEN_FILE"; stat -c %a "$f"; env | grep -c "$(cat "$f")"',
+        'printf "Authorization: Bearer %s" "$(cat "$f")" > h',
+        'for header in @h "A: b"; do',
+        f'{ask} -H "Accept: application/json, text/event-stream" -H "$header" -d "$BODY" "$BOT_BOTTLE_SUPERVISE_URL"',
+        "done",
+    )
+    write_bottle(place, supervise=True, env={"BODY": '{"jsonrpc": "2.0", "id": 1, "method": "ping"}'})
+    write_script(place, "asker", "\n".join(lines))
+    done = cli("start", "asker", "--headless", "--workspace", "mount", timeout=60)
+    assert done.stdout.split() == ["600", "0", "200", "401"], done.stderr

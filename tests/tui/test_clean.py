@@ -61,4 +61,6 @@ def test_marks_do_not_pile_up():
 
 def test_what_is_left_out_is_counted():
     assert clean.line("a" * 310) == "a" * 300 + "… (10 more characters)"
+    assert clean.cut("a" * 41) == "a" * 39 + "…"
+    assert clean.cut("\u202e" * 41) == "\\u202e" * 6 + "\\u2…"
     assert clean.block("x\n" * 100).endswith("… (20 more characters)")

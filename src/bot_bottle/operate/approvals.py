@@ -40,6 +40,12 @@ class Desk(Protocol):
     def routes_text(self, shown: Shown) -> str:
         """Its routes as `edit` takes them."""
 
+    def file_diff(self, shown: Shown) -> str:
+        """What an approval for good would change in the bottle's file, as a unified diff; empty when it would change nothing.
+
+        Raises PlanError when the file can't be changed by program, ManifestError when it would be wrong then.
+        """
+
     def approve(self, approvals: Sequence[Approval], *, wait: float = 10.0) -> list[Decided]:
         """Decides all of them at once, and waits that many seconds for each to be seen enforced (0: not at all)."""
 

@@ -9,13 +9,13 @@ says where it goes and with which credential.
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from bot_bottle.policy import lines
 from bot_bottle.policy.hosts import canonical_host, canonical_pattern, matches, why_no_name
 from bot_bottle.policy.model import EgressPolicy, Protocol, Route
 from bot_bottle.policy.paths import canonical_path, literal_length, path_matches
 from bot_bottle.policy.rules import Headers, objection
+from bot_bottle.typed import NamedTuple
 
 __all__ = (
     "REASONS",

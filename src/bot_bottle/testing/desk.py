@@ -50,13 +50,15 @@ class Made(NamedTuple):
     effect: Effect
     applies: bool
     problem: str
+    content: str
 
 
 class FakeDesk:
     """A `Desk`. `ask` adds a proposal, `end` lets one end elsewhere, `trouble` is raised by every method while it is set.
 
-    `outcomes` says what becomes of an approval instead of `applied`; while `gate` is clear, `approve` waits at it.
-    `approvals`, `rejections` and `withdrawals` are what was decided here; `watching` counts who is present.
+    `file` is what `file_diff` says when it is set; `outcomes` says what becomes of an approval instead of `applied`; while
+    `gate` is clear, `approve` waits at it. `approvals`, `rejections` and `withdrawals` are what was decided here; `watching`
+    counts who is present.
     """
 
     def __init__(self) -> None:
@@ -69,6 +71,7 @@ class FakeDesk:
         self.rejections: list[tuple[str, str, bool]] = []
         self.withdrawals: list[str] = []
         self.watching = 0
+        self.file = ""
         self._made: dict[str, Made] = {}
         self._decided: dict[str, Shown] = {}
         self._grants: dict[str, Grant] = {}
@@ -76,6 +79,12 @@ class FakeDesk:
         self._something = threading.Condition(self._lock)
         self._version = 0
         self._seen = threading.local()
+
+    def __enter__(self) -> "FakeDesk":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """There is nothing to close; another thread may be using it."""
 
     # What a test does
 
@@ -105,7 +114,9 @@ class FakeDesk:
                 name, run, ask, wanted, "pending", now - age, now - age + 86400, repeats=repeats
             )
             said = title if title is not None else _title(kind, wanted)
-            self._made[name] = Made(proposal, agent, bottle, said, effect, kind in GRANTING, problem)
+            self._made[name] = Made(
+                proposal, agent, bottle, said, effect, kind in GRANTING, problem, ask.content()
+            )
             self._changed()
         return name
 
@@ -164,6 +175,11 @@ class FakeDesk:
     def routes_text(self, shown: Shown) -> str:
         routes = shown.proposal.routes if shown.terms.routes is None else shown.terms.routes
         return "".join(f"{line_of(each)}\n" for each in routes)
+
+    def file_diff(self, shown: Shown) -> str:
+        with self._lock:
+            self._check()
+            return self.file or "".join(f"+    {each}\n" for each in shown.added)
 
     def approve(self, approvals: Sequence[Approval], *, wait: float = 10.0) -> list[Decided]:
         self.gate.wait(wait or None)
@@ -262,7 +278,7 @@ class FakeDesk:
             for other in self._made.values()
             if other.proposal.state == "pending"
             and other.proposal.run != proposal.run
-            and other.proposal.ask.content() == proposal.ask.content()
+            and other.content == made.content
         )
         return Shown(
             proposal=proposal,

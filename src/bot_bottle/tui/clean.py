@@ -59,7 +59,16 @@ def clean(text: str, *, keep: str = "") -> str:
 
 def line(text: str, most: int = LONGEST_LINE) -> str:
     """`text` on one line, and no more than `most` characters of it; says how much was left out."""
-    return clean(text) if len(text) <= most else f"{clean(text[:most])}… ({len(text) - most} more characters)"
+    shown = clean(text[:most])
+    if len(text) <= most and len(shown) <= most:
+        return shown
+    return f"{shown[:most]}… ({max(len(text), len(shown)) - most} more characters)"
+
+
+def cut(text: str, most: int = 40) -> str:
+    """`text` where there is little room: cut without a word."""
+    shown = clean(text[: most + 1])
+    return shown if len(shown) <= most else f"{shown[: most - 1]}…"
 
 
 def block(text: str, most: int = LONGEST_BLOCK) -> str:

@@ -34,11 +34,13 @@ class Confirm(Dialog[None]):
         super().__init__()
         self._items: list[Item] = []
         self._left_out: list[tuple[Item, str]] = []
+        self._files: dict[str, str] = {}
         self._awaiting_terms = False
         self._seen_to_end = False
         self._sort(items)
 
     def on_mount(self) -> None:
+        self._files = dict(self.inbox.news.files) if self.inbox.news else {}
         self.watch(self.query_one("#what", VerticalScroll), "scroll_y", self._look_for_end, init=False)
         self._tell()
 
@@ -47,12 +49,16 @@ class Confirm(Dialog[None]):
         if self._awaiting_terms:
             if news.wants == self.inbox.wants():
                 self._awaiting_terms = False
+                self._files = dict(news.files)
                 self._take_terms(now)
             return
         kept = []
+        files = dict(news.files)
         before = len(self._left_out)
         for item in self._items:
-            same = tuple(member for member in item.members if _is_same(member, now.get(member.proposal.id)))
+            same = tuple(
+                member for member in item.members if self._is_same(member, now.get(member.proposal.id), files)
+            )
             other = [member for member in item.members if member not in same]
             self._left_out += [
                 (Item((member,)), _CHANGED if member.proposal.id in now else _GONE) for member in other
@@ -91,6 +97,12 @@ class Confirm(Dialog[None]):
             self.inbox.approve(approvals)
             self.dismiss(None)
 
+    def _is_same(self, shown: Shown, now: Shown | None, files: dict[str, str]) -> bool:
+        """Whether an approval of it would still do what is shown."""
+        if now is None or (shown.digest, shown.problem) != (now.digest, now.problem):
+            return False
+        return files.get(shown.proposal.id) == self._files.get(shown.proposal.id)
+
     def _all(self) -> list[Item]:
         return [*self._items, *(item for item, why in self._left_out if why not in (_CHANGED, _GONE))]
 
@@ -119,7 +131,7 @@ class Confirm(Dialog[None]):
         bottles = len({member.proposal.run for item in self._items for member in item.members})
         title = f"Approve {telling.counted(count, 'proposal')} of {telling.counted(bottles, 'bottle')}?"
         parts: list[Content] = [_totals(self._items)] if len(self._items) > 1 else []
-        parts += [telling.brief(item) for item in self._items]
+        parts += [telling.brief(item, self._files) for item in self._items]
         if self._left_out:
             parts.append(Content.styled("Left out, and not decided:", "bold underline"))
             parts += [telling.left_out(item, why) for item, why in self._left_out]
@@ -135,10 +147,6 @@ class Confirm(Dialog[None]):
         what = self.query_one("#what", VerticalScroll)
         if what.size.height and what.scroll_y >= what.max_scroll_y - 0.5:
             self._seen_to_end = True
-
-
-def _is_same(shown: Shown, now: Shown | None) -> bool:
-    return now is not None and (shown.digest, shown.problem) == (now.digest, now.problem)
 
 
 def _totals(items: Sequence[Item]) -> Content:

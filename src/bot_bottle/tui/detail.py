@@ -24,13 +24,15 @@ class Detail(VerticalScroll):
         &> #words-title { margin-bottom: 0; }
     }
     """
-    PARTS = ("notice", "heading", "outcome", "change", "effect", "terms", "obstacle", "words-title")
+    PARTS = ("notice", "heading", "outcome", "change", "effect", "terms", "file", "obstacle", "words-title")
 
     def compose(self) -> ComposeResult:
         for name in self.PARTS:
             yield Static(id=name, markup=False, classes="empty")
 
-    def show(self, item: Item | None, *, notice: str = "", decided: bool = False) -> None:
+    def show(
+        self, item: Item | None, *, notice: str = "", file: str | None = None, decided: bool = False
+    ) -> None:
         """Shows `item` under `notice`; nothing else that was there stays."""
         told: dict[str, Content] = {"notice": Content(notice)}
         said: list[tuple[str, str]] = []
@@ -42,6 +44,7 @@ class Detail(VerticalScroll):
             if decided:
                 told["outcome"] = telling.outcome(first)
             else:
+                told["file"] = Content("") if file is None else telling.in_file(file)
                 told |= {"terms": telling.terms(first), "obstacle": telling.obstacle(first)}
             if said:
                 told["words-title"] = Content.styled(

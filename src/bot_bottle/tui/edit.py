@@ -9,10 +9,10 @@ from textual.widgets import TextArea
 
 from bot_bottle.errors import BotBottleError
 from bot_bottle.policy.approval import Shown, Terms
-from bot_bottle.tui.clean import block, clean, line
+from bot_bottle.tui.clean import block, clean
 from bot_bottle.tui.dialog import Dialog
 from bot_bottle.tui.inbox import Item
-from bot_bottle.tui.telling import who
+from bot_bottle.tui.telling import title, who
 
 
 class Edit(Dialog[list[Shown] | None]):
@@ -43,7 +43,7 @@ class Edit(Dialog[list[Shown] | None]):
     def on_mount(self) -> None:
         first = self._item.first
         self.show(
-            f"Edit what it would allow: {line(first.title)}",
+            f"Edit what it would allow: {title(first)}",
             Content(
                 f"{who(first)}\nRoutes as under `egress: routes:` of a bottle's file. Nothing is approved by this."
             ),

@@ -12,7 +12,7 @@ from textual.widgets import Footer, Static
 from bot_bottle.policy.approval import Grant
 from bot_bottle.policy.difference import line_of
 from bot_bottle.tui import telling
-from bot_bottle.tui.clean import line
+from bot_bottle.tui.clean import cut, line
 from bot_bottle.tui.confirm import Ask
 from bot_bottle.tui.page import LEAVE, Page, two_sides
 from bot_bottle.tui.rows import Row, Rows
@@ -79,7 +79,7 @@ class Grants(Page):
         more = f" (+{len(routes) - 1})" if len(routes) > 1 else ""
         what = line(routes[0], 1000) if routes else "no route"
         used = f"used {telling.counted(held.used, 'time')}" if held.used else "not used"
-        first = Content.assemble((line(held.run, 40), "bold"), f"  {telling.how_long(held, time.time())}")
+        first = Content.assemble((cut(held.run), "bold"), f"  {telling.how_long(held, time.time())}")
         return Content.assemble(
             two_sides(first, Content(used), width),
             "\n",

@@ -9,7 +9,7 @@ from textual.events import Resize
 
 from bot_bottle.policy.approval import Shown
 from bot_bottle.tui import telling
-from bot_bottle.tui.clean import line
+from bot_bottle.tui.clean import cut
 from bot_bottle.tui.detail import Detail
 from bot_bottle.tui.inbox import Item
 from bot_bottle.tui.page import LEAVE, WIDE, Page, two_sides
@@ -65,9 +65,9 @@ class History(Page):
     def _draw(self, shown: Shown, width: int) -> Content:
         proposal = shown.proposal
         when = time.strftime("%m-%d %H:%M", time.localtime(proposal.decided_at or proposal.ended_at))
-        left = Content(f"{_MARKS.get(proposal.state, proposal.state):<11} {line(shown.title)}")
-        run = line(proposal.run, 24)
+        left = Content(f"{_MARKS.get(proposal.state, proposal.state):<11} {telling.title(shown)}")
+        run = cut(proposal.run, 24)
         if self.size.width < WIDE:
             return two_sides(left, Content(f"{run} {when}"), width)
-        second = two_sides(Content(f"            {run} · {line(shown.bottle, 24)}"), Content(when), width)
+        second = two_sides(Content(f"            {run} · {cut(shown.bottle, 24)}"), Content(when), width)
         return Content.assemble(left.truncate(width, ellipsis=True), "\n", second)

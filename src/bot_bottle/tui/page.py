@@ -10,6 +10,7 @@ from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import Footer, Static
 
+from bot_bottle.tui.clean import line
 from bot_bottle.tui.detail import Detail
 from bot_bottle.tui.rows import Row, Rows
 from bot_bottle.tui.threads import News
@@ -74,7 +75,9 @@ class Page(Screen[None]):
         """Something may have changed: what is known now is `inbox.news`."""
         news = self.inbox.news
         trouble = self.query_one("#trouble", Static)
-        trouble.update(Content(f"! {news.trouble} (trying again)" if news and news.trouble else ""))
+        trouble.update(
+            Content(f"! {line(news.trouble, 500)} (trying again)" if news and news.trouble else "")
+        )
         trouble.set_class(bool(news and news.trouble), "shown")
         if news and not news.trouble:
             self.take(news)

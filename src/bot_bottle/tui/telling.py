@@ -4,13 +4,14 @@ Makes `Content`, which knows no markup; every text of others goes through `clean
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from textual.content import Content
 
 from bot_bottle.policy.approval import Decided, Grant, Shown
 from bot_bottle.policy.difference import line_of
-from bot_bottle.tui.clean import block, line
+from bot_bottle.tui.clean import block, clean, cut, line
 from bot_bottle.tui.inbox import OFFERED, Item, age, span, terms_text
 
 Part = str | tuple[str, str] | Content
@@ -45,14 +46,20 @@ def state_text(shown: Shown) -> str:
     return _STATES[proposal.state]
 
 
+def title(shown: Shown) -> str:
+    """What is asked, as a sentence begins."""
+    said = line(shown.title)
+    return said[:1].upper() + said[1:]
+
+
 def who(shown: Shown) -> str:
     """The bottle and the agent, in one line."""
-    return f"{line(shown.proposal.run, 40)} (agent {line(shown.agent, 40)}, bottle {line(shown.bottle, 40)})"
+    return f"{cut(shown.proposal.run)} (agent {cut(shown.agent)}, bottle {cut(shown.bottle)})"
 
 
 def heading(item: Item, now: float) -> Content:
     """What is asked, and by whom."""
-    parts: list[Part] = [(line(item.first.title), "bold")]
+    parts: list[Part] = [(title(item.first), "bold")]
     shown_of = item.members[:_MOST_ASKERS]
     for member in shown_of:
         proposal = member.proposal
@@ -102,7 +109,8 @@ def change(shown: Shown) -> Content:
 
 def too_large(shown: Shown) -> bool:
     """Whether nobody could look at all of the change."""
-    return sum(map(len, shown.added)) + sum(map(len, shown.removed)) > MOST_CHANGE
+    lines = [*shown.added, *shown.removed]
+    return sum(map(len, lines)) > MOST_CHANGE or sum(len(clean(each)) for each in lines) > MOST_CHANGE
 
 
 def problem(shown: Shown) -> str:
@@ -141,6 +149,12 @@ def warnings(shown: Shown) -> list[str]:
     return said + [line(note, 500) for note in known.notes[:20]]
 
 
+def in_file(text: str) -> Content:
+    """What an approval for good would change in the bottle's file."""
+    shown = block(text, MOST_CHANGE) if text.strip() else "Nothing."
+    return Content.assemble(("In the bottle's file", "bold underline"), f"\n{shown}".rstrip())
+
+
 def terms(shown: Shown) -> Content:
     """On what terms, and which key gives which."""
     parts: list[Part] = [("Terms", "bold underline"), "\n"]
@@ -169,7 +183,7 @@ def words(item: Item) -> list[tuple[str, str]]:
     """Whose words, and the words, quoted by whoever shows them; the same words of several once."""
     told: dict[str, list[str]] = {}
     for member in item.members:
-        told.setdefault(block(member.words).strip("\n"), []).append(line(member.proposal.run, 40))
+        told.setdefault(block(member.words).strip("\n"), []).append(cut(member.proposal.run))
     said = [(", ".join(runs[:3]) + (f" and {len(runs) - 3} more" if len(runs) > 3 else ""), text)
             for text, runs in told.items() if text.strip()]  # fmt: skip
     if len(said) > _MOST_ASKERS:
@@ -178,19 +192,21 @@ def words(item: Item) -> list[tuple[str, str]]:
     return said
 
 
-def brief(item: Item) -> Content:
+def brief(item: Item, files: Mapping[str, str] = MappingProxyType({})) -> Content:
     """An item among many that are decided together: everything but the agent's words."""
-    names = ", ".join(line(member.proposal.run, 40) for member in item.members[:_MOST_ASKERS])
+    names = ", ".join(cut(member.proposal.run) for member in item.members[:_MOST_ASKERS])
     more = f" and {len(item.members) - _MOST_ASKERS} more" if len(item.members) > _MOST_ASKERS else ""
     first = item.first
     parts: list[Part] = [
-        (line(first.title), "bold"),
+        (title(first), "bold"),
         f"\n  {names}{more} · {terms_text(first.terms)} · {traffic(item)}",
     ]
     parts += [(f"\n  + {_line(each)}", "$text-success") for each in first.added]
     parts += [(f"\n  - {_line(each)}", "$text-error") for each in first.removed]
     parts += [] if first.applies else ["\n  Recorded, not applied."]
     parts += [(f"\n  ! {warning}", "bold $text-warning") for warning in warnings(first)]
+    if item.key in files:
+        parts += ["\n", in_file(files[item.key])]
     return Content.assemble(*parts)
 
 
@@ -201,7 +217,7 @@ def grant(held: Grant, now: float) -> Content:
         if held.used
         else "Not used yet."
     )
-    parts: list[Part] = [(line(held.run, 40), "bold"), f"  {how_long(held, now)}"]
+    parts: list[Part] = [(cut(held.run), "bold"), f"  {how_long(held, now)}"]
     parts += [f"\n  {_line(line_of(route))}" for route in held.routes]
     return Content.assemble(*parts, f"\nGiven {age(held.since, now)} ago. {used}")
 
@@ -225,14 +241,14 @@ def _line(text: str) -> str:
 
 
 def _names(names: Sequence[str]) -> str:
-    shown = ", ".join(line(name, 80) for name in names[:8])
+    shown = ", ".join(cut(name, 80) for name in names[:8])
     return f"{shown} and {len(names) - 8} more" if len(names) > 8 else shown
 
 
 def short(item: Item) -> Content:
     """An item on one line."""
     more = f" and {len(item.members) - 1} more" if len(item.members) > 1 else ""
-    return Content.assemble((line(item.first.title), "bold"), f"  {line(item.first.proposal.run, 40)}{more}")
+    return Content.assemble((title(item.first), "bold"), f"  {cut(item.first.proposal.run)}{more}")
 
 
 def left_out(item: Item, why: str) -> Content:
@@ -243,5 +259,5 @@ def left_out(item: Item, why: str) -> Content:
 def not_counted(answer: Decided) -> Content:
     """A decision that did not come about, and why."""
     return Content.assemble(
-        (f"✗ {line(answer.id, 40)}", "bold"), f": {line(answer.problem, 1000)}\n  It {_STATES[answer.state]}."
+        (f"✗ {cut(answer.id)}", "bold"), f": {line(answer.problem, 1000)}\n  It {_STATES[answer.state]}."
     )

@@ -4,14 +4,15 @@ import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack
 from typing import NamedTuple, TypeVar
 
-from bot_bottle.errors import BotBottleError, NotFoundError
+from bot_bottle.errors import BotBottleError, NotFoundError, StateError
 from bot_bottle.operate.approvals import Desk
 from bot_bottle.policy.approval import Grant, Shown, Terms
 
 T = TypeVar("T")
-OpenDesk = Callable[[], Desk]
+OpenDesk = Callable[[], AbstractContextManager[Desk]]
 LOOK = 0.25
 """Seconds that a wait for a change may take: the end of the inbox waits for it."""
 _AGAIN = 1.0
@@ -34,6 +35,8 @@ class News(NamedTuple):
     grants: tuple[Grant, ...] | None = None
     trouble: str = ""
     wants: Wants = Wants()
+    files: tuple[tuple[str, str], ...] = ()
+    """What would change in the bottle's file, by the proposal, of those that would be approved for good."""
 
 
 def gather(desk: Desk, wants: Wants) -> News:
@@ -48,7 +51,19 @@ def gather(desk: Desk, wants: Wants) -> News:
         tuple(desk.decided(HISTORY)) if wants.decided else None,
         tuple(desk.grants()) if wants.grants else None,
         wants=wants,
+        files=tuple(
+            (each.proposal.id, _in_file(desk, each)) for each in waiting if each.terms.scope == "manifest"
+        ),
     )
+
+
+def _in_file(desk: Desk, shown: Shown) -> str:
+    try:
+        return desk.file_diff(shown)
+    except StateError:
+        raise
+    except BotBottleError as error:
+        return f"It can't be written there: {error.brief}\n{error.details}"
 
 
 def _again(desk: Desk, shown: Shown, terms: Terms) -> Shown:
@@ -97,17 +112,20 @@ class Watch:
 
     def _watch(self) -> None:
         desk: Desk | None = None
-        while not self._stopped.is_set():
-            try:
-                desk = desk or self._open()
-                news = gather(desk, self._wants())
-            except BotBottleError as error:
-                news = News(trouble=str(error))
-            self._taken.clear()
-            self._tell(news)
-            self._taken.wait()
-            if desk is None or news.trouble or not self._wait(desk):
-                self._stopped.wait(_AGAIN)
+        with ExitStack() as opened:
+            while not self._stopped.is_set():
+                try:
+                    desk = desk or opened.enter_context(self._open())
+                    news = gather(desk, self._wants())
+                except BotBottleError as error:
+                    news = News(trouble=str(error))
+                self._taken.clear()
+                if self._stopped.is_set():
+                    return
+                self._tell(news)
+                self._taken.wait()
+                if desk is None or news.trouble or not self._wait(desk):
+                    self._stopped.wait(_AGAIN)
 
     def _wait(self, desk: Desk) -> bool:
         """Until something changed; False when that can't be told."""
@@ -125,6 +143,7 @@ class Clerk:
     def __init__(self, open_desk: OpenDesk) -> None:
         self._open = open_desk
         self._desk: Desk | None = None
+        self._opened = ExitStack()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="inbox-clerk")
 
     async def do(self, act: Callable[[Desk], T]) -> T:
@@ -132,10 +151,11 @@ class Clerk:
         return await asyncio.get_running_loop().run_in_executor(self._pool, self._act, act)
 
     def stop(self) -> None:
-        """Begins nothing more."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        """Begins nothing more; what is under way is finished, and not waited for."""
+        self._pool.submit(self._opened.close)
+        self._pool.shutdown(wait=False)
 
     def _act(self, act: Callable[[Desk], T]) -> T:
         if self._desk is None:
-            self._desk = self._open()
+            self._desk = self._opened.enter_context(self._open())
         return act(self._desk)

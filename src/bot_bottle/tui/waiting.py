@@ -10,7 +10,7 @@ from textual.events import Resize
 from bot_bottle.errors import BotBottleError
 from bot_bottle.policy.approval import Terms
 from bot_bottle.tui import telling
-from bot_bottle.tui.clean import line
+from bot_bottle.tui.clean import cut, line
 from bot_bottle.tui.confirm import Confirm
 from bot_bottle.tui.detail import Detail
 from bot_bottle.tui.inbox import OFFERED, Item, age, find, fold
@@ -47,6 +47,7 @@ class Waiting(Page):
         self._items: list[Item] = []
         self._marked: set[str] = set()
         self._unfolded = False
+        self._file: str | None = None
         self._gone = ""
         self._came_up = 0.0
 
@@ -92,7 +93,9 @@ class Waiting(Page):
             self._show(chosen)
 
     def _show(self, item: Item | None) -> None:
-        changed = item != self.item or item is None
+        file = dict(self.inbox.news.files).get(item.key) if item and self.inbox.news else None
+        changed = item is None or (item, file) != (self.item, self._file)
+        self._file = file
         self.item = item
         listed = self._items
         if item is not None and self._gone:
@@ -100,7 +103,7 @@ class Waiting(Page):
         self.fill([self._row(each) for each in listed], item.key if item else "")
         if changed or self._gone:
             notice = f"✗ {self._gone} Nothing is decided with it now." if self._gone else ""
-            self.query_one(Detail).show(item, notice=notice if item else NOTHING)
+            self.query_one(Detail).show(item, notice=notice if item else NOTHING, file=file)
         self._tell_how_many()
 
     def _tell_how_many(self) -> None:
@@ -120,12 +123,12 @@ class Waiting(Page):
         busy = self.inbox.deciding.intersection(item.ids)
         mark = "gone" if gone else " …  " if busy else "[x] " if self._marked.issuperset(item.ids) else "[ ] "
         warned = telling.problem(first) or telling.warnings(first)
-        title = Content.assemble(mark, (" ! " if warned else "   "), line(first.title))
+        title = Content.assemble(mark, (" ! " if warned else "   "), telling.title(first))
         times = f" {len(item.members)}x" if len(item.members) > 1 else ""
-        run, when = line(first.proposal.run, 24), age(first.proposal.made_at, now)
+        run, when = cut(first.proposal.run, 24), age(first.proposal.made_at, now)
         if self.size.width < WIDE:
             return two_sides(title, Content(f"{run}{times} {when:>5}"), width)
-        second = two_sides(Content(f"       {run} · {line(first.bottle, 24)}{times}"), Content(when), width)
+        second = two_sides(Content(f"       {run} · {cut(first.bottle, 24)}{times}"), Content(when), width)
         return Content.assemble(title.truncate(width, ellipsis=True), "\n", second)
 
     def _tell_what_became(self, item: Item) -> None:

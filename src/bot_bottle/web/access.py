@@ -59,7 +59,7 @@ class Access:
     def enter(self, key: str, cookie: str = "") -> Entry | None:
         """Exchanges a link's key, which is used up by it; a browser that has a session keeps that one. None for a wrong key."""
         now = self._clock()
-        digest = sha256_hex(key.encode())
+        digest = sha256_hex(_bytes(key))
         for held, until in list(self._links.items()):
             if until <= now:
                 del self._links[held]
@@ -83,7 +83,7 @@ class Access:
     def session(self, cookie: str, page_key: str) -> Session | None:
         """The session that has both secrets."""
         session = self._by_cookie(cookie)
-        if session is None or not hmac.compare_digest(session.page_key.encode(), page_key.encode()):
+        if session is None or not hmac.compare_digest(session.page_key.encode(), _bytes(page_key)):
             return None
         session.used_at = self._clock()
         return session
@@ -107,7 +107,7 @@ class Access:
         return Entry(cookie, session)
 
     def _by_cookie(self, cookie: str) -> Session | None:
-        session = self._sessions.get(sha256_hex(cookie.encode()))
+        session = self._sessions.get(sha256_hex(_bytes(cookie)))
         if session is None or self._alive(session):
             return session
         self.leave(session)
@@ -115,6 +115,10 @@ class Access:
 
     def _alive(self, session: Session) -> bool:
         return bool(session.streams) or self._clock() - session.used_at < IDLE_SECONDS
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _clock() -> float:

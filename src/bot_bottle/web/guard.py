@@ -30,6 +30,7 @@ PUBLIC = frozenset(
 )
 """What is answered without a session: the empty page, which is the same for everybody, and the exchange of a link."""
 
+HEAD_BYTES = 16 * 1024
 KEY_HEADER = "x-inbox-key"
 CHANGING = frozenset(("POST", "PUT", "PATCH", "DELETE"))
 _CONTENT_SECURITY = (
@@ -83,6 +84,10 @@ class Guard:
 
     def _refusal(self, scope: Scope) -> Refusal | None:
         headers = Headers(scope=scope)
+        if sum(len(name) + len(value) + 4 for name, value in headers.raw) > HEAD_BYTES:
+            return Refusal(
+                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The head of this request is too long."
+            )
         return self._elsewhere(scope, headers) or self._stranger(scope, headers)
 
     def _elsewhere(self, scope: Scope, headers: Headers) -> Refusal | None:

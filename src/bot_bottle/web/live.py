@@ -19,6 +19,7 @@ SLICE_SECONDS = 0.05
 """How long the desk's thread waits for news before it does what was asked meanwhile."""
 
 BEAT_SECONDS = 10.0
+TROUBLE_SECONDS = 1.0
 AWAY_SECONDS = 15.0
 """How long an operator counts as present after the last page went: a reload, a phone that changes its network."""
 
@@ -47,6 +48,7 @@ class Live:
         try:
             if self._watch is None or self._watch.done():
                 self._watch = asyncio.create_task(self._watching())
+                self._watch.add_done_callback(lambda _: asyncio.ensure_future(self.wake()))
             seen = 0
             while not self._closed and self._access.holds(session):
                 if self._watch.done():
@@ -55,7 +57,7 @@ class Live:
                 if self._version > seen:
                     seen = self._version
                     yield self._event
-                elif not await self._newer(seen):
+                elif not await self._newer(seen, session):
                     yield ": still here\n\n"
         finally:
             session.streams -= 1
@@ -64,15 +66,25 @@ class Live:
     async def close(self) -> None:
         """Ends all streams."""
         self._closed = True
+        await self.wake()
+        if self._watch:
+            await asyncio.wait([self._watch])
+
+    @property
+    def _over(self) -> bool:
+        return self._closed or self._watch is None or self._watch.done()
+
+    async def wake(self) -> None:
+        """Has every stream look whether it goes on."""
         async with self._news:
             self._news.notify_all()
-        if self._watch:
-            await self._watch
 
-    async def _newer(self, seen: int) -> bool:
+    async def _newer(self, seen: int, session: Session) -> bool:
         try:
             async with asyncio.timeout(BEAT_SECONDS), self._news:
-                await self._news.wait_for(lambda: self._version > seen or self._closed)
+                await self._news.wait_for(
+                    lambda: self._version > seen or self._over or not self._access.holds(session)
+                )
         except TimeoutError:
             return False
         return True
@@ -80,33 +92,34 @@ class Live:
     async def _watching(self) -> None:
         """Runs while a page is open, and a little longer."""
         while self._streams and not self._closed:
-            self._version = 0
-            await self._watch_open_pages()
-            await self._desk.present(there=False)
+            try:
+                await self._watch_open_pages()
+            finally:
+                self._version, self._event = 0, ""  # who comes now is not told what was
+                await self._desk.present(there=False)
 
     async def _watch_open_pages(self) -> None:
         loop = asyncio.get_running_loop()
-        last, away_at, news = "", 0.0, True
+        away_at, news = 0.0, True
         while not self._closed:
             away_at = loop.time() + AWAY_SECONDS if self._streams else away_at
             if loop.time() > away_at:
                 break
             try:
                 await self._desk.present(there=True)
-                said = await self._desk.call(_inbox) if news else last
+                if news:
+                    await self._tell(await self._desk.call(_inbox))
                 news = await self._desk.call(lambda desk: desk.changed(SLICE_SECONDS))
             except BotBottleError as error:
-                said, news = event("trouble", {"problem": clean.block(str(error))}), True
-                await asyncio.sleep(1)
-            if said != last:
-                last = said
-                await self._tell(said)
+                news = True
+                await self._tell(event("trouble", {"problem": clean.block(str(error))}))
+                await asyncio.sleep(TROUBLE_SECONDS)
 
     async def _tell(self, said: str) -> None:
-        async with self._news:
+        if said != self._event:
             self._event = said
             self._version += 1
-            self._news.notify_all()
+            await self.wake()
 
 
 def event(name: str, document: dict[str, Any]) -> str:

@@ -25,9 +25,9 @@ export class Detail {
     if (!first || first.id !== id) throw new Error("It is not there any more.");
     this.shown = first;
     this.text = text;
-    this.mark = this.act.mark(id);
+    this.mark = first.mark;
     this.alike = rest.filter((each) => each.change === first.change && each.state === "pending");
-    this.stale = false;
+    this.stale = "";
     this.draw();
   }
 
@@ -42,15 +42,12 @@ export class Detail {
     this.live = live;
     if (!this.shown || this.shown.state !== "pending" || this.done) return;
     const mark = this.act.mark(this.shown.id);
-    if (mark !== this.mark && !this.stale) {
-      this.stale = true;
-      const gone = mark === undefined;
-      fill(
-        this.notice,
-        el("strong", null, gone ? "This does not wait any more. " : "This changed since you looked at it. "),
-        button("Look again", () => this.act.again(), { class: "again" }),
-      );
-      this.notice.hidden = false;
+    const said = mark === undefined ? "This does not wait any more. " : "This changed since you looked at it. ";
+    const stale = live && mark !== this.mark ? said : "";
+    if (stale !== this.stale) {
+      this.stale = stale;
+      this.notice.hidden = !stale;
+      fill(this.notice, stale && el("strong", null, said), stale && button("Look again", () => this.act.again(), { class: "again" }));
     }
     this.turn(this.live && !this.stale);
   }
@@ -75,12 +72,13 @@ export class Detail {
       this.effect(),
       shown.problem && el("div", { class: "problem", role: "note" }, el("h3", null, "Can't be approved like this"), el("p", { class: "pre" }, shown.problem)),
       pending && shown.applies && this.terms(),
+      shown.in_file && el("div", null, el("h3", null, "In the bottle's file"), el("pre", { class: "file", tabindex: "0" }, shown.in_file)),
       pending && this.alike.length > 0 && this.all(),
       this.words(),
       pending && this.actions(),
     );
-    this.turn(this.live);
     this.act.drawn(shown);
+    this.check(this.live);
   }
 
   about() {

@@ -27,7 +27,9 @@ export function rejectDialog(items) {
     const again = el("input", { type: "checkbox" });
     const reject = button("Reject", () => close({ reason: reason.value, may_ask_again: again.checked }), { class: "no" });
     reason.addEventListener("keydown", (event) => {
-      if (event.key === "Enter") reject.click();
+      if (event.key !== "Enter") return;
+      event.preventDefault(); // else it presses what has the focus once the dialog is closed
+      reject.click();
     });
     box.append(
       el("h2", null, items.length === 1 ? "Reject this" : `Reject these ${items.length}`),
