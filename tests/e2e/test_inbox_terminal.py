@@ -57,29 +57,41 @@ def press(pane, *keys: str, until: str) -> None:
     wait_for(pressed, until, within=60)
 
 
-def test_what_waits_at_the_door_is_seen_at_once_approved_and_goes_on(place, cli, repository, upstream, pane):
-    route = {"host": "one.example.org", "protocol": "http", "paths": ["/old"], "upstream": upstream}
-    write_bottle(place, supervise=True, egress={"routes": [route], "ask": ["one.example.org"]})
-    write_script(place, "asker", f"{ASK}; {ASK}")
+def start(cli) -> str:
+    """A run of the agent that asks at the door."""
     started = cli("start", "asker", "--headless", "--detach", "--json")
     assert started.code == 0, started.stderr
-    run = json.loads(started.stdout)["id"]
+    return json.loads(started.stdout)["id"]
+
+
+def says(cli, run: str, text: str) -> None:
+    wait_for(lambda: cli("logs", run).stdout == text, f"{text!r} from {run}", within=30)
+
+
+def test_what_waits_at_the_door_is_seen_at_once_and_goes_on_as_it_was_decided(
+    place, cli, repository, upstream, pane
+):
+    route = {"host": "one.example.org", "protocol": "http", "paths": ["/old"], "upstream": upstream}
+    write_bottle(place, supervise=True, egress={"routes": [route], "ask": ["one.example.org"]})
+    write_script(place, "asker", ASK)
+    run = start(cli)
     pane.sees("Let a waiting request through")
     assert run in pane.screen
     assert "/new" in pane.screen
     assert "(•) 1 once" in pane.screen
     press(pane, "a", until="Approve 1 proposal of 1 bottle?")
     press(pane, "y", until="Nothing waits.")
-    wait_for(lambda: cli("logs", run).stdout == "200\n", "the answer to the first request", within=30)
+    says(cli, run, "200\n")
+    again = start(cli)
     pane.sees("Let a waiting request through")  # once was once
     press(pane, "r", until="Reject 1 proposal?")
     press(pane, "Enter", until="Nothing waits.")
-    wait_for(lambda: cli("logs", run).stdout == "200\n403\n", "the answer to the second", within=30)
+    says(cli, again, "403\n")
     pane.type("h")
-    pane.sees("rejected")
-    pane.sees("in force")
+    pane.sees("✗ rejected")
+    pane.sees("✓ in force")
     pane.type("q")
     pane.sees("bot-bottle inbox")
     pane.type("q")
-    pane.sees("Pane is dead")
-    wait_for(lambda: json.loads(cli("list", "--json").stdout) == [], "the end of the run")
+    pane.ends()
+    wait_for(lambda: json.loads(cli("list", "--json").stdout) == [], "the end of the runs")
