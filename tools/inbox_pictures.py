@@ -10,7 +10,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +96,7 @@ def sample() -> Iterator[str]:
     terms = Terms("time", 1800)
     desk.approve([Approval(earlier, desk.show(earlier, terms).digest, terms)])
     desk.reject([desk.ask("paste.example.com", age=5000)], "Not from a bottle with a key.")
-    with Service(desk, announce=lambda _: None) as service:
+    with Service(lambda: nullcontext(desk), announce=lambda _: None) as service:
         thread = threading.Thread(target=service.run)
         thread.start()
         service.started.wait(10)

@@ -10,9 +10,9 @@ and bounded by whoever makes the event.
 
 import json
 from collections.abc import Mapping
-from typing import Any, NamedTuple
 
 from bot_bottle.digest import sha256_hex
+from bot_bottle.typed import Any, NamedTuple
 
 GENESIS = "0" * 64
 """The hash that stands before the first event (hexadecimal, like every hash here)."""

@@ -102,7 +102,8 @@ EDITS = [
     "DELETE FROM decisions WHERE proposal = 'rejected'",
     "UPDATE decisions SET proposal = 'pending' WHERE proposal = 'rejected'",
     *(f"UPDATE grants SET {change} WHERE id = 'gapplied'"
-      for change in ("scope = 'bottle'", "until = 0.0", "routes = '[]'", "used = 0", "ended = 'x'", "run = 'other-cd34'", "id = 'g'",
+      for change in ("scope = 'bottle'", "until = 0.0", "routes = '[]'", "used = 0",
+                     "ended = 'x'", "id = 'g'", "run = 'other-cd34'",
                      "since = 1.0", "proposal = 'pending'")),
     "DELETE FROM grants",
     "INSERT INTO grants SELECT 'gnew', 'pending', run, scope, routes, since, until, used, used_at, ended, ended_at FROM grants",
@@ -229,6 +230,18 @@ def test_what_has_expired_can_t_be_decided_any_more(path):
         assert late.pending() == []
 
 
+def race(path: str, number: int, names: list[str]) -> list[str]:
+    """Decides all of them, one after the other; those that counted."""
+    answer = decision(proposal("x"), "approved" if number % 2 else "rejected")._replace(who=str(number))
+    won = []
+    with Store.open(path) as store:
+        proposals = Proposals(store)
+        for name in names if number < 3 else names[::-1]:
+            [done] = proposals.decide([name], lambda one, _: answer._replace(proposal=one.id))
+            won += [] if done.problem else [name]
+    return won
+
+
 def test_of_many_who_decide_at_once_one_wins_and_the_others_are_told(tmp_path):
     path = str(tmp_path / "store.db")
     names = [f"p{n}" for n in range(24)]
@@ -241,13 +254,7 @@ def test_of_many_who_decide_at_once_one_wins_and_the_others_are_told(tmp_path):
         pid = os.fork()
         if pid == 0:
             try:
-                with Store.open(path) as store:
-                    proposals = Proposals(store)
-                    verdicts = "approved" if number % 2 else "rejected"
-                    order = names if number < 3 else names[::-1]
-                    won = [each for each in order
-                           if not proposals.decide([each], lambda one, _: decision(one, verdicts)._replace(who=str(number)))[0].problem]  # fmt: skip
-                os.write(writing, ",".join(won).encode())
+                os.write(writing, ",".join(race(path, number, names)).encode())
             finally:
                 os._exit(0)
         os.close(writing)

@@ -28,8 +28,9 @@ POLICY = {"tool": "mcp__supervise__policy", "input": {}}
 BY_CODE = {
     "tool": "functions__exec",
     "input": {"input": "text(await tools.mcp__supervise__policy({}))"},
+    "delay": 4,
 }
-"""Codex's own models write programs that call tools."""
+"""Codex's own models write programs that call tools; it does not wait for a server before it first asks its model."""
 
 
 @contextmanager
@@ -85,12 +86,12 @@ def test_it_asks_the_server_of_its_bottle_and_never_holds_its_key(place, cli, re
     assert KEY not in done.stdout + done.stderr
     (_, before), (last, result) = answers(place)
     assert (before, last) == ("", "1")
-    assert result
-    assert "invalid_token" not in result
+    assert HOSTS[tool[0]][0] in result
     kinds = [found["kind"] for found in events(cli, "supervise")]
     assert kinds[:3] == ["supervise.registering", "supervise.registered", "supervise.began"]
 
 
+@pytest.mark.parametrize("who", ["user"], indirect=True)
 def test_on_a_terminal_it_asks_no_first_question_and_begins_with_the_first_message(place, repository, tool):
     from support.place import program
 
@@ -143,14 +144,15 @@ def test_a_bottle_that_is_not_supervised_is_told_nothing(place, cli, repository,
 
 
 def test_any_command_finds_url_and_token_and_reaches_the_server(place, cli, repository):
-    script = (
-        'printf \'Authorization: Bearer %s\' "$(cat "$BOT_BOTTLE_SUPERVISE_TOKEN_FILE")" >h; stat -c %a "$BOT_BOTTLE_SUPERVISE_TOKEN_FILE";'
-        ' env | grep -c "$(cat "$BOT_BOTTLE_SUPERVISE_TOKEN_FILE")";'
-        ' for header in @h "A: b"; do curl -s -m 20 -o /dev/null -w "%{http_code}\\n" -H "$header" -H "Content-Type: application/json"'
-        ' -H "Accept: application/json, text/event-stream" -d "$BODY" "$BOT_BOTTLE_SUPERVISE_URL"; done'
+    ask = 'curl -s -m 20 -o /dev/null -w "%{http_code}\\n" -H "Content-Type: application/json"'
+    lines = (
+        'f="$BOT_BOTTLE_SUPERVISE_TOKEN_FILE"; stat -c %a "$f"; env | grep -c "$(cat "$f")"',
+        'printf "Authorization: Bearer %s" "$(cat "$f")" > h',
+        'for header in @h "A: b"; do',
+        f'{ask} -H "Accept: application/json, text/event-stream" -H "$header" -d "$BODY" "$BOT_BOTTLE_SUPERVISE_URL"',
+        "done",
     )
-    body = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
-    write_bottle(place, supervise=True, env={"BODY": json.dumps(body)})
-    write_script(place, "asker", script)
+    write_bottle(place, supervise=True, env={"BODY": '{"jsonrpc": "2.0", "id": 1, "method": "ping"}'})
+    write_script(place, "asker", "\n".join(lines))
     done = cli("start", "asker", "--headless", "--workspace", "mount", timeout=60)
     assert done.stdout.split() == ["600", "0", "200", "401"], done.stderr

@@ -4,7 +4,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pytest
@@ -18,7 +18,7 @@ from web.client import Client
 def running(desk: Any, *, port: int = 0) -> Iterator[Service]:
     """The page of `desk`; `service.said` is what the operator was told."""
     said: list[str] = []
-    with Service(desk, port=port, announce=said.append) as service:
+    with Service(lambda: nullcontext(desk), port=port, announce=said.append) as service:
         service.said = said  # type: ignore[attr-defined]
         thread = threading.Thread(target=service.run)
         thread.start()

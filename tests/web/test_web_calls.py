@@ -1,6 +1,5 @@
 """What the page may ask for, and what it is told: decisions by what was shown, live, with the desk off the event loop."""
 
-import json
 import threading
 
 import pytest
@@ -10,39 +9,9 @@ from bot_bottle.policy.approval import Decided, Effect
 from bot_bottle.policy.egress import EgressPolicy
 from bot_bottle.policy.model import Route
 from support.waiting import wait_for
+from web.feed import Feed
 
 BOTTLE = {"scope": "bottle"}
-
-
-class Feed:
-    """Events as a page reads them."""
-
-    def __init__(self, client):
-        self.connection = client.stream()
-        self.file = self.connection.makefile("rb")
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.file.close()
-        self.connection.close()
-
-    def next(self):
-        """The next event: its name and data."""
-        name = ""
-        while line := self.file.readline():
-            if line.startswith(b"event: "):
-                name = line[7:].strip().decode()
-            elif line.startswith(b"data: "):
-                return name, json.loads(line[6:])
-        raise AssertionError("the feed ended")
-
-    def until(self, condition):
-        while True:
-            name, data = self.next()
-            if condition(name, data):
-                return data
 
 
 def look(client, *ids, on=None, text=None):
@@ -66,13 +35,11 @@ def test_what_waits_is_told_at_once_the_oldest_first(client, desk):
         assert len(feed.until(lambda _, data: len(data["waiting"]) == 3)["waiting"]) == 3
 
 
-def test_the_mark_changes_with_everything_that_an_operator_would_decide_by_and_with_nothing_else(
-    client, desk
-):
+def test_the_mark_changes_with_everything_that_an_operator_would_decide_by(client, desk):
     name = desk.ask("a.example.org")
     marks = []
     for parts in (
-        {}, {"effect": Effect(7, 1)}, {"effect": Effect(7, 1, ("a.example.org",))}, {"effect": Effect(7, 1, (), ("a.example.org",))},
+        {}, {"effect": Effect(7)}, {"effect": Effect(7, 1, ("a.example.org",))}, {"effect": Effect(7, 1, (), ("a.example.org",))},
         {"effect": Effect(notes=("Careful.",))}, {"problem": "No."}, {"title": "Another"},
     ):  # fmt: skip
         desk.say(name, **parts)
@@ -210,20 +177,65 @@ def test_a_slow_desk_does_not_hold_up_the_page(client, desk):
         waiting.join()
 
 
-def test_the_desk_is_used_by_one_thread(client, desk, monkeypatch):
-    threads = set()
-    for method in ("waiting", "show", "decided", "grants", "changed", "present"):
-        real = getattr(desk, method)
-        monkeypatch.setattr(
-            desk, method, lambda *a, real=real, **k: threads.add(threading.get_ident()) or real(*a, **k)
-        )
+def test_the_desk_that_looks_and_the_one_that_decides_are_each_used_by_a_thread_of_their_own(
+    client, desk, monkeypatch
+):
+    threads = {}
+    for method in (
+        "waiting",
+        "show",
+        "decided",
+        "grants",
+        "changed",
+        "present",
+        "approve",
+        "reject",
+        "withdraw",
+    ):
+
+        def called(*words, real=getattr(desk, method), method=method, **options):
+            threads.setdefault(method, set()).add(threading.get_ident())
+            return real(*words, **options)
+
+        monkeypatch.setattr(desk, method, called)
     name = desk.ask("a.example.org")
     with Feed(client) as feed:
         feed.next()
-        look(client, name)
+        (shown,) = look(client, name)
         client.post("/api/history", {})
-    assert len(threads) == 1
-    assert threading.get_ident() not in threads
+        client.post("/api/approve", {"approvals": [approval(shown)]})
+        client.post("/api/reject", {"ids": [name]})
+        client.post("/api/withdraw", {"id": "g0001"})
+    deciding = {"approve", "reject", "withdraw"}
+    assert [len(threads[method]) for method in sorted(threads)] == [1] * 9
+    assert len(set.union(*(threads[method] for method in deciding))) == 1
+    assert len(set.union(*(threads[method] for method in threads.keys() - deciding))) == 1
+    assert threading.get_ident() not in set.union(*threads.values())
+
+
+def test_looking_goes_on_while_a_decision_takes_its_time(client, desk):
+    name = desk.ask("a.example.org")
+    (shown,) = look(client, name)
+    desk.gate.clear()
+    waiting = threading.Thread(target=lambda: client.post("/api/approve", {"approvals": [approval(shown)]}))
+    waiting.start()
+    try:
+        with Feed(client) as feed:
+            assert len(feed.next()[1]["waiting"]) == 1
+            desk.ask("b.example.org")
+            feed.until(lambda _, data: len(data["waiting"]) == 2)
+            assert look(client, name)[0]["state"] == "pending"
+        assert waiting.is_alive()
+    finally:
+        desk.gate.set()
+        waiting.join()
+
+
+def test_an_approval_for_good_shows_what_it_changes_in_the_bottles_file(client, desk):
+    name = desk.ask("a.example.org")
+    assert look(client, name)[0]["in_file"] == ""
+    (shown,) = look(client, name, on={"scope": "manifest"})
+    assert "a.example.org" in shown["in_file"]
 
 
 def test_an_operator_is_present_while_a_page_is_open_and_not_by_the_server_alone(client, desk, monkeypatch):

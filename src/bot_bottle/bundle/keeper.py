@@ -8,9 +8,9 @@ import json
 import os
 import socket
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from bot_bottle.errors import StateError
+from bot_bottle.typed import Any
 
 ROOM = 256 * 1024
 """What may wait for a keeper that does not read; beyond it nothing is taken."""

@@ -4,7 +4,8 @@ import sys
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING
+
+from bot_bottle.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.status import Status

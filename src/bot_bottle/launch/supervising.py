@@ -1,6 +1,7 @@
 """What a supervised run has beyond others: the server that its agent asks for help, and the agent's tool told of it.
 
-The tool's own CLI registers the server. It takes its time, so it is begun as soon as its files are there, and waited for last.
+The tool's own CLI registers the server. It takes its time, so it is begun as soon as its files are there, and waited for after
+the policy and before the workspace's copy, which is made beside it.
 """
 
 from collections.abc import Callable
@@ -23,7 +24,10 @@ class Now(NamedTuple):
 
 
 class Supervising:
-    """One run's, in the order of a start: `open_door`, `begin_registering`, `finish_registering`, `serve`; `stop` in the end."""
+    """One run's, in the order of a start: `begin_registering`, `finish_registering`, `open_door`, `serve`; `stop` in the end.
+
+    The door opens when the tool knows of it: a CLI that looked whether the server is there would wait for its answer.
+    """
 
     def __init__(
         self, plan: RunPlan, supervise: Supervise, answers: Callable[[], Answers], notes: Notes, now: Now

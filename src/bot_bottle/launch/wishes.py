@@ -6,7 +6,6 @@ Who serves a wish is imported when the first one comes, so that starting does no
 import socket
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
 
 from bot_bottle.door.model import Listener
 from bot_bottle.launch import control
@@ -14,6 +13,7 @@ from bot_bottle.launch.session import MISTAKES, Client, Session
 from bot_bottle.launch.sidecar import Sidecar
 from bot_bottle.plan.model import RunPlan
 from bot_bottle.policy.model import EgressPolicy
+from bot_bottle.typed import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from bot_bottle.launch.asks import Asks

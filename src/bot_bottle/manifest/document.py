@@ -4,7 +4,7 @@ Every default is filled in and every value normalised (memory in bytes, names ch
 reading it needs no checks and no heavy import. `manifest/load.py` makes it; a test holds the two together.
 """
 
-from typing import Literal, NotRequired, TypedDict
+from bot_bottle.typed import Literal, NotRequired, TypedDict
 
 
 class UpstreamDocument(TypedDict):

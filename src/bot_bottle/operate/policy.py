@@ -13,9 +13,10 @@ another bundle is started, which may take 15 on a host that is very busy."""
 
 
 class InForce(NamedTuple):
-    """What a running bottle's bundle enforces; `credentials` are those of its plan, by reference; `model` is as in `RunPlan`.
+    """What a running bottle's bundle enforces; `credentials` are those of its plan, by reference.
 
-    `base` is the policy without what was granted, which a reload puts another one in the place of.
+    `base` is the policy without what was granted, which a reload puts another one in the place of; `model` is as in
+    `RunPlan`.
     """
 
     policy: EgressPolicy

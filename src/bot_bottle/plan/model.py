@@ -4,9 +4,8 @@
 plan` prints it. Secrets are in it by reference only.
 """
 
-from typing import Literal, NamedTuple
-
 from bot_bottle.policy.model import EgressPolicy
+from bot_bottle.typed import Literal, NamedTuple
 
 WorkspaceMode = Literal["mount", "copy"]
 INSIDE_HOME = "/home/agent"
@@ -21,7 +20,7 @@ SUPERVISE_TOKEN_FILE = f"{INSIDE_HOME}/.bot-bottle/supervise.token"
 """Where the bearer token stands inside when it stands in no tool's own configuration."""
 TOKEN = "{token}"  # noqa: S105 - where the token is to stand
 """Stands for the bearer token in `Registration.settings`; the token itself is in no plan."""
-BASE_FOLDER = "base.git"
+BASE_FOLDER = "base"
 """What the copy looked like at the start, beside it."""
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
 from zlib import crc32
 
 from bot_bottle.manifest.document import (
@@ -35,6 +34,7 @@ from bot_bottle.plan.model import (
 )
 from bot_bottle.policy.model import EgressPolicy, HeaderMatch, Route, SecretsPolicy, Upstream
 from bot_bottle.policy.ports import SUPERVISE_ADDRESS, SUPERVISE_PORT, SUPERVISE_URL
+from bot_bottle.typed import NamedTuple
 
 FIRST_UNUSED_UID = 1_879_048_192
 UNUSED_UIDS = 130_000_000
@@ -58,10 +58,10 @@ class Choices(NamedTuple):
     placeholders: Mapping[str, str] = MappingProxyType({})
     """By the credential's name."""
     notes: tuple[str, ...] = ()
-    registration: Registration | None = None
-    """How the tool is told of the server that it may ask for help."""
     model: tuple[Place, ...] = ()
     """Where the model's API is, as the provider says."""
+    registration: Registration | None = None
+    """How the tool is told of the server that it may ask for help."""
 
 
 def resolve(manifest: ManifestDocument, facts: HostFacts, choices: Choices) -> RunPlan:

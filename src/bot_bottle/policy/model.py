@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
 
 from bot_bottle.digest import sha256_hex
+from bot_bottle.typed import Any, Literal, NamedTuple
 
 Protocol = Literal["https", "http", "tcp"]
 Mode = Literal["enforce", "observe"]

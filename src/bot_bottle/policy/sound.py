@@ -85,11 +85,7 @@ def _of_route(route: Route) -> Iterator[str]:
         yield "scan is neither true nor false"
     if route.on_match not in (None, "hold", "redact", "block"):
         yield "its on_match is nothing that can be done"
-    if (
-        not isinstance(route.grant, str)
-        or len(route.grant) > 64
-        or (route.grant and not _is_token(route.grant))
-    ):
+    if route.grant != "" and (not _is_token(route.grant) or len(route.grant) > 64):
         yield "its grant is none"
     if type(route.once) is not bool or (route.once and not route.grant):
         yield "it is for once, and nobody granted it"

@@ -53,9 +53,11 @@ class Wrong(Exception):
 
 
 class Page(NamedTuple):
-    """What the handlers work with; `void` is called when the links were given up."""
+    """What the handlers work with: a desk to look at, and one for decisions, which may take long; `void` is called when the
+    links were given up."""
 
     desk: OnThread
+    deciding: OnThread
     access: Access
     live: Live
     cookie: str
@@ -79,6 +81,7 @@ class Page(NamedTuple):
         """Ends the session."""
         await _body(request, asked.Nothing)
         self.access.leave(request.state.session)
+        await self.live.wake()
         answer = JSONResponse({})
         answer.delete_cookie(self.cookie, path="/", httponly=True, samesite="strict")
         return answer
@@ -113,14 +116,14 @@ class Page(NamedTuple):
         body = await _body(request, asked.Approve)
         if len({yes.id for yes in body.approvals}) < len(body.approvals):
             raise Wrong(400, "A proposal is decided once.")
-        decided = await self.desk.call(lambda desk: _approved(desk, body.approvals))
+        decided = await self.deciding.call(lambda desk: _approved(desk, body.approvals))
         return JSONResponse({"decided": [view.outcome(each) for each in decided]})
 
     async def reject(self, request: Request) -> Response:
         """Refuses."""
         body = await _body(request, asked.Reject)
         reason = clean.line(body.reason, 0)
-        decided = await self.desk.call(
+        decided = await self.deciding.call(
             lambda desk: desk.reject(body.ids, reason, may_ask_again=body.may_ask_again)
         )
         return JSONResponse({"decided": [view.outcome(each) for each in decided]})
@@ -128,7 +131,7 @@ class Page(NamedTuple):
     async def withdraw(self, request: Request) -> Response:
         """Ends a grant."""
         body = await _body(request, asked.Withdraw)
-        await self.desk.call(lambda desk: desk.withdraw(body.id))
+        await self.deciding.call(lambda desk: desk.withdraw(body.id))
         return JSONResponse({})
 
 
@@ -156,7 +159,7 @@ def _looked_at(desk: Desk, body: asked.Look, terms: Terms | None) -> list[dict[s
     for name in body.ids:
         try:
             shown = _shown(desk, name, terms, body.text)
-            item = view.detail(shown, desk.routes_text(shown))
+            item = view.detail(shown, desk.routes_text(shown), _in_file(desk, shown))
             if terms is not None and not found:
                 item["mark"] = view.row(desk.show(name))["mark"]  # the one that the list has
             found.append(item)
@@ -164,6 +167,18 @@ def _looked_at(desk: Desk, body: asked.Look, terms: Terms | None) -> list[dict[s
             if len(body.ids) == 1:
                 raise
     return found
+
+
+def _in_file(desk: Desk, shown: Shown) -> str:
+    """What would change in the bottle's file; empty on other terms than for good."""
+    if shown.terms.scope != "manifest" or not shown.applies or shown.proposal.state != "pending":
+        return ""
+    try:
+        return desk.file_diff(shown)
+    except StateError:
+        raise
+    except BotBottleError as error:
+        return f"It can't be written there: {error}"
 
 
 def _shown(desk: Desk, name: str, terms: Terms | None, text: str | None) -> Shown:

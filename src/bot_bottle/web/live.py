@@ -48,7 +48,7 @@ class Live:
         try:
             if self._watch is None or self._watch.done():
                 self._watch = asyncio.create_task(self._watching())
-                self._watch.add_done_callback(lambda _: asyncio.ensure_future(self._wake()))
+                self._watch.add_done_callback(lambda _: asyncio.ensure_future(self.wake()))
             seen = 0
             while not self._closed and self._access.holds(session):
                 if self._watch.done():
@@ -57,7 +57,7 @@ class Live:
                 if self._version > seen:
                     seen = self._version
                     yield self._event
-                elif not await self._newer(seen):
+                elif not await self._newer(seen, session):
                     yield ": still here\n\n"
         finally:
             session.streams -= 1
@@ -66,7 +66,7 @@ class Live:
     async def close(self) -> None:
         """Ends all streams."""
         self._closed = True
-        await self._wake()
+        await self.wake()
         if self._watch:
             await asyncio.wait([self._watch])
 
@@ -74,14 +74,17 @@ class Live:
     def _over(self) -> bool:
         return self._closed or self._watch is None or self._watch.done()
 
-    async def _wake(self) -> None:
+    async def wake(self) -> None:
+        """Has every stream look whether it goes on."""
         async with self._news:
             self._news.notify_all()
 
-    async def _newer(self, seen: int) -> bool:
+    async def _newer(self, seen: int, session: Session) -> bool:
         try:
             async with asyncio.timeout(BEAT_SECONDS), self._news:
-                await self._news.wait_for(lambda: self._version > seen or self._over)
+                await self._news.wait_for(
+                    lambda: self._version > seen or self._over or not self._access.holds(session)
+                )
         except TimeoutError:
             return False
         return True
@@ -116,7 +119,7 @@ class Live:
         if said != self._event:
             self._event = said
             self._version += 1
-            await self._wake()
+            await self.wake()
 
 
 def event(name: str, document: dict[str, Any]) -> str:

@@ -17,11 +17,10 @@ import uvicorn
 
 from bot_bottle.errors import HostError
 from bot_bottle.host import crash
-from bot_bottle.operate.approvals import Desk
 from bot_bottle.web.access import LINK_SECONDS, Access
 from bot_bottle.web.app import Page, make_app
 from bot_bottle.web.connection import allowed_users, connection_class
-from bot_bottle.web.desk import OnThread
+from bot_bottle.web.desk import OnThread, OpenDesk
 from bot_bottle.web.live import Live
 
 CONNECTIONS = 64
@@ -29,19 +28,20 @@ _TRIES = 20
 
 
 class Service:
-    """The page of one desk. The port is taken when it is made; `run` serves it until `stop`.
+    """The page of the operator's desk. The port is taken when it is made; `run` serves it until `stop`.
 
     Its name is new each time and known to nobody else, `NAME.localhost`, which browsers take for loopback: so the page's origin
     has no past (no cookie, no stored page of whoever had the port before), and nobody else's server is sent its cookie.
     """
 
-    def __init__(self, desk: Desk, *, port: int = 0, announce: Callable[[str], None]) -> None:
+    def __init__(self, open_desk: OpenDesk, *, port: int = 0, announce: Callable[[str], None]) -> None:
         self.access = Access()
         self._announce = announce
         self._sockets = _loopback(port)
         self.port: int = self._sockets[0].getsockname()[1]
         self.name = f"inbox-{secrets.token_hex(8)}.localhost"
-        self._desk = OnThread(desk)
+        self._desk = OnThread(open_desk)
+        self._deciding = OnThread(open_desk)
         self._live: Live | None = None
         self._server: _Server | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -56,6 +56,7 @@ class Service:
         for each in self._sockets:
             each.close()
         self._desk.close()
+        self._deciding.close()
 
     def link(self, *, host: str = "") -> str:
         """A new one-time link. The key stands behind the `#`: it is in no request's head and no server's log."""
@@ -80,7 +81,9 @@ class Service:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._live = Live(self._desk, self.access)
-        page = Page(self._desk, self.access, self._live, f"bot-bottle-{self.port}", self._void)
+        page = Page(
+            self._desk, self._deciding, self.access, self._live, f"bot-bottle-{self.port}", self._void
+        )
         hosts = frozenset(f"{name}:{self.port}" for name in (self.name, "127.0.0.1", "localhost"))
         config = uvicorn.Config(
             make_app(page, hosts=hosts), http=connection_class(allowed_users(), self._announce),

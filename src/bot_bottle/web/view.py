@@ -38,8 +38,8 @@ def row(shown: Shown) -> dict[str, Any]:
     }
 
 
-def detail(shown: Shown, routes_text: str) -> dict[str, Any]:
-    """Everything of it. `change` is equal for two that change and reach the same."""
+def detail(shown: Shown, routes_text: str, in_file: str = "") -> dict[str, Any]:
+    """Everything of it, and what it changes in the bottle's file. `change` is equal for two that change and reach the same."""
     effect = shown.effect
     said = {
         "added": [line(each, 0) for each in shown.added],
@@ -58,6 +58,7 @@ def detail(shown: Shown, routes_text: str) -> dict[str, Any]:
         "minutes": shown.terms.seconds // 60,
         "edited": shown.terms.routes is not None,
         "words": block(shown.words),
+        "in_file": block(in_file, MOST_CHANGE),
         "routes_text": block(routes_text, 0),
         "digest": shown.digest,
         "change": sha256_hex(json.dumps(said, sort_keys=True).encode()),

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from time import monotonic
-from typing import NamedTuple
 
 from bot_bottle.policy.egress import Decision, intercepts
 from bot_bottle.policy.model import EgressPolicy
+from bot_bottle.typed import NamedTuple
 
 Judge = Callable[[EgressPolicy], Decision]
 """Asks anew, of another policy, what was asked when a connection was let through."""

@@ -132,6 +132,7 @@ def _kept(request: "StartRequest", console: Console, *, detach: bool) -> int:
             phase=progress.phase,
             noted=progress.between(console.warn),
             said=progress.between(console.say),
+            owner=not detach,
         )
     if detach:
         if console.as_json:

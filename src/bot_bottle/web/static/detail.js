@@ -72,6 +72,7 @@ export class Detail {
       this.effect(),
       shown.problem && el("div", { class: "problem", role: "note" }, el("h3", null, "Can't be approved like this"), el("p", { class: "pre" }, shown.problem)),
       pending && shown.applies && this.terms(),
+      shown.in_file && el("div", null, el("h3", null, "In the bottle's file"), el("pre", { class: "file", tabindex: "0" }, shown.in_file)),
       pending && this.alike.length > 0 && this.all(),
       this.words(),
       pending && this.actions(),
