@@ -10,7 +10,7 @@ from types import MappingProxyType
 from textual.content import Content
 
 from bot_bottle.policy.approval import Decided, Grant, Shown
-from bot_bottle.policy.difference import line_of
+from bot_bottle.policy.difference import bare, line_of
 from bot_bottle.tui.clean import block, clean, cut, line
 from bot_bottle.tui.inbox import OFFERED, Item, age, span, terms_text
 
@@ -237,7 +237,8 @@ def counted(number: int, what: str) -> str:
 
 
 def _line(text: str) -> str:
-    return line(text, MOST_CHANGE)
+    """A line of the policy, behind whatever mark stands before it."""
+    return line(bare(text), MOST_CHANGE)
 
 
 def _names(names: Sequence[str]) -> str:

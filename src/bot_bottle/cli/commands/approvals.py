@@ -216,14 +216,13 @@ def _print(shown: "Shown", desk: "Approvals", console: Console) -> None:
     import textwrap
 
     from bot_bottle.operate.text import visible
+    from bot_bottle.policy.difference import bare
 
     proposal = shown.proposal
     console.data(
         f"{proposal.id}: agent {shown.agent} in bottle {shown.bottle} ({proposal.run}) asks to {shown.title}"
     )
-    lines = [f"+ {line.removeprefix('- ')}" for line in shown.added] + [
-        f"- {line.removeprefix('- ')}" for line in shown.removed
-    ]
+    lines = [f"+ {bare(line)}" for line in shown.added] + [f"- {bare(line)}" for line in shown.removed]
     console.data("\n".join(f"  {line}" for line in lines) or "  (no line of the policy changes)")
     console.data(f"for: {_terms_text(shown.terms)}")
     if not shown.applies:

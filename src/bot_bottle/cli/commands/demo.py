@@ -67,9 +67,11 @@ class Person:
         there = self._status is not None and sys.stdin.isatty() and sys.stdout.isatty()
         if self._status is not None:
             self._status.stop()
+        from bot_bottle.policy.difference import bare
+
         self._console.say(f"The agent asks to {asked.title}:")
         for line in asked.added:
-            self._console.say(f"  + {line.removeprefix('- ')}")
+            self._console.say(f"  + {bare(line)}")
         try:
             return self._enter_pressed() if there else self._nobody()
         finally:
@@ -192,9 +194,11 @@ def _key(shown: "Demo") -> "RenderableType":
 def _asked(shown: "Demo") -> "RenderableType":
     from rich.text import Text
 
+    from bot_bottle.policy.difference import bare
+
     table = _table("What it asked for", ("decided by", None), ("the change", 4), ("outcome", 2))
     for one in shown.asked:
-        lines = "\n".join(f"+ {line.removeprefix('- ')}" for line in one.added)
+        lines = "\n".join(f"+ {bare(line)}" for line in one.added)
         good = one.state == "applied"
         outcome = f"in force after {one.seconds * 1000:.0f} ms" if good else one.state
         table.add_row(one.by, Text(lines), Text(outcome, "green" if good else "yellow"))
