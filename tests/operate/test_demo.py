@@ -186,7 +186,7 @@ def test_the_page_tells_what_was_done_and_refused_in_eighty_columns(product, cap
             "4.100",
             "+    return -(-minutes",
         ),
-        *("the tests pass in a second bottle.", "2 attempts to get out were refused.", "[bold]"),
+        *("the tests pass in a second bottle.", "2 things were refused, as listed above.", "[bold]"),
         *("sk-ant-api03-placeholder-model-12ab", "secret found: github, body, base64", "found, and not sent"),
     ):
         assert expected in page

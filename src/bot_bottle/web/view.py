@@ -21,7 +21,7 @@ def row(shown: Shown) -> dict[str, Any]:
         "agent": line(shown.agent),
         "bottle": line(shown.bottle),
         "kind": proposal.ask.kind,
-        "title": line(shown.title),
+        "title": _sentence(shown.title),
         "state": proposal.state,
         "made": proposal.made_at,
         "expires": proposal.expires_at,
@@ -83,6 +83,11 @@ def grant(held: Grant) -> dict[str, Any]:
 def outcome(decided: Decided) -> dict[str, Any]:
     """What became of a decision."""
     return {"id": decided.id, "state": decided.state, "problem": block(decided.problem)}
+
+
+def _sentence(title: str) -> str:
+    said = line(title)
+    return said[:1].upper() + said[1:]
 
 
 def _problem(shown: Shown) -> str:

@@ -157,7 +157,7 @@ def _cut(text: str, longest: int) -> str:
 def _effect(shown: "Shown") -> str:
     effect = shown.effect
     parts = (
-        [f"would have let {effect.requests} requests to {effect.hosts} hosts through"]
+        [f"would have let {_many(effect.requests, 'request')} to {_many(effect.hosts, 'host')} through"]
         if effect.requests
         else []
     )
@@ -166,6 +166,10 @@ def _effect(shown: "Shown") -> str:
     )
     parts += [f"KNOWN WAY OUT: {', '.join(effect.sinks)}"] if effect.sinks else []
     return "; ".join(parts)
+
+
+def _many(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _show(options: argparse.Namespace, desk: "Approvals", console: Console) -> int:

@@ -5,6 +5,7 @@ At a terminal you decide what it asks for. Takes less than a minute.
 
 import argparse
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _WIDEST = 100
 _TELLING = 160
 """Characters of a failed call's result."""
+_REFUSAL = re.compile(r'^\{"error": "refused", .*"reason": "(\w+)"')
 _COUNTED_AT_A_TERMINAL, _COUNTED = 20, 3
 """Seconds until the demo decides by itself: where somebody may be there, and where nobody is."""
 
@@ -175,9 +177,11 @@ def _actions(shown: "Demo") -> "RenderableType":
 
 
 def _telling(result: str) -> str:
-    """The line of a failed call's result that says most: the last one."""
+    """The line of a failed call's result that says most: the last one, and of the door's refusal the reason."""
     lines = [line.strip() for line in result.splitlines() if line.strip()]
     last = lines[-1] if lines else ""
+    if refusal := _REFUSAL.search(last):
+        return f"refused: {refusal[1].replace('_', ' ')}"
     return f"{last[:_TELLING]}…" if len(last) > _TELLING else last
 
 
@@ -241,11 +245,7 @@ def _verdict(shown: "Demo") -> "RenderableType":
 
     who = "a scripted model" if shown.model == "scripted" else shown.model
     refused = len(shown.refusals)
-    ways = (
-        "1 attempt to get out was refused."
-        if refused == 1
-        else f"{refused} attempts to get out were refused."
-    )
+    ways = f"{'1 thing was' if refused == 1 else f'{refused} things were'} refused, as listed above."
     key = "The model's key was put in outside; the agent held"
     key += " a placeholder." if shown.placeholder else " none."
     text = Text(f"Claude Code, with {who}, in run {shown.run}:", "bold")
