@@ -373,9 +373,9 @@ def _folder(keep: bool) -> Iterator[Path]:
 
 @contextmanager
 def served(root: Path, key: str, authority: Path, *, script: Path) -> Iterator[str]:
-    """Where the model that plays `script` and the calendar answer while the block lasts, over TLS with certificates that `authority` signs.
+    """Where the model that plays `script` and the calendar answer while the block lasts.
 
-    The model answers only who brings `key`.
+    Over TLS, with certificates that `authority` signs. The model answers only who brings `key`.
     """
     played = ("--script", str(script), "--log", str(root / "model.jsonl"))
     names = (

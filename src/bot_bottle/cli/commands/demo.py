@@ -25,6 +25,9 @@ _WIDEST = 100
 _TELLING = 160
 """Characters of a failed call's result."""
 _REFUSAL = re.compile(r'^\{"error": "refused", .*"reason": "(\w+)"')
+_SUPERVISE = "mcp__supervise__"
+_STATUS = re.compile(r'(?:Status: |\{"status": ?")(\w+)')
+"""What an ask was answered with: the call itself may have succeeded, and the answer be a no."""
 _COUNTED_AT_A_TERMINAL, _COUNTED = 20, 3
 """Seconds until the demo decides by itself: where somebody may be there, and where nobody is."""
 
@@ -61,24 +64,22 @@ class Person:
         """Says what is going on."""
         if self._status is not None:
             self._status.update(text)
+            self._status.start()
         else:
             self._console.say(text)
 
     def decides(self, asked: "Asked") -> bool:
-        """Counts down; whether somebody pressed Enter meanwhile."""
+        """Counts down; whether somebody pressed Enter meanwhile. The spinner stands still until the next report: the inbox has the
+        terminal meanwhile."""
+        from bot_bottle.policy.difference import bare
+
         there = self._status is not None and sys.stdin.isatty() and sys.stdout.isatty()
         if self._status is not None:
             self._status.stop()
-        from bot_bottle.policy.difference import bare
-
         self._console.say(f"The agent asks to {asked.title}:")
         for line in asked.added:
             self._console.say(f"  + {bare(line)}")
-        try:
-            return self._enter_pressed() if there else self._nobody()
-        finally:
-            if self._status is not None:
-                self._status.start()
+        return self._enter_pressed() if there else self._nobody()
 
     def _enter_pressed(self) -> bool:
         """With the seconds that are left, in one line."""
@@ -169,10 +170,12 @@ def _actions(shown: "Demo") -> "RenderableType":
         mark, style = {True: ("ok", "green"), False: ("failed", "yellow"), None: ("no answer", "red")}[
             action.ok
         ]
+        if (status := _STATUS.match(action.result)) and action.tool.startswith(_SUPERVISE):
+            mark, style = status[1], "green" if status[1] == "applied" else "yellow"
         outcome = Text(mark, style)
         if action.ok is False:
             outcome.append(f": {_telling(action.result)}", "default")
-        table.add_row(Text(action.tool.removeprefix("mcp__supervise__")), Text(action.what), outcome)
+        table.add_row(Text(action.tool.removeprefix(_SUPERVISE)), Text(action.what), outcome)
     return table
 
 
