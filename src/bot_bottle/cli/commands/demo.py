@@ -276,7 +276,8 @@ def _answer(asked: "Asked", *, answered: bool) -> tuple[bool, str, str]:
     if asked.state == "applied":
         yes = f"It asked, {asked.by} approved, and the same request went through."
     else:
-        yes = f"It asked, {asked.by} did not approve, and it went on without."
+        answer = "nobody answered" if asked.by == "nobody" else f"{asked.by} did not approve"
+        yes = f"It asked, {answer}, and it went on without."
     return answered, yes, f"It asked, {asked.by} decided, and what followed was something else."
 
 
