@@ -7,8 +7,10 @@ from bot_bottle.policy.approval import Proposal, Shown, Terms
 from bot_bottle.policy.approval_change import Standing
 from bot_bottle.policy.approval_effect import Refusals
 from bot_bottle.policy.approval_show import shown
+from bot_bottle.policy.difference import line_of
 from bot_bottle.state.model import RunRecord
 from bot_bottle.state.proposals import Proposals
+from bot_bottle.state.rows import Decision
 from bot_bottle.state.store import Store
 
 _KINDS = ("egress.refused", "dns.refused")
@@ -29,10 +31,15 @@ class View:
         self._made: dict[tuple[object, ...], Shown] = {}
 
     def show(self, found: Sequence[Proposal], terms: Terms | None = None) -> list[Shown]:
-        """Each of them on `terms` (None: those offered first)."""
+        """Each of them on `terms` (None: those offered first); one that was decided as it was decided."""
         self._refresh()
         alike = self.proposals.alike()
-        return [self._show(each, terms, alike) for each in found]
+        answers = self.proposals.decisions([each.id for each in found if each.state != "pending"])
+        made = [self._show(each, terms, alike) for each in found]
+        return [
+            each if each.proposal.state == "pending" else _as_decided(each, answers.get(each.proposal.id))
+            for each in made
+        ]
 
     def standing(self, run: str) -> Standing:
         """What the run enforces."""
@@ -88,3 +95,12 @@ class View:
             except NotFoundError:
                 self._names[run] = _GONE
         return self._names[run]
+
+
+def _as_decided(made: Shown, answer: Decision | None) -> Shown:
+    """With the lines and terms that were approved, else those that were asked for: what they would change now says nothing."""
+    known = made.effect._replace(requests=0, hosts=0, notes=())
+    if answer is not None and answer.verdict == "approved":
+        return made._replace(terms=answer.terms, added=answer.added, removed=answer.removed, effect=known)
+    asked = tuple(line_of(route) for route in made.proposal.routes)
+    return made._replace(added=asked, removed=(), effect=known)
