@@ -120,6 +120,8 @@ def _watch(_: argparse.Namespace, desk: "Approvals", console: Console) -> int:
     """A line for each proposal, those that wait already first, until it is interrupted."""
     told: set[str] = set()
     with desk.present():
+        if not console.as_json:
+            console.say("Agents that ask are told that somebody is there. Ctrl-C ends it.")
         try:
             while True:
                 waiting = desk.waiting()
