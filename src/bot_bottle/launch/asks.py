@@ -24,7 +24,7 @@ from bot_bottle.launch.asks_limits import (
 )
 from bot_bottle.launch.change import Changes
 from bot_bottle.launch.wishes import After, Kept
-from bot_bottle.names import new_proposal_id
+from bot_bottle.names import is_proposal_id, new_proposal_id
 from bot_bottle.policy import approval_words as words
 from bot_bottle.policy.approval import OPEN, Ask, Grant, Proposal
 from bot_bottle.policy.approval_change import Change, change_for
@@ -190,7 +190,9 @@ class Asks:
         """The proposal of that id, if it is this run's: an agent can't look at another's."""
         if name in self._open:
             return self._open[name]
-        found = [each for each in self.proposals.get([name[:64]]) if each.run == self._run.plan.id]
+        if not is_proposal_id(name):
+            return None
+        found = [each for each in self.proposals.get([name]) if each.run == self._run.plan.id]
         return found[0] if found else None
 
     def _leave(self, number: int, _message: Mapping[str, Any], _answer: Answer) -> None:
