@@ -203,7 +203,9 @@ class Asks:
         from bot_bottle.launch.asks_policy import document
 
         now = self._around.monotonic()
-        if now - self._survey_at >= SURVEY_EACH:  # reading the record takes milliseconds, which an agent could ask for
+        if (
+            now - self._survey_at >= SURVEY_EACH
+        ):  # reading the record takes milliseconds, which an agent could ask for
             waiting = list(self._open.values())
             self._survey = document(self._run, self.proposals, self.holding.grants.values(), waiting)
             self._survey_at = now
