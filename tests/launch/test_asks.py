@@ -514,6 +514,34 @@ def test_a_held_secret_passes_alone_and_changes_no_policy(kept):
     assert (kept.policy, kept.orders) == (BASE, [])
 
 
+def test_a_yes_to_a_secret_is_for_one_request_alone(kept):
+    hold = {
+        "kind": "secret",
+        "host": "known.example.org",
+        "port": 443,
+        "protocol": "https",
+        "fingerprint": "ab12",
+    }
+    for number in (1, 2):
+        kept.asks.hear_bundle({"hold": number, **hold})
+    first, _ = waiting(kept)
+    approve(kept, first)
+    assert [(each["release"], each["pass"]) for each in kept.said] == [(1, True)]
+
+
+def test_a_yes_that_comes_when_the_request_has_gone_is_not_said_to_be_applied(kept):
+    kept.asks.hear_bundle(
+        {"hold": 1, "kind": "secret", "host": "known.example.org", "port": 443, "protocol": "https"}
+    )
+    [shown] = waiting(kept)
+    with kept.desk() as desk:
+        desk.approve([Approval(shown.proposal.id, shown.digest, shown.terms)], wait=0)
+    kept.asks.hear_bundle({"unhold": 1})
+    kept.asks.decided()
+    assert kept.asks.proposals.find(shown.proposal.id).state == "failed"
+    assert kept.said == []
+
+
 def test_what_a_bundle_held_ends_with_it(kept):
     kept.asks.hear_bundle(
         {"hold": 1, "kind": "request", "host": "a.example.org", "port": 443, "protocol": "https"}
