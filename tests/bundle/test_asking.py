@@ -88,7 +88,7 @@ def test_a_yes_without_a_policy_that_allows_it_is_none(web: Server) -> None:
 def test_a_no_is_said_with_its_reason_and_how_to_ask(reason: str) -> None:
     with served(EgressPolicy(ask=ASK), supervised=True) as (holder, bundle), holder.connect(*PROXY) as sock:
         sock.sendall(get("ask.test", "/some"))
-        release(bundle, held(bundle), passes=False, reason=reason.removeprefix("held_"))
+        release(bundle, held(bundle), passes=False, reason=reason)
         said = refusal(sock)
         assert said["reason"] == reason
         assert said["ask"] == {"tool": "pipelock-block", "with": {"host": "ask.test"}}
@@ -216,7 +216,7 @@ def test_a_no_is_one_on_every_way(way: str, echoing: Server, web: Server) -> Non
     with served(policy, supervised=True, listeners=listeners_for(policy)) as (holder, bundle):
         sock, first = ask(holder)
         with sock:
-            release(bundle, held(bundle), passes=False, reason="rejected")
+            release(bundle, held(bundle), passes=False, reason="held_rejected")
             got = b""
             with contextlib.suppress(ConnectionResetError):
                 while (part := sock.recv(1000)) and b"\r\n\r\n" not in got + part:
@@ -239,7 +239,7 @@ def test_it_waits_inside_tls_and_on_one_stream_of_many(certificate: Certificate,
         number = held(bundle, method="GET", path="/b", protocol="https", host="ok.test")
         assert client.ask(path="/a").status == 200  # the others go on
         refused = client.start(path="/c")
-        release(bundle, held(bundle, path="/c"), passes=False, reason="rejected")
+        release(bundle, held(bundle, path="/c"), passes=False, reason="held_rejected")
         assert client.answer(refused).status == 403
         put(bundle, granted(policy, route._replace(paths=("/b",))))
         release(bundle, number, passes=True)
@@ -293,7 +293,7 @@ def test_a_yes_to_one_lets_nothing_else_go(web: Server) -> None:
                 event["path"] == "/one" for event in bundle.events("egress.allowed")
             )
             release(bundle, first, passes=True)  # again, for what waits no more
-            release(bundle, second, passes=False, reason="rejected")
+            release(bundle, second, passes=False, reason="held_rejected")
             assert refusal(other)["reason"] == "held_rejected"
 
 

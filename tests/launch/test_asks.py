@@ -201,6 +201,24 @@ def test_a_bundle_that_refuses_fails_the_proposal(kept):
     assert kept.policy == BASE
 
 
+def test_a_bundle_that_dies_with_the_change_leaves_it_undone(kept):
+    kept.confirms = False
+    answers, shown = ask(kept, "docs.example.org")
+    approve(kept, shown)
+    kept.changes.bundle_died()
+    assert states(answers) == ["pending", "failed"]
+    assert (kept.policy, kept.asks.proposals.grants()) == (BASE, [])
+
+
+def test_a_bundle_that_says_it_enforces_something_else_is_not_believed(kept):
+    kept.confirms = False
+    answers, shown = ask(kept, "docs.example.org")
+    approve(kept, shown)
+    kept.changes.hear({"policy": BASE.fingerprint()})
+    assert states(answers) == ["pending", "failed"]
+    assert kept.enforced[-1] == BASE
+
+
 def test_of_a_batch_only_what_can_t_be_enforced_fails(kept):
     kept.refuses = lambda policy: (
         "bad" if any(route.host == "bad.example.net" for route in policy.routes) else ""

@@ -181,6 +181,8 @@ def test_a_yes_to_a_run_whose_keeper_died_comes_to_nothing_and_says_so(kept):
     kept.ask(hosts=["docs.example.org"])
     with kept.desk() as desk:
         [shown] = desk.waiting()
+        kept.die()
+        assert desk.waiting() == []
         [done] = desk.approve([Approval(shown.proposal.id, shown.digest)], wait=5)
         assert (done.state, "its keeper died" in done.problem) == ("failed", True)
 
