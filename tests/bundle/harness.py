@@ -28,7 +28,7 @@ from bot_bottle.secret import Secret
 
 HERE = Path(__file__).parent
 SOURCE = HERE.parent.parent / "src"
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 
 def in_header(name: str, value: str, *, placeholder: str = "", renewable: bool = False) -> Injection:

@@ -135,7 +135,7 @@ def test_what_can_only_be_recorded_ends_with_its_approval(server: Supervised, to
     async def work() -> Any:
         async with connected(server) as client:
             asked = asyncio.create_task(client.call_tool(tool, VALID[tool]))
-            await decided(server, "approved")
+            await decided(server, "approved", final=True)
             return await asked
 
     assert run(work).structured_content["status"] == "approved"

@@ -39,7 +39,7 @@ class Upstream(BaseHTTPRequestHandler):
 class Watched:
     """A run whose agent asks for what it is told to, and whose keeper can be asked as the agent would."""
 
-    def __init__(self, place, cli) -> None:
+    def __init__(self, place, cli, *more: str) -> None:
         self.place, self.cli = place, cli
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Upstream)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
@@ -49,7 +49,7 @@ class Watched:
         place.run(["mkfifo", "asks", "answers"])
         write_script(place, "ask", LOOP)
         self.keeper = subprocess.Popen(
-            place.argv([*python(), "-m", "bot_bottle.testing.asking", "ask"]),
+            place.argv([*python(), "-m", "bot_bottle.testing.asking", "ask", *more]),
             env=place.environment, cwd=place.workspace, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=-3,
         )  # fmt: skip
         line = self.keeper.stdout.readline()
@@ -193,3 +193,25 @@ def test_a_killed_keeper_leaves_nothing_open_after_cleanup(watched):
     assert states == {first["id"]: "applied", second["id"]: "withdrawn"}
     assert json.loads(watched.approvals("grants").stdout) == []
     assert watched.cli("verify").code == 0
+
+
+def test_fifty_calls_that_wait_for_sixteen_proposals_are_no_burden(place, cli, repository):
+    watched = Watched(place, cli, "unlimited")
+    try:
+        calls = [watched.asker.ask("pipelock-block", urls=[f"http://one.example.org/{n}"]) for n in range(16)]
+        ids = [watched.asker.answer(call)["proposal"] for call in calls]
+        calls += [watched.asker.wait_for(ids[n % 16]) for n in range(50)]
+        for call in calls:
+            assert watched.asker.answer(call)["state"] == "pending"
+        with open(f"/proc/{watched.keeper.pid}/status") as file:
+            status = dict(line.split(":", 1) for line in file.read().splitlines())
+        assert int(status["VmRSS"].split()[0]) < 100 * 1024
+        every = json.loads(watched.approvals("list").stdout)
+        done = watched.approvals("approve", *(f"{each['id']}@{each['digest']}" for each in every))
+        assert {each["state"] for each in json.loads(done.stdout)} == {"applied"}, done.stderr
+        assert {watched.asker.final(call)["state"] for call in calls} == {"applied"}
+        assert len(watched.events("policy.changed")) == 1
+        assert watched.reaches("http://one.example.org/7") == "200"
+        assert watched.cli("verify").code == 0
+    finally:
+        watched.close()

@@ -121,8 +121,22 @@ def test_what_is_allowed_already_asks_nobody(kept):
 
 
 @pytest.mark.parametrize(
-    "host", ["127.0.0.1", "127.1", "[::1]", "0x7f000001", "localhost", "db", "x.internal", "a..b", "-", "", "*.example.org", "a\0b"]
-)  # fmt: skip
+    "host",
+    [
+        "127.0.0.1",
+        "127.1",
+        "[::1]",
+        "0x7f000001",
+        "localhost",
+        "db",
+        "x.internal",
+        "a..b",
+        "-",
+        "",
+        "*.example.org",
+        "a\0b",
+    ],
+)
 def test_what_can_t_be_asked_for_is_said_at_once(kept, host):
     [answer] = kept.ask(hosts=[host])
     assert answer["problem"].startswith("REFUSED")
@@ -185,6 +199,24 @@ def test_a_bundle_that_refuses_fails_the_proposal(kept):
     assert states(answers) == ["pending", "failed"]
     assert "no room" in answers[-1]["message"]
     assert kept.policy == BASE
+
+
+def test_a_bundle_that_dies_with_the_change_leaves_it_undone(kept):
+    kept.confirms = False
+    answers, shown = ask(kept, "docs.example.org")
+    approve(kept, shown)
+    kept.changes.bundle_died()
+    assert states(answers) == ["pending", "failed"]
+    assert (kept.policy, kept.asks.proposals.grants()) == (BASE, [])
+
+
+def test_a_bundle_that_says_it_enforces_something_else_is_not_believed(kept):
+    kept.confirms = False
+    answers, shown = ask(kept, "docs.example.org")
+    approve(kept, shown)
+    kept.changes.hear({"policy": BASE.fingerprint()})
+    assert states(answers) == ["pending", "failed"]
+    assert kept.enforced[-1] == BASE
 
 
 def test_of_a_batch_only_what_can_t_be_enforced_fails(kept):
@@ -459,12 +491,19 @@ def test_what_a_bundle_held_ends_with_it(kept):
 
 @pytest.mark.parametrize(
     "message",
-    [{"hold": "1"}, {"hold": 1}, {"hold": 1, "kind": "request", "host": "127.0.0.1", "port": 1, "protocol": "http"},
-     {"unhold": []},
-     {"unhold": 99}, {"used": 1}, {"used": "g"}, {"spent": "g"},
-     {"hold": 1, "kind": "x", "host": "a.b", "port": 1, "protocol": "tcp"},
-     {"hold": True}],
-)  # fmt: skip
+    [
+        {"hold": "1"},
+        {"hold": 1},
+        {"hold": 1, "kind": "request", "host": "127.0.0.1", "port": 1, "protocol": "http"},
+        {"unhold": []},
+        {"unhold": 99},
+        {"used": 1},
+        {"used": "g"},
+        {"spent": "g"},
+        {"hold": 1, "kind": "x", "host": "a.b", "port": 1, "protocol": "tcp"},
+        {"hold": True},
+    ],
+)
 def test_nonsense_from_a_bundle_that_was_broken_into_changes_nothing(kept, message):
     kept.asks.hear_bundle(message)
     assert kinds(kept) == []
@@ -473,13 +512,24 @@ def test_nonsense_from_a_bundle_that_was_broken_into_changes_nothing(kept, messa
 
 @pytest.mark.parametrize(
     "message",
-    [{}, {"ask": "1"}, {"ask": True, "tool": 1}, {"ask": 1}, {"ask": 1, "tool": []}, {"ask": 1, "tool": "pipelock-block"},
-     {"ask": 1, "tool": "pipelock-block", "arguments": {"hosts": "x"}}, {"ask": 1, "tool": "approve", "arguments": {}},
-     {"ask": 1, "tool": "pipelock-block", "arguments": {"hosts": ["a.example.org"], "approve": True}},
-     {"ask": 1, "tool": "pipelock-block", "arguments": {"hosts": ["a.example.org"] * 17}},
-     {"await": 1, "proposal": {}}, {"leave": 4},
-     {"release": 1, "pass": True}, {"decided": True}, {"want": "decided"}],
-)  # fmt: skip
+    [
+        {},
+        {"ask": "1"},
+        {"ask": True, "tool": 1},
+        {"ask": 1},
+        {"ask": 1, "tool": []},
+        {"ask": 1, "tool": "pipelock-block"},
+        {"ask": 1, "tool": "pipelock-block", "arguments": {"hosts": "x"}},
+        {"ask": 1, "tool": "approve", "arguments": {}},
+        {"ask": 1, "tool": "pipelock-block", "arguments": {"hosts": ["a.example.org"], "approve": True}},
+        {"ask": 1, "tool": "pipelock-block", "arguments": {"hosts": ["a.example.org"] * 17}},
+        {"await": 1, "proposal": {}},
+        {"leave": 4},
+        {"release": 1, "pass": True},
+        {"decided": True},
+        {"want": "decided"},
+    ],
+)
 def test_nonsense_from_the_supervise_process_changes_nothing(kept, message):
     answers = []
     kept.asks.hear(message, answers.append)

@@ -29,6 +29,7 @@ routes = st.builds(
     scan=st.booleans(),
     upstream=st.none(),
     credential=st.none(),
+    on_match=st.sampled_from([None, "hold", "redact", "block"]),
     grant=st.just(""),
     once=st.just(False),
 )
@@ -61,7 +62,8 @@ def test_what_can_be_enforced_has_no_flaw_and_survives_the_way_to_the_bundle(
         ROUTE._replace(credential=""), ROUTE._replace(upstream=Upstream("", 80)),
         ROUTE._replace(upstream=Upstream("x", 0)), ROUTE._replace(protocol="tcp", methods=("GET",)),
         ROUTE._replace(protocol="tcp", credential="key"), ROUTE._replace(once=True), ROUTE._replace(grant="a b"),
-        ROUTE._replace(grant="g1", once=1),
+        ROUTE._replace(grant="g1", once=1), ROUTE._replace(on_match="pass"),
+        ROUTE._replace(protocol="tcp", on_match="redact"),
     ],
 )  # fmt: skip
 def test_each_flaw_is_found(route: Any) -> None:

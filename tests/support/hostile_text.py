@@ -12,7 +12,7 @@ CASES: dict[str, str] = {
     "sets the title": f"{ESC}]0;owned\x07",
     "writes to the clipboard": f"{ESC}]52;c;cm0gLXJmIH4K\x07",
     "is a link": f"{ESC}]8;;https://evil.example{ESC}\\safe{ESC}]8;;{ESC}\\",
-    "asks the terminal to answer": f"{ESC}[6n{ESC}[c{ESC}P$q\"p{ESC}\\",
+    "asks the terminal to answer": f'{ESC}[6n{ESC}[c{ESC}P$q"p{ESC}\\',
     "leaves the alternate screen": f"{ESC}[?1049l{ESC}c",
     "pastes": f"{ESC}[200~y\n{ESC}[201~",
     "is an 8-bit escape": "\x9b2J\x9d0;owned\x9c\x90q\x9c",

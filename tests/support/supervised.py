@@ -14,7 +14,7 @@ from typing import Any
 
 from bot_bottle.door.passing import send_listeners
 from bot_bottle.launch.supervisor import Notes, Supervisor, Timing
-from bot_bottle.plan.model import Command, Paths, RunPlan, Supervise, Workspace
+from bot_bottle.plan.model import Command, Paths, Registration, RunPlan, Supervise, Workspace
 
 NOBODY = 65534
 DEADLINE = 20.0
@@ -116,7 +116,7 @@ class Desk:
         elif "leave" in message:
             self._waiting.pop(message["leave"], None)
 
-    def gone(self) -> None:
+    def supervisor_gone(self) -> None:
         self.times_gone += 1
         self._waiting.clear()
 
@@ -143,7 +143,7 @@ class Desk:
         words = f"It is {state}." + ("" if self.present else " Nobody is there.")
         return {
             "to": number, "proposal": proposal, "state": state, "present": self.present, "message": words,
-            "added": added, "until": 0,
+            "added": added, "until": 0, "final": state not in ("pending", "approved"),
         }  # fmt: skip
 
 
@@ -181,8 +181,9 @@ class Supervised:
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.warnings: list[str] = []
         notes = Notes(lambda kind, data: self.events.append((kind, dict(data))), self.warnings.append)
-        supervise = Supervise("127.0.0.1", self.port, self.url, hold=hold, expected=expected)
-        self.supervisor = Supervisor(plan(), supervise, self.desk, notes, timing)
+        registration = Registration(self.url, program=("claude",)) if expected else None
+        supervise = Supervise("127.0.0.1", self.port, self.url, registration, hold)
+        self.supervisor = Supervisor(plan(), supervise, lambda: self.desk, notes, timing)
         self.loop = Loop()
         self.supervisor.open_door(door)  # type: ignore[arg-type] # as much of a bottle as it uses
         self.supervisor.serve(self.loop)  # type: ignore[arg-type]

@@ -42,6 +42,10 @@ class Terminal:
         """Presses keys, by tmux's names."""
         self.tmux("send-keys", *keys)
 
+    def ends(self) -> None:
+        """Waits until the program has ended."""
+        wait_for(lambda: self.tmux("display", "-p", "#{pane_dead}").strip() == "1", "its end", within=60.0)
+
     def sees(self, text: str) -> None:
         """Waits until `text` is on the screen."""
         try:

@@ -1,97 +1,117 @@
 """The supervise server made known to the real tools, in real bottles, by their own CLIs."""
 
 import json
-import os
-from contextlib import closing
+import tomllib
 
 import pytest
 
-from bot_bottle.backends.base import Stdio
-from bot_bottle.backends.execution import run
-from bot_bottle.backends.registry import backend
-from bot_bottle.plan.model import INSIDE_HOME, Command
-from bot_bottle.providers.base import Request
-from bot_bottle.providers.registry import provider
-from bot_bottle.provision.pipeline import provision
-from bot_bottle.provision.supervise import Registering
-from bot_bottle.secret import Secret
-from bot_bottle.testing.documents import agent_document
-from support.backends import make_plan
 from support.mcp_server import URL, mcp_server
+from support.supervised_tools import TOKEN, Bench, watching
 
-pytestmark = [
-    pytest.mark.claude,
-    pytest.mark.namespace,
-]
-TOKEN = "t0ken-5150-VGhpcyBpcyBub3QgYSByZWFsIHRva2VuIQ"
+pytestmark = [pytest.mark.claude, pytest.mark.namespace]
 
-
-class Bench:
-    """A bottle with a tool in it, not yet released; the tool's CLI can be run in it as the agent would run it."""
-
-    def __init__(self, root, name, program, *, url=URL, **agent):
-        self.setup = provider(name).setup(
-            Request(
-                agent=agent_document(**agent), run="fixer-2345", headless=True, prompt="go", program=program,
-                token="0123abcd", supervise=url,
-            )
-        )  # fmt: skip
-        (root / "workspace").mkdir()
-        self.plan = make_plan(root, files=self.setup.files, mounts=self.setup.mounts)._replace(
-            command=self.setup.command._replace(argv=("sleep", "1000"))
-        )
-        with open(os.devnull, "r+b") as nothing:
-            standard = Stdio(nothing.fileno(), nothing.fileno(), nothing.fileno())
-            self.bottle = backend("namespace").create(self.plan, standard)
-        self.reported = []
-
-    def provision(self):
-        provision(self.bottle, self.plan)
-
-    def register(self, registration=None, token=TOKEN):
-        with closing(
-            Registering(
-                self.bottle,
-                registration or self.setup.registration,
-                self.plan.command.env,
-                self.reported.append,
-            )
-        ) as registering:
-            return registering.finish(Secret(token))
-
-    def inside(self, *argv):
-        return run(self.bottle, Command(argv, self.plan.command.env, cwd=INSIDE_HOME), timeout=60)
-
-    def config(self):
-        return self.inside("cat", self.setup.registration.config).stdout.decode()
+ELSEWHERE = {"base_url": "http://127.0.0.1:9/v1"}
+"""A model's API that is not there: the tools ask it nothing here, and nobody else either."""
+LOOKS = ("gemini", "opencode")
+"""Whose `mcp list` connects to the servers; Codex's does not, and Claude Code's first waits for what no bottle reaches."""
+ENTRIES = {
+    "claude": {"type": "http", "timeout": 90_000_000, "alwaysLoad": True},
+    "codex": {"tool_timeout_sec": 90_000},
+    "gemini": {"type": "http", "timeout": 90_000_000, "trust": True},
+    "opencode": {"type": "remote", "timeout": 90_000_000, "enabled": True, "oauth": False},
+}
 
 
 @pytest.fixture
-def bench(tmp_path, request):
-    made = []
-
-    def make(name, program, **options):
-        bench = Bench(tmp_path, name, program, **options)
-        made.append(bench.bottle)
-        return bench
-
-    yield make
-    for bottle in made:
-        bottle.destroy()
+def bench(tool, tmp_path):
+    name, program, _ = tool
+    made = Bench(tmp_path, name, program, **ELSEWHERE)
+    yield made
+    made.close()
 
 
-def test_claude_knows_the_server_and_reaches_it_with_the_token(bench, claude_program):
-    one = bench("claude", claude_program)
-    one.provision()
-    assert one.register() is None
-    assert one.reported == [f"registering supervise at {URL}"]
-    entry = json.loads(one.config())["mcpServers"]["supervise"]
-    assert (entry["type"], entry["url"]) == ("http", URL)
-    assert entry["headers"] == {"Authorization": f"Bearer {TOKEN}"}
-    with mcp_server(one.bottle, TOKEN) as server:
-        listed = one.inside("/opt/bot-bottle/claude", "mcp", "list")
+def entry_of(bench):
+    registration = bench.setup.registration
+    text = bench.config()
+    found = json.loads(text) if registration.format == "json" else tomllib.loads(text)
+    for key in registration.entry:
+        found = found[key]
+    return found
+
+
+def assert_registered(bench, name):
+    entry = entry_of(bench)
+    headers = entry.pop("http_headers" if name == "codex" else "headers")
+    assert headers == {"Authorization": f"Bearer {TOKEN}"}
+    assert entry == {**ENTRIES[name], "url": URL}
+
+
+def assert_reached(bench, name):
+    """The tool itself says that it knows the server, and where it looks, it comes with the token."""
+    if name not in LOOKS:
+        got = bench.cli("mcp", "get", "supervise")
+        assert (got.code, URL in got.said) == (0, True), got
+        return
+    with mcp_server(bench.bottle, TOKEN) as server:
+        listed = bench.cli("mcp", "list")
     assert listed.code == 0, listed
-    assert "supervise" in listed.said
-    assert "Connected" in listed.said
+    assert b"supervise" in listed.stdout + listed.stderr
+    assert b"onnected" in listed.stdout + listed.stderr
     assert server.seen
     assert all(right for _, right in server.seen)
+
+
+def test_the_tool_knows_the_server_and_comes_with_the_token(bench, tool):
+    assert bench.register() is None
+    assert bench.reported == [f"registering supervise at {URL}"]
+    assert_registered(bench, tool[0])
+    assert bench.inside("stat", "-c", "%a", bench.setup.registration.config).stdout == b"600\n"
+    assert_reached(bench, tool[0])
+
+
+def test_registering_twice_is_no_error_and_changes_nothing(bench, tool):
+    assert bench.register() is None
+    once = entry_of(bench)
+    assert bench.register() is None
+    assert entry_of(bench) == once
+    assert_registered(bench, tool[0])
+
+
+def test_the_token_stands_in_no_process_of_the_host(bench):
+    with watching(secret=TOKEN, other=URL) as found:
+        assert bench.register() is None
+    assert found == {TOKEN: False, URL: True}
+
+
+def test_a_tool_that_is_missing_is_a_warning_with_a_command_that_works_once_it_is_there(bench, tool):
+    registration = bench.setup.registration
+    failed = bench.register(registration._replace(program=("/opt/bot-bottle/gone",)))
+    assert failed is not None
+    assert (failed.code, "/opt/bot-bottle/gone" in failed.said) == (127, True)
+    assert f"(exit code 127): {failed.said}" in str(failed)
+    assert str(failed).endswith(failed.command)
+    assert TOKEN not in str(failed)
+    with watching(secret=TOKEN, other=URL) as found:
+        by_hand = bench.inside("sh", "-c", failed.command)
+    assert by_hand.code == 0, by_hand
+    assert found == {TOKEN: False, URL: True}
+    assert_registered(bench, tool[0])
+    assert_reached(bench, tool[0])
+
+
+def test_a_configuration_that_cant_be_written_is_a_warning_and_the_agent_runs(bench):
+    config = bench.setup.registration.config
+    bench.inside("sh", "-c", f"rm -f {config}; mkdir -p {config}/x")
+    failed = bench.register()
+    assert failed is not None
+    assert failed.said
+    assert failed.command.startswith(bench.setup.registration.called)
+    assert bench.runs_on()
+
+
+def test_what_the_tool_refuses_is_a_warning_with_its_own_words_and_the_agent_runs(bench):
+    failed = bench.register(bench.setup.registration._replace(add=("mcp", "add", "--no-such-option")))
+    assert failed is not None
+    assert failed.code not in (None, 0)
+    assert "no-such-option" in failed.said or "mcp add" in failed.said
+    assert bench.runs_on()

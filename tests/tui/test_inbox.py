@@ -347,6 +347,22 @@ async def test_terms_are_chosen_before_or_in_the_last_look(desk):
 
 
 @asynchronous
+async def test_what_an_approval_for_good_writes_into_the_bottles_file_is_shown_before(desk):
+    desk.ask("a.example.org")
+    async with opened(desk) as inbox:
+        assert "In the bottle's file" not in inbox.screen
+        await inbox.press("4")
+        assert in_order(inbox.screen, "In the bottle's file", "+    - {host: a.example.org}")
+        await inbox.press("a")
+        assert inbox.screen.count("In the bottle's file") >= 1
+        desk.file = "another line"  # somebody edits the file meanwhile
+        desk.put("other", EgressPolicy())
+        await inbox.sees("changed since it was shown")
+        await inbox.press("y")
+        assert desk.approvals == []
+
+
+@asynchronous
 async def test_an_approval_that_is_only_recorded_says_so(desk):
     desk.ask(kind="capability", title="Have graphviz installed")
     async with opened(desk) as inbox:

@@ -65,7 +65,7 @@ def test_a_terminal_shows_hostile_text_exactly_where_the_inbox_put_it(tmp_path, 
         assert pane.tmux("display", "-p", "#{pane_title}") == title
         assert pane.tmux("list-buffers") == ""
         pane.type("q")
-        wait_for((tmp_path / "decided").exists, "the end")
+        pane.ends()
     assert json.loads((tmp_path / "decided").read_text()) == [[], []]
 
 
@@ -98,5 +98,5 @@ def test_a_proposal_is_approved_by_keys_in_a_real_terminal(tmp_path, colour):
 
         wait_for(approved, "the approval")  # what is pressed too early does nothing, so it is pressed again
         pane.type("q")
-        wait_for((tmp_path / "decided").exists, "the end")
+        pane.ends()
     assert json.loads((tmp_path / "decided").read_text()) == [["p0001"], []]

@@ -6,10 +6,10 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from typing import NamedTuple
 
 from bot_bottle.backends.base import Bottle, Process, Stdio
 from bot_bottle.plan.model import Command
+from bot_bottle.typed import NamedTuple
 
 _BLOCK = 65536
 TIMED_OUT = 124

@@ -8,9 +8,9 @@ import json
 import os
 import socket
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from bot_bottle.errors import StateError
+from bot_bottle.typed import Any
 
 ROOM = 256 * 1024
 """What may wait for a keeper that does not read; beyond it nothing is taken."""
@@ -85,5 +85,5 @@ class Keeper:
             if not isinstance(message, dict):
                 raise StateError("Not an object")
             self._hear(message)
-        except (ValueError, StateError) as error:
+        except (ValueError, RecursionError, StateError) as error:
             self.tell({"error": str(error)})

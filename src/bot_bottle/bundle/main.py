@@ -9,13 +9,13 @@ import os
 import select
 import signal
 import socket
-from typing import TYPE_CHECKING, NoReturn
 
 from bot_bottle.bundle import spare
 from bot_bottle.bundle.model import BundleConfig
 from bot_bottle.errors import BotBottleError
 from bot_bottle.host import files
 from bot_bottle.policy.egress import intercepted_names
+from bot_bottle.typed import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     from bot_bottle.bundle.egress.context import Tls

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
 
 from bot_bottle.door.model import Listener
 from bot_bottle.policy.model import EgressPolicy
 from bot_bottle.secret import Secret
+from bot_bottle.typed import Any, Literal, NamedTuple
 
 AUTHORITY_PLACES = 16
 """How many authorities of a bottle programs find that look them up by name: the places are made before they are."""

@@ -8,7 +8,6 @@ import asyncio
 import os
 import socket
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from bot_bottle.bundle.egress.context import Context
 from bot_bottle.bundle.egress.engine import EngineDialer
@@ -21,6 +20,7 @@ from bot_bottle.door.passing import receive_listeners
 from bot_bottle.policy.egress import intercepted_names
 from bot_bottle.policy.model import EgressPolicy
 from bot_bottle.policy.sound import flaws
+from bot_bottle.typed import Any
 
 GOODBYE_SECONDS = 2.0
 ENDING_SECONDS = 3.0

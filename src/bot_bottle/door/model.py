@@ -1,10 +1,9 @@
 """The door's listeners as data: what is opened inside the bottle's network namespace and served by the bundle outside."""
 
-from typing import Literal, NamedTuple
-
 from bot_bottle.policy.model import EgressPolicy
 from bot_bottle.policy.ports import DNS_PORT, HTTP_PORT, SUPERVISE_PORT, TLS_PORT, further_ports
 from bot_bottle.policy.ports import PROXY_PORT as PROXY_PORT
+from bot_bottle.typed import Literal, NamedTuple
 
 ListenerKind = Literal["proxy", "http", "tls", "dns-udp", "dns-tcp", "tcp", "supervise"]
 

@@ -39,6 +39,8 @@ from bot_bottle.state.store import Store
 EXPIRES_AFTER = 24 * 3600.0
 LOOK_EACH = 0.2
 """Seconds between two looks whether somebody decided, while anything is open: who did may have been killed before saying so."""
+SURVEY_EACH = 0.5
+"""Seconds for which the answer to `policy` stays the same."""
 HELD_MOST, HELD_SECONDS = 8, 120.0
 _AS_HELD = {"withdrawn": "left"}
 """Where the bundle's word for what became of a held request is another than the proposal's state."""
@@ -78,6 +80,8 @@ class Asks:
         self._refusals = Refusals(around.clock)
         self._version = -1
         self._look_at = 0.0
+        self._survey: dict[str, Any] = {}
+        self._survey_at = -SURVEY_EACH
 
     # What the process that serves the agent says
 
@@ -196,8 +200,14 @@ class Asks:
     def _policy(self, _number: int, _message: Mapping[str, Any], answer: Answer) -> None:
         from bot_bottle.launch.asks_policy import document
 
-        waiting = list(self._open.values())
-        answer(document(self._run, self.proposals, self.holding.grants.values(), waiting))
+        now = self._around.monotonic()
+        if (
+            now - self._survey_at >= SURVEY_EACH
+        ):  # reading the record takes milliseconds, which an agent could ask for
+            waiting = list(self._open.values())
+            self._survey = document(self._run, self.proposals, self.holding.grants.values(), waiting)
+            self._survey_at = now
+        answer(self._survey)
 
     def _follow(self, proposal: Proposal, key: str, tell: Told) -> None:
         if sum(map(len, self._told.values())) < MOST_WAITING:

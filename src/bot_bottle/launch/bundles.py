@@ -6,7 +6,6 @@ What a bundle has ended with, and what it says while it runs, is heard here; wha
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bot_bottle.backends.base import Bottle
 from bot_bottle.bundle.model import BundleConfig
@@ -17,15 +16,17 @@ from bot_bottle.host.secrets import Vault
 from bot_bottle.launch.credentials import Around, Credentials
 from bot_bottle.launch.outward import Outside
 from bot_bottle.launch.sidecar import Sidecar
-from bot_bottle.launch.wishes import Wishes
 from bot_bottle.plan.model import RunPlan
 from bot_bottle.policy.model import EgressPolicy
+from bot_bottle.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import socket
 
+    from bot_bottle.launch.asks import Asks
     from bot_bottle.launch.engine import EngineKeeper
     from bot_bottle.launch.session import Session
+    from bot_bottle.launch.wishes import Wishes
     from bot_bottle.provision.trust import TrustStore
     from bot_bottle.state.store import Store
 
@@ -65,13 +66,12 @@ class Bundles:
         self._vault = vault
         self._outside = outside
         self._credentials = Credentials(plan.credentials, vault, outward=plan.outward)
-        self._wishes = Wishes(self)
-        self.fresh = self._wishes.fresh
         self._begun = 0
         self._heard_authority = ""
         self._trust_inside: TrustStore | None = None
         self._bottle: Bottle
         self._session: Session | None = None
+        self._wishes: Wishes | None = None
 
     # The first one, in order
 
@@ -106,7 +106,12 @@ class Bundles:
     def open_door(self, bottle: Bottle) -> None:
         """Opens the door of `bottle`, which the bundle serves from now on."""
         self._bottle = bottle
-        bottle.open_door(listeners_for(self.policy), self.sidecar.door)
+        try:
+            bottle.open_door(listeners_for(self.policy), self.sidecar.door)
+        except SandboxError as error:
+            if self.sidecar.has_ended():  # then nobody took the listeners, and that is the cause
+                raise self.sidecar.why_ended() from error
+            raise
 
     def wait_ready(self) -> None:
         """Until the policy is in force everywhere. Raises BotBottleError."""
@@ -117,12 +122,13 @@ class Bundles:
     def serve(self, session: "Session", figures: "socket.socket") -> None:
         """Is heard, and answers operators, in the loop of `session` from now on."""
         self._session = session
+        wishes = self._wished()
         session.watch(self.sidecar.sock, self._hear)
         if self.engine:
             self.engine.serve(session)
         session.also(self._credentials.tick)
-        session.also(self._wishes.tick)
-        self._wishes.serve(session, figures)
+        session.also(wishes.tick)
+        wishes.serve(session, figures)
         self._credentials.begin(
             Around(
                 watch=session.watch,
@@ -150,17 +156,25 @@ class Bundles:
             self.engine.leave()
         self.sidecar.say_stop()
 
-    def hear(self, message: Mapping[str, Any], tell: Callable[[Mapping[str, Any]], None]) -> None:
-        """One message of the process that serves the agent; with `gone`, keeps `supervisor.Answers`."""
-        self._wishes.asks().hear(message, tell)
-
-    def gone(self) -> None:
-        """That process has ended."""
-        self._wishes.supervisor_gone()
+    def asks(self) -> "Asks":
+        """What the agent asks for."""
+        return self._wished().asks()
 
     def close_asks(self) -> None:
         """The run is over: nothing that was asked for is open any more."""
-        self._wishes.end()
+        if self._wishes:
+            self._wishes.end()
+
+    def fresh(self, policy: EgressPolicy) -> EgressPolicy:
+        """`policy` as another bundle may get it; see `Wishes.fresh`."""
+        return self._wished().fresh(policy)
+
+    def _wished(self) -> "Wishes":
+        from bot_bottle.launch.wishes import Wishes  # not needed before there is a sandbox
+
+        if self._wishes is None:
+            self._wishes = Wishes(self)
+        return self._wishes
 
     # While it runs
 
@@ -184,7 +198,7 @@ class Bundles:
             self._tell.append(events)
         for message in messages:
             if sidecar is self.sidecar:  # what one that was replaced meanwhile still said is no answer
-                self._wishes.hear(message)
+                self._wished().hear(message)
 
     def _died(self) -> None:
         """A dead bundle is a closed door. It is opened again a few times, with the same policy; every time is recorded."""
@@ -203,7 +217,7 @@ class Bundles:
                 self.record("door.opened", {"again": self.restarts, "authority": self.authority})
             except BotBottleError as error:
                 self._tell.warn(f"The bundle died and could not be started again: {error.brief}")
-        self._wishes.bundle_died()
+        self._wished().bundle_died()
 
     def start_anew(self, policy: EgressPolicy) -> None:
         """Ends the bundle, with every connection, and starts one with `policy`. Raises BotBottleError; then none serves."""
@@ -239,7 +253,7 @@ class Bundles:
             sensitive=self._vault.sensitive,
             first_name=first_name,
             supervised=self.plan.supervise is not None,
-            spent=self._wishes.spent(),
+            spent=self._wishes.spent() if self._wishes else (),
         )
 
     def _begin(self) -> None:
@@ -289,7 +303,11 @@ class Bundles:
         self.has_way_out = False
         if self._session:
             self._session.forget(self.sidecar.sock)
-        self._tell.append(self.sidecar.events(self.plan.id, self.sidecar.stop()))
+        last = self.sidecar.stop()
+        self._tell.append(self.sidecar.events(self.plan.id, last))
+        for message in last:
+            if "used" in message:  # of what it still says that alone counts for the one after it
+                self._wished().hear(message)
 
     def _stop(self) -> None:
         self.last_events += self.sidecar.events(self.plan.id, self.sidecar.stop())

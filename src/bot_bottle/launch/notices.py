@@ -1,6 +1,8 @@
 """Telling an operator who is elsewhere that something waits: by a short-lived process, so that the keeper never waits."""
 
 import os
+import sys
+from collections.abc import Sequence
 
 from bot_bottle.launch.wishes import After
 
@@ -8,8 +10,16 @@ TOGETHER = 0.5
 """Seconds in which further proposals go into the same notice."""
 AT_MOST_EVERY = 5.0
 MOST = 32
-PROGRAM = "bot_bottle.operate.notify"
-"""Knows proposals as operators see them, so it is looked up when it is needed and only there: in the process."""
+_START = (
+    "import sys; at = sys.argv.index('--'); sys.path[:0] = sys.argv[1:at];"
+    " from bot_bottle.operate.notify import notify; notify(sys.argv[at + 1:])"
+)
+"""Knows proposals as operators see them, so it is looked up there and only there: in the process."""
+
+
+def argv(proposals: Sequence[str]) -> list[str]:
+    """The command line of the process that tells of `proposals`."""
+    return [sys.executable, "-I", "-c", _START, *filter(None, sys.path), "--", *proposals]
 
 
 class Notices:
@@ -43,15 +53,16 @@ class Notices:
         from bot_bottle.host import spawn
 
         told, self._new = self._new[:MOST], []
+        program = spawn.Program(sys.executable, argv(told), os.environ)
 
         def body(_: spawn.Say) -> None:
-            from importlib import import_module
-
+            # Not in a fork alone: SQLite knows of the keeper's store, and would wait for locks that nobody lets go of.
             os.setsid()
             nothing = os.open(os.devnull, os.O_RDWR)
             for descriptor in (0, 1, 2):
                 os.dup2(nothing, descriptor)
-            import_module(PROGRAM).notify(told)
+            os.chdir("/")
+            os.execve(program.executable, list(program.argv), program.env)  # noqa: S606
 
         pid, report = spawn.fork(body, keep=(), outlives=True)
         os.close(report)

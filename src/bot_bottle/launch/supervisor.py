@@ -7,7 +7,6 @@ is bounded in length and rate, and what it asks is `Answers`' to judge.
 
 import os
 import socket
-import sys
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -18,7 +17,7 @@ from bot_bottle.door.model import SUPERVISE
 from bot_bottle.door.passing import receive_listeners
 from bot_bottle.errors import SandboxError
 from bot_bottle.host import spawn
-from bot_bottle.launch.heard import parse
+from bot_bottle.launch.supervise_process import Message, Process
 from bot_bottle.plan.model import RunPlan, Supervise
 from bot_bottle.secret import Secret
 
@@ -30,27 +29,16 @@ DEATHS = 8
 FORGIVEN = 600.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 30.0
 """Seconds after the second death, and at most; after the first it is started again at once."""
-LONGEST_LINE = 64 * 1024
-LONGEST_BACKLOG = 4 << 20
-"""Bytes that may wait for a process that does not read."""
-BURST, RATE = 256, 64.0
-"""Messages that are taken at once, and messages a second that they are made up by; what comes faster waits in the socket."""
-_START = (
-    "import sys; sys.path[:0] = sys.argv[3:]; from bot_bottle.bundle.supervise import main;"
-    " main.serve(*map(int, sys.argv[1:3]))"
-)
 _RETRY = 0.02
-
-Message = Mapping[str, Any]
 
 
 class Answers(Protocol):
-    """Who answers what the agent asks; called in the session's loop."""
+    """Who answers what the agent asks, in the session's loop; `launch.asks.Asks` does."""
 
-    def hear(self, message: Message, tell: Callable[[Message], None]) -> None:
-        """One message of the process, any JSON object; `tell` says something to that process, for as long as it lives."""
+    def hear(self, message: Message, answer: Callable[[dict[str, Any]], None]) -> None:
+        """One message of the process, any JSON object; `answer` says something to that process, for as long as it lives."""
 
-    def gone(self) -> None:
+    def supervisor_gone(self) -> None:
         """The process has ended: nobody waits any more for anything that it asked."""
 
 
@@ -84,10 +72,11 @@ class Supervisor:
         self,
         plan: RunPlan,
         supervise: Supervise,
-        answers: Answers,
+        answers: Callable[[], Answers],
         notes: Notes,
         timing: Timing | None = None,
     ) -> None:
+        """`answers` is asked for when something is."""
         self.token = new_token()
         self._plan = plan
         self._supervise = supervise
@@ -96,7 +85,7 @@ class Supervisor:
         self._timing = timing or Timing()
         self._listener: socket.socket | None = None
         self._session: Session | None = None
-        self._process: _Process | None = None
+        self._process: Process | None = None
         self._deaths: list[float] = []
         self._due: float | None = None
         self._told_of = False
@@ -149,7 +138,7 @@ class Supervisor:
         self._session.forget(self._listener)
         self._due = None
         try:
-            self._process = _Process(self._listener, self._order())
+            self._process = Process(self._listener, self._order())
         except (spawn.ChildFailed, OSError) as error:
             self._died(str(error))
             return
@@ -186,7 +175,8 @@ class Supervisor:
         if self._session:
             self._session.forget(process.sock)
         code = process.end()
-        self._answers.gone()
+        if process.spoke:
+            self._answers().supervisor_gone()
         return code
 
     def _died(self, why: str) -> None:
@@ -218,7 +208,7 @@ class Supervisor:
             else:
                 waits.append(self._due - now)
         if self._process is not None:
-            if not self._process.flush(now):
+            if not self._process.flush():
                 self._ended()
             elif self._process.waiting or self._process.held_back:
                 if self._process.held_back and self._process.room(now) and self._session:
@@ -251,7 +241,7 @@ class Supervisor:
             process.held_back = True
             self._session.forget(process.sock)
 
-    def _heard(self, process: "_Process", message: dict[str, Any]) -> None:
+    def _heard(self, process: "Process", message: dict[str, Any]) -> None:
         if "ready" in message:
             if not self._told_of:
                 self._told_of = True
@@ -262,9 +252,10 @@ class Supervisor:
         elif "failed" in message:
             process.failed = str(message["failed"])[:300]
         else:
-            self._answers.hear(message, partial(self._tell, process))
+            process.spoke = True
+            self._answers().hear(message, partial(self._tell, process))
 
-    def _tell(self, process: "_Process", message: Message) -> None:
+    def _tell(self, process: "Process", message: Message) -> None:
         if process is self._process:
             process.tell(message)
 
@@ -276,93 +267,3 @@ def _facts(confined: object) -> dict[str, object]:
     return {
         key: confined[key] for key in ("seccomp", "landlock", "uid") if isinstance(confined.get(key), int)
     }
-
-
-class _Process:
-    """One process, and the line to it."""
-
-    def __init__(self, listener: socket.socket, order: Mapping[str, object]) -> None:
-        """Starts it. Raises ChildFailed, OSError."""
-        self.idle = False
-        self.failed = ""
-        self.held_back = False
-        self.waiting = bytearray()
-        self._buffer = b""
-        self._room = float(BURST)
-        self._filled_at = time.monotonic()
-        self.sock, theirs = socket.socketpair()
-        try:
-            with theirs:
-                self.sock.setblocking(False)
-                self.child = _spawn(listener.fileno(), theirs.fileno())
-            self.tell(order)
-        except BaseException:
-            self.sock.close()
-            raise
-
-    def tell(self, message: Message) -> None:
-        """Sends it one object, now or as soon as it reads; one that reads nothing is found out by `flush`."""
-        import json
-
-        self.waiting += json.dumps(message, separators=(",", ":")).encode() + b"\n"
-        self.flush(0.0)
-
-    def flush(self, _now: float) -> bool:
-        """Sends what waits; False when too much does, or nobody reads any more."""
-        try:
-            while self.waiting:
-                del self.waiting[: self.sock.send(self.waiting)]
-        except BlockingIOError:
-            return len(self.waiting) <= LONGEST_BACKLOG
-        except OSError:
-            return False
-        return True
-
-    def room(self, now: float) -> bool:
-        """Whether more of what it says is taken now."""
-        self._room = min(BURST, self._room + (now - self._filled_at) * RATE)
-        self._filled_at = now
-        return self._room >= 1
-
-    def read(self) -> list[dict[str, Any]] | None:
-        """The messages that have come; None at the end, or when it says what no message is."""
-        try:
-            data = self.sock.recv(LONGEST_LINE)
-        except BlockingIOError:
-            return []
-        except OSError:
-            return None
-        *lines, self._buffer = (self._buffer + data).split(b"\n")
-        self._room -= len(lines)
-        messages = [parse(line) for line in lines if len(line) <= LONGEST_LINE]
-        if not data or len(self._buffer) > LONGEST_LINE or None in messages or len(messages) < len(lines):
-            return None
-        return [message for message in messages if message is not None]
-
-    def end(self) -> int | None:
-        """Ends it at once; its exit code. Idempotent."""
-        self.child.kill()
-        code = self.child.wait()
-        self.child.close()
-        self.sock.close()
-        return code
-
-
-def _spawn(listener: int, line: int) -> spawn.Child:
-    """Starts the program, with nothing of the keeper's: not its terminal, its folder, its environment or its memory."""
-    places = [path for path in sys.path if os.path.isabs(path)]
-    argv = (sys.executable, "-I", "-S", "-c", _START, str(listener), str(line), *places)
-    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        return spawn.start(
-            [
-                spawn.Step("streams", partial(spawn.set_standard, null, null, null)),
-                spawn.Step("session", os.setsid),
-                spawn.Step("folder", partial(os.chdir, "/")),
-            ],
-            spawn.Program(sys.executable, argv, {"LC_ALL": "C.UTF-8"}),
-            keep=(listener, line),
-            for_steps=(null,),
-        )
-    finally:
-        os.close(null)

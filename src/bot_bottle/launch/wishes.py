@@ -6,7 +6,6 @@ Who serves a wish is imported when the first one comes, so that starting does no
 import socket
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
 
 from bot_bottle.door.model import Listener
 from bot_bottle.launch import control
@@ -14,6 +13,7 @@ from bot_bottle.launch.session import MISTAKES, Client, Session
 from bot_bottle.launch.sidecar import Sidecar
 from bot_bottle.plan.model import RunPlan
 from bot_bottle.policy.model import EgressPolicy
+from bot_bottle.typed import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from bot_bottle.launch.asks import Asks
@@ -131,11 +131,6 @@ class Wishes:
         """The grants for one use that were used."""
         return () if self._asks is None else self._asks.holding.spent()
 
-    def supervisor_gone(self) -> None:
-        """The process that serves the agent has ended."""
-        if self._asks is not None:
-            self._asks.supervisor_gone()
-
     def end(self) -> None:
         """The run is over."""
         if self._asks is not None:
@@ -188,6 +183,7 @@ class Wishes:
                 "credentials": {
                     item.name: list(item._replace(placeholder="")) for item in run.plan.credentials
                 },
+                "model": run.plan.model,
                 "way_out": run.has_way_out,
             },
         )

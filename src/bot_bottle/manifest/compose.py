@@ -156,6 +156,7 @@ def route_document(route: Route) -> RouteDocument:
         "paths": sorted(set(route.paths)),
         "headers": dict(sorted(route.headers.items())),
         "scan": route.scan,
+        "on_match": route.on_match,
         "credential": route.credential,
         "upstream": upstream,
     }
@@ -171,7 +172,7 @@ def _routes(parts: Sequence[Part], reading: Reading) -> list[_Placed]:
             key = _scope(route)
             before = kept.get(key)
             if before is not None and before.file == part.file and before.route != route:
-                what = f"`{route['host']}` is on line {before.line} already, with another upstream, credential or scan"
+                what = f"`{route['host']}` is on line {before.line} already, with another upstream, credential, scan or on_match"
                 reading.wrong(part.file, placed.line, f"egress.routes[{index}]: {what}; keep one")
             kept[key] = placed
     return list(kept.values())

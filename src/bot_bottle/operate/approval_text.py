@@ -35,6 +35,8 @@ def routes_of(text: str) -> tuple[Route, ...]:
         report(0, f"it is longer than {LONGEST // 1024} KiB")
         raise _error(problems)
     lines = text.replace("\r\n", "\n").split("\n")
+    if not any(line.strip() and not line.lstrip().startswith("#") for line in lines):
+        raise _error([(1, "there is no route; to allow nothing, reject it")])
     if any(line.rstrip() == "---" for line in lines):
         report(0, "`---` can't stand here")
         raise _error(problems)

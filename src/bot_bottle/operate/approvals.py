@@ -107,7 +107,19 @@ class Approvals:
     # What there is
 
     def waiting(self) -> list[Shown]:
-        return self._view.show(self._proposals.pending())
+        found = self._proposals.pending()
+        alive = {run: self._alive(run) for run in {each.run for each in found}}
+        return self._view.show([each for each in found if alive[each.run]])
+
+    def _alive(self, run: str) -> bool:
+        """Whether anybody could carry out an answer: the run of a keeper that died is only there until it is put away."""
+        from bot_bottle.host.locks import keeper_alive
+
+        try:
+            record = self._store.run(run)
+        except NotFoundError:
+            return False
+        return record.state != "ended" and keeper_alive(record.run_path)
 
     def decided(self, limit: int = 50) -> list[Shown]:
         return self._view.show(self._proposals.decided(limit))

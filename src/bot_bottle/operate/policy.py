@@ -15,13 +15,15 @@ another bundle is started, which may take 15 on a host that is very busy."""
 class InForce(NamedTuple):
     """What a running bottle's bundle enforces; `credentials` are those of its plan, by reference.
 
-    `base` is the policy without what was granted, which a reload puts another one in the place of.
+    `base` is the policy without what was granted, which a reload puts another one in the place of; `model` is as in
+    `RunPlan`.
     """
 
     policy: EgressPolicy
     base: EgressPolicy
     credentials: dict[str, list[Any]]
     way_out: bool
+    model: tuple[tuple[str, int, str], ...] = ()
 
 
 class Changed(NamedTuple):
@@ -50,7 +52,8 @@ def in_force(run: RunRecord) -> InForce:
 
     said = control.ask(run.run_path, {"want": "policy"}, seconds=ANSWER_WITHIN)
     policy, base = (EgressPolicy.from_document(said[name]) for name in ("policy", "base"))
-    return InForce(policy, base, said["credentials"], said["way_out"])
+    model = tuple((str(host), int(port), str(protocol)) for host, port, protocol in said["model"])
+    return InForce(policy, base, said["credentials"], said["way_out"], model)
 
 
 def change_policy(run: RunRecord, policy: EgressPolicy, why: str, *, expecting: str = "") -> str:
@@ -93,7 +96,7 @@ def from_file(name: str) -> Reload:
     run = find(name)
     now = in_force(run)
     bottle = load_bottle(run.bottle, root=paths.manifest_root())
-    policy = egress(bottle["egress"])
+    policy = egress(bottle["egress"], now.model)
     problems = (*check.of_bottle(bottle, policy), *_other_credentials(bottle, policy, now))
     check.refuse(problems, f"Bottle {run.bottle}")
     added, removed = difference(now.base, policy)

@@ -4,9 +4,8 @@
 plan` prints it. Secrets are in it by reference only.
 """
 
-from typing import Literal, NamedTuple
-
 from bot_bottle.policy.model import EgressPolicy
+from bot_bottle.typed import Literal, NamedTuple
 
 WorkspaceMode = Literal["mount", "copy"]
 INSIDE_HOME = "/home/agent"
@@ -21,7 +20,7 @@ SUPERVISE_TOKEN_FILE = f"{INSIDE_HOME}/.bot-bottle/supervise.token"
 """Where the bearer token stands inside when it stands in no tool's own configuration."""
 TOKEN = "{token}"  # noqa: S105 - where the token is to stand
 """Stands for the bearer token in `Registration.settings`; the token itself is in no plan."""
-BASE_FOLDER = "base.git"
+BASE_FOLDER = "base"
 """What the copy looked like at the start, beside it."""
 
 
@@ -151,19 +150,6 @@ class Outward(NamedTuple):
     """What the proxy of the bottle's file is told; by reference, as every credential."""
 
 
-class Supervise(NamedTuple):
-    """The server inside that the agent may ask for help, at `url`. `hold` is how many seconds a call waits for a person.
-
-    `expected` is whether the agent's tool connects to it by itself as soon as it starts.
-    """
-
-    address: str
-    port: int
-    url: str
-    hold: int = 86_400
-    expected: bool = True
-
-
 class Registration(NamedTuple):
     """How the agent's tool is told of the supervise server, as the agent's user, before the agent runs.
 
@@ -183,6 +169,24 @@ class Registration(NamedTuple):
     format: Literal["json", "toml"] = "json"
     entry: tuple[str, ...] = ()
     settings: str = "{}"
+
+
+class Supervise(NamedTuple):
+    """The server inside that the agent may ask for help, at `url`. `hold` is how many seconds a call waits for a person.
+
+    `registration` is how the agent's tool is told of it.
+    """
+
+    address: str
+    port: int
+    url: str
+    registration: Registration | None = None
+    hold: int = 86_400
+
+    @property
+    def expected(self) -> bool:
+        """Whether the agent's tool connects by itself as soon as it starts."""
+        return self.registration is not None and bool(self.registration.program)
 
 
 class RunPlan(NamedTuple):
@@ -213,6 +217,8 @@ class RunPlan(NamedTuple):
     credentials: tuple[Credential, ...] = ()
     """Those that a route names."""
     sensitive: tuple[Sensitive, ...] = ()
+    model: tuple[tuple[str, int, str], ...] = ()
+    """Host, port and protocol of the routes without which the agent's tool can't work: of its model's API."""
     trust: Trust | None = None
     """None: nothing may be reached, so nothing has to be trusted."""
     supervise: Supervise | None = None

@@ -8,7 +8,11 @@ from bot_bottle.policy.model import Route
 
 ENGINE = "pipelock behind our own proxy: what has no upstream of its own leaves only when both agree"
 
-_HELD = "waits for you, and is refused without you"
+_FOUND = {
+    "block": "is refused",
+    "redact": "goes on with stars in the secret's place",
+    "hold": "waits for you, and is refused without you",
+}
 
 
 def document(plan: RunPlan) -> dict[str, Any]:
@@ -71,6 +75,8 @@ def reach(plan: RunPlan) -> list[str]:
             line += f" with credential {route.credential}, put in outside the bottle"
         if plan.egress.secrets and not route.scan:
             line += ", not searched for secrets"
+        elif plan.egress.secrets and route.on_match:
+            line += f", a request with a secret in it {_FOUND[route.on_match]}"
         found.append(line)
     found += [
         f"{host}: what no route allows waits for you, and is refused without you" for host in plan.egress.ask
@@ -90,11 +96,10 @@ def searched(plan: RunPlan) -> list[str]:
     rules = plan.egress.secrets
     if rules is None:
         return []
-    found = {"block": "is refused", "redact": "goes on with stars in the secret's place", "hold": _HELD}
     size = f"{rules.limit / 2**10:g} KiB" if rules.limit % 2**20 else f"{rules.limit >> 20} MiB"
     large = "refused" if rules.oversize == "block" else "passed on unsearched"
     return [
-        f"for secrets: a request with one in it {found[rules.on_match]} (on_match: {rules.on_match})",
+        f"for secrets: a request with one in it {_FOUND[rules.on_match]} (on_match: {rules.on_match})",
         f"bodies above {size} are {large} (oversize: {rules.oversize})",
     ]
 

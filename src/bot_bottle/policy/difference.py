@@ -46,4 +46,6 @@ def line_of(route: Route) -> str:
         parts.append(f"credential: {word(route.credential)}")
     if not route.scan:
         parts.append("scan: false")
+    if route.on_match:
+        parts.append(f"on_match: {route.on_match}")
     return f"- {{{', '.join(parts)}}}"

@@ -9,13 +9,13 @@ says where it goes and with which credential.
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from bot_bottle.policy import lines
 from bot_bottle.policy.hosts import canonical_host, canonical_pattern, matches, why_no_name
 from bot_bottle.policy.model import EgressPolicy, Protocol, Route
 from bot_bottle.policy.paths import canonical_path, literal_length, path_matches
 from bot_bottle.policy.rules import Headers, objection
+from bot_bottle.typed import NamedTuple
 
 __all__ = (
     "REASONS",
@@ -92,8 +92,10 @@ REASONS = {
     "secret_unreadable": "it can't be searched for secrets",
     "placeholder_misused": "there is a credential's placeholder in it, which may go to that credential's route only",
     "body_too_large": "its body is larger than what is searched for secrets",
+    "body_stalled": "its body was long in coming, and others needed the room",
     "override_not_allowed": "a header asks the server to take another method or path than the policy judged",
     "held_rejected": "a person was asked for it, and said no",
+    "held_withdrawn": "a person was asked for it, and the question was taken back before there was an answer",
     "held_expired": "a person was asked for it, and nobody answered in time",
     "held_absent": "a person has to be asked for it, and nobody is there",
     "held_crowded": "a person has to be asked for it, and too much waits for an answer already",

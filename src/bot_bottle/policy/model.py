@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
 
 from bot_bottle.digest import sha256_hex
+from bot_bottle.typed import Any, Literal, NamedTuple
 
 Protocol = Literal["https", "http", "tcp"]
 Mode = Literal["enforce", "observe"]
@@ -42,6 +42,7 @@ class Route(NamedTuple):
     `methods`, `paths` and `headers` narrow it to requests that have one of the methods, one of the paths and all of the
     headers; empty means all. `scan` is whether what it carries may be opened and searched for secrets.
 
+    `on_match` is what happens to a secret on this route, where that is not what `SecretsPolicy` says.
     `grant` is the id of the approval that it came by, empty for one of the bottle's file; with `once` it is for one connection
     or request. Neither is part of what it allows, so neither is shown of it.
     """
@@ -55,6 +56,7 @@ class Route(NamedTuple):
     paths: tuple[str, ...] = ()
     headers: tuple[HeaderMatch, ...] = ()
     scan: bool = True
+    on_match: OnMatch | None = None
     grant: str = ""
     once: bool = False
 

@@ -83,15 +83,13 @@ def _of_route(route: Route) -> Iterator[str]:
         yield "its credential is no name"
     if type(route.scan) is not bool:
         yield "scan is neither true nor false"
-    if (
-        not isinstance(route.grant, str)
-        or len(route.grant) > 64
-        or (route.grant and not _is_token(route.grant))
-    ):
+    if route.on_match not in (None, "hold", "redact", "block"):
+        yield "its on_match is nothing that can be done"
+    if route.grant != "" and (not _is_token(route.grant) or len(route.grant) > 64):
         yield "its grant is none"
     if type(route.once) is not bool or (route.once and not route.grant):
         yield "it is for once, and nobody granted it"
-    if route.protocol == "tcp" and (route.has_rules or route.credential is not None):
+    if route.protocol == "tcp" and (route.has_rules or route.credential is not None or route.on_match):
         yield "it says something about HTTP, but its protocol is tcp"
     if not all(_is_token(method) for method in route.methods):
         yield "one of its methods is none"

@@ -7,10 +7,10 @@ Fetching the tool is `providers/install.py`'s; writing the files is `provision/`
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NamedTuple, Protocol
 
 from bot_bottle.manifest.document import AgentDocument
 from bot_bottle.plan.model import INSIDE_HOME, TOKEN, Command, File, Mount, Registration
+from bot_bottle.typed import NamedTuple, Protocol
 
 INSIDE_TOOLS = "/opt/bot-bottle"
 """Where installed tools are mounted inside, read-only; on the agent's PATH."""

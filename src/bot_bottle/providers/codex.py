@@ -86,7 +86,8 @@ def _argv(request: Request, program: str, task: str) -> tuple[str, ...]:
     if request.headless:
         words = ("exec", "--json", "--skip-git-repo-check", *_FREELY, *model, *request.arguments)
         return (*unattended.FROM_FILE, PROMPT_FILE, program, *words)
-    return (program, *_FREELY, *model, *request.arguments, *(("--", task) if task else ()))
+    # Its background server wants the sandbox that stays out; it has no one to serve but this one terminal.
+    return (program, "--no-daemon", *_FREELY, *model, *request.arguments, *(("--", task) if task else ()))
 
 
 def _registration(program: str, url: str) -> Registration:

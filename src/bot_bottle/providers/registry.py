@@ -1,10 +1,10 @@
 """Providers by name. Asking for one imports that one and no other; asking for the names imports none."""
 
 from importlib import import_module
-from typing import cast
 
 from bot_bottle.errors import NotFoundError
 from bot_bottle.providers.base import Provider
+from bot_bottle.typed import cast
 
 _CLASSES = {
     "claude": "bot_bottle.providers.claude:Claude",

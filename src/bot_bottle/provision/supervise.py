@@ -5,6 +5,7 @@ how long the tool's client waits, then go into the file that the CLI wrote. A fa
 warning that says how to register by hand. The CLI takes its time, so it is begun early and finished late.
 """
 
+import re
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import NamedTuple
@@ -20,6 +21,8 @@ PATIENCE = 60.0
 """Seconds that a tool's CLI has."""
 LARGEST_CONFIG = 16 << 20
 _MOST_SAID = 1 << 20
+_MOST_TOLD = 2000
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 Report = Callable[[str], None]
 
@@ -98,14 +101,14 @@ class Registering:
             done = self._run(self._cli(registration.add))
         if done.code:
             late = f"it took longer than {PATIENCE:.0f} s" if done.timed_out else ""
-            raise _NotDoneError(done.code, done.said or late)
+            raise _NotDoneError(done.code, _heard(done) or late)
         return done
 
     def _complete(self, done: Completed, token: Secret) -> None:
         try:
             content = clientconfig.completed(self._config(), self._registration, token.reveal())
         except clientconfig.NotThereError as error:
-            said = f"{done.said}\n{error}" if done.said else str(error)
+            said = "\n".join(part for part in (_heard(done), str(error)) if part)
             raise _NotDoneError(done.code, said) from error
         self._write(self._registration.config, content, done.code)
 
@@ -141,6 +144,14 @@ class Registering:
     def _inside(self, argv: tuple[str, ...]) -> Command:
         """In the home, not in the workspace: a repository's own settings are none of this."""
         return Command(argv=argv, env=self._env, cwd=INSIDE_HOME)
+
+
+def _heard(done: Completed) -> str:
+    """What the CLI said: stderr, else stdout, without what only colours a terminal; the last of it."""
+    texts = (
+        _COLOURS.sub("", stream.decode(errors="replace")).strip() for stream in (done.stderr, done.stdout)
+    )
+    return next(filter(None, texts), "")[-_MOST_TOLD:]
 
 
 def _said(error: BotBottleError) -> str:

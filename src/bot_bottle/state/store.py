@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from bot_bottle.state.verify import Verification
 
 BUSY_SECONDS = 30
+_left: "list[sqlite3.Connection]" = []
+"""What Python would close if nobody knew of it any more."""
 FILE_NAME = "store.db"
 
 _COLUMNS = RunRecord._fields
@@ -52,6 +54,14 @@ class Store:
         if self._owner == os.getpid():
             self._connection.close()
 
+    def leave(self) -> None:
+        """Ends the use of it in a process that is about to end.
+
+        Closing the last connection moves the whole log into the database, which waits for the disk twice and makes the next one
+        that writes wait twice more, for a new log. All of it is on the disk already, and whoever opens the store next finds it.
+        """
+        _left.append(self._connection)
+
     def __enter__(self) -> "Self":
         return self
 
@@ -72,10 +82,11 @@ class Store:
         """
         return self.record((), run_id, **fields)
 
-    def run(self, reference: str) -> "RunRecord":
+    def run(self, reference: str, *, latest: bool = False) -> "RunRecord":
         """The run whose id is `reference`, or begins with it, or whose agent it is, if that is only one.
 
-        When it fits several and exactly one of them has not ended, that one is meant. Raises NotFoundError.
+        When it fits several and exactly one of them has not ended, that one is meant; with `latest`, when all runs of an agent
+        have ended, the one that began last. Raises NotFoundError.
         """
         fitting = "id = ?1 OR agent = ?1 OR substr(id, 1, length(?1)) = ?1" if reference else "0 AND ?1"
         rows = self._rows(f"{_SELECT_RUNS} WHERE {fitting} ORDER BY started_at DESC, id", reference)
@@ -86,6 +97,8 @@ class Store:
         for choice in (exact, named, alive):
             if len(choice) == 1:
                 return choice[0]
+        if latest and named and named[0].agent == reference and not alive:
+            return named[0]
         if not runs:
             raise NotFoundError(
                 f"There is no run {reference!r}", resolution="bot-bottle list --all shows them."

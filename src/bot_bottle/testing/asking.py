@@ -1,7 +1,7 @@
 """A keeper that can be asked from outside as the process that serves its agent would: for tests and measurements.
 
-`python -m bot_bottle.testing.asking AGENT` keeps a run of AGENT, headless, whose control socket takes the messages of that process
-as well (`Asker` sends them). Nothing of the product listens to this.
+`python -m bot_bottle.testing.asking AGENT [unlimited]` keeps a run of AGENT, headless, whose control socket takes the messages of
+that process as well (`Asker` sends them). Nothing of the product listens to this.
 """
 
 import json
@@ -76,9 +76,14 @@ class Asker:
         self._sock.close()
 
 
-def be_askable() -> None:
-    """From now on, keepers in this process take such messages on their control socket."""
+def be_askable(*, unlimited: bool = False) -> None:
+    """From now on, keepers in this process take such messages on their control socket; with `unlimited`, any number."""
     serve = Wishes.serve
+    if unlimited:
+        from bot_bottle.launch import asks
+
+        for limit in ("BURST", "MOST_OPEN"):
+            setattr(asks, limit, 1 << 20)
 
     def serve_and_ask(self: Wishes, session: Session, metrics: socket.socket) -> None:
         serve(self, session, metrics)
@@ -92,11 +97,11 @@ def be_askable() -> None:
     Wishes.serve = serve_and_ask  # type: ignore[method-assign]
 
 
-def main(agent: str) -> int:
+def main(agent: str, *, unlimited: bool = False) -> int:
     """Keeps a run of `agent` until it has ended; its id and folder go to stdout as JSON when the agent runs."""
     from bot_bottle.operate.runs import StartRequest, prepare, run_here
 
-    be_askable()
+    be_askable(unlimited=unlimited)
     prepared = prepare(StartRequest(agent=agent, folder=os.getcwd(), headless=True, workspace="mount"))
 
     def ready(_: object) -> None:
@@ -108,4 +113,4 @@ def main(agent: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(sys.argv[1], unlimited=sys.argv[2:] == ["unlimited"]))

@@ -56,8 +56,9 @@ class Made(NamedTuple):
 class FakeDesk:
     """A `Desk`. `ask` adds a proposal, `end` lets one end elsewhere, `trouble` is raised by every method while it is set.
 
-    `outcomes` says what becomes of an approval instead of `applied`; while `gate` is clear, `approve` waits at it.
-    `approvals`, `rejections` and `withdrawals` are what was decided here; `watching` counts who is present.
+    `file` is what `file_diff` says when it is set; `outcomes` says what becomes of an approval instead of `applied`; while
+    `gate` is clear, `approve` waits at it. `approvals`, `rejections` and `withdrawals` are what was decided here; `watching`
+    counts who is present.
     """
 
     def __init__(self) -> None:
@@ -70,6 +71,7 @@ class FakeDesk:
         self.rejections: list[tuple[str, str, bool]] = []
         self.withdrawals: list[str] = []
         self.watching = 0
+        self.file = ""
         self._made: dict[str, Made] = {}
         self._decided: dict[str, Shown] = {}
         self._grants: dict[str, Grant] = {}
@@ -175,7 +177,9 @@ class FakeDesk:
         return "".join(f"{line_of(each)}\n" for each in routes)
 
     def file_diff(self, shown: Shown) -> str:
-        return "".join(f"+    {each}\n" for each in shown.added)
+        with self._lock:
+            self._check()
+            return self.file or "".join(f"+    {each}\n" for each in shown.added)
 
     def approve(self, approvals: Sequence[Approval], *, wait: float = 10.0) -> list[Decided]:
         self.gate.wait(wait or None)

@@ -1,12 +1,13 @@
 """A model that plays a script: the APIs of real agent tools, without a model and without a network.
 
-    python -m bot_bottle.testing.model --script FILE --port 0 --log FILE [--tls HOST --authority FILE] [--key-in VARIABLE]
+    python -m bot_bottle.testing.model --script FILE --port 0 --log FILE [--tls HOST … --authority FILE] [--key-in VARIABLE]
+        [--page PATH=FILE …]
 
 The first line on standard output names the address it listens on. It answers `POST /v1/messages` (Anthropic), `POST
 /v1/responses` (OpenAI) and `POST /v1beta/models/NAME:generateContent` (Google), each as a stream of events or as one JSON
 document (`testing/dialects.py`), `POST /v1/messages/count_tokens`, `GET /v1/models` and the agents' health checks; anything
-else is 404. A request that offers no tools is an agent's side question (a
-title, a topic): it is answered with a word and moves nothing.
+else is 404. A `--page` is answered with its file, whoever asks and on whatever host. A request that offers no tools is an
+agent's side question (a title, a topic): it is answered with a word and moves nothing.
 
 The log has one JSON line a request: what was asked for, which turn answered. Headers are never logged, so
 that no credential can be. A test may say who is admitted by their headers; whoever is not gets a 401, as from the real API.
@@ -24,6 +25,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from bot_bottle.errors import BotBottleError
@@ -62,8 +64,10 @@ class _Server(ThreadingHTTPServer):
         *,
         admit: Admit | None,
         tls: ssl.SSLContext | None,
+        pages: Mapping[str, bytes],
     ) -> None:
         super().__init__(address, _Handler)
+        self.pages = pages
         self.scripts = scripts
         self.log = log
         self.admit = admit
@@ -100,6 +104,11 @@ class _Handler(BaseHTTPRequestHandler):
         self._json(200, {})
 
     def do_GET(self) -> None:
+        if page := self.server.pages.get(self._route):
+            self._note({"page": len(page)})
+            self._head(200, "application/json", ("content-length", str(len(page))))
+            self.wfile.write(page)
+            return
         if not self._admitted():
             return
         self._note({})
@@ -266,11 +275,12 @@ def serving(
     port: int = 0,
     admit: Admit | None = None,
     tls: ssl.SSLContext | None = None,
+    pages: Mapping[str, bytes] = MappingProxyType({}),
 ) -> Iterator[Serving]:
     """Serves `scripts` on the loopback interface, in threads of this process, until the block ends.
 
     `port` 0 is any free one; `log` is appended to; with `tls`, it speaks that. Raises OSError when the port is taken or the
-    log can't be written.
+    log can't be written. `pages` are answered to everybody, by path.
     """
     lock = threading.Lock()
     lines = log.open("a") if log else None
@@ -282,7 +292,7 @@ def serving(
                 lines.flush()
 
     try:
-        with _Server(("127.0.0.1", port), scripts, note, admit=admit, tls=tls) as server:
+        with _Server(("127.0.0.1", port), scripts, note, admit=admit, tls=tls, pages=pages) as server:
             thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
             thread.start()
             try:
@@ -304,7 +314,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--script", type=Path, required=True, metavar="FILE")
     parser.add_argument("--port", type=int, default=0, help="0 (the default): any free one")
     parser.add_argument("--log", type=Path, metavar="FILE", help="append a JSON line for each request")
-    parser.add_argument("--tls", metavar="HOST", help="speak TLS, with a certificate for HOST")
+    parser.add_argument(
+        "--tls",
+        metavar="HOST",
+        action="append",
+        help="speak TLS, with a certificate for HOST; can be given again",
+    )
+    parser.add_argument(
+        "--page", metavar="PATH=FILE", action="append", default=[], help="answer GET PATH with FILE"
+    )
     parser.add_argument("--authority", type=Path, metavar="FILE", help="write there who signed it")
     parser.add_argument(
         "--key-in", metavar="VARIABLE", help="admit only whose x-api-key is that variable's value"
@@ -315,7 +333,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         scripts = parse(json.loads(options.script.read_text()))
         tls = _certificate(options.tls, options.authority) if options.tls else None
         admit = _only(os.environ.get(options.key_in, "")) if options.key_in else None
-        with serving(scripts, log=options.log, port=options.port, tls=tls, admit=admit) as served:
+        pages = {
+            path: Path(file).read_bytes() for path, _, file in (one.partition("=") for one in options.page)
+        }
+        with serving(
+            scripts, log=options.log, port=options.port, tls=tls, admit=admit, pages=pages
+        ) as served:
             sys.stdout.write(f"listening on {served.url}\n")
             sys.stdout.flush()
             if options.until_eof:
@@ -330,14 +353,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _certificate(host: str, authority: Path | None) -> ssl.SSLContext:
-    """TLS for `host`, signed by an authority that is made for it; its certificate goes to the file `authority`."""
+def _certificate(hosts: Sequence[str], authority: Path | None) -> ssl.SSLContext:
+    """TLS for each of `hosts`, signed by an authority that is made for them; its certificate goes to the file `authority`."""
     from bot_bottle.bundle.egress.authority import Authority
 
-    made = Authority([host])
+    made = Authority(hosts)
     if authority:
         authority.write_text(made.pem)
-    return made.context(host)
+    contexts = {host: made.context(host) for host in hosts}
+
+    def choose(sock: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
+        sock.context = contexts.get(name or "", first)
+
+    first = contexts[hosts[0]]
+    first.sni_callback = choose
+    return first
 
 
 def _only(key: str) -> Admit:

@@ -1,5 +1,6 @@
 """The inbox as a program: what is known now, what the operator chose, and the way of every decision to the desk and back."""
 
+import os
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import ClassVar
@@ -24,6 +25,8 @@ from bot_bottle.tui.waiting import Waiting
 
 SETTLE = 0.5
 """Seconds that something must have been on the screen before a key decides it."""
+CLOSE_AFTER = 1.5
+"""Seconds to read what became of the last decision, when the inbox then closes by itself."""
 MOST_TOLD = 50
 THEME = Theme(
     name="bottle",
@@ -43,7 +46,7 @@ THEME = Theme(
 
 
 class InboxApp(App[None]):
-    """Opens two desks: one to watch, one to act. `settle` is for tests."""
+    """Opens two desks: one to watch, one to act. With `once` it ends when all that waited is decided. `settle` is for tests."""
 
     ENABLE_COMMAND_PALETTE = False
     CSS = """
@@ -62,8 +65,11 @@ class InboxApp(App[None]):
             super().__init__()
             self.news = news
 
-    def __init__(self, open_desk: OpenDesk, *, settle: float = SETTLE) -> None:
-        super().__init__()
+    def __init__(self, open_desk: OpenDesk, *, settle: float = SETTLE, once: bool = False) -> None:
+        # Said here, since the filter that takes colours away is chosen now: with it, nothing of a colour is sent at all.
+        super().__init__(ansi_color=True if "NO_COLOR" in os.environ else None)
+        self._once = once
+        self._had = False
         self.settle = settle
         self.clerk = Clerk(open_desk)
         self.news: News | None = None
@@ -76,7 +82,8 @@ class InboxApp(App[None]):
 
     def on_mount(self) -> None:
         self.register_theme(THEME)
-        self.theme = "ansi-dark" if self.no_color else THEME.name
+        few = self.console.color_system in (None, "standard")  # ours would come out as grey on grey
+        self.theme = "ansi-dark" if self.no_color or few else THEME.name
         self.push_screen(Waiting())
         self._watch.start()
 
@@ -116,6 +123,14 @@ class InboxApp(App[None]):
         for screen in self.screen_stack:
             if isinstance(screen, Page | Dialog) and screen.is_mounted:
                 screen.heard()
+
+        if self._once and not news.trouble:
+            self._close_when_done(waiting)
+
+    def _close_when_done(self, waiting: set[str]) -> None:
+        if self._had and not waiting and not self.deciding and isinstance(self.screen, Waiting):
+            self.set_timer(CLOSE_AFTER, self.exit)
+        self._had = self._had or bool(waiting)
 
     def look(self) -> None:
         """Looks again at once: something else is wanted than before."""
@@ -265,13 +280,14 @@ class InboxApp(App[None]):
         self._close_messages_no_wait()
 
 
-def run(open_desk: OpenDesk) -> None:
-    """The inbox, until the operator leaves it; agents are told meanwhile that somebody is there.
+def run(open_desk: OpenDesk, *, once: bool = False) -> None:
+    """The inbox, until the operator leaves it, or with `once` all that waited is decided; agents are told meanwhile that
+    somebody is there.
 
     `open_desk` is called once by each thread that needs a desk. Raises StateError when there is none, and what went wrong.
     """
     with open_desk() as desk, desk.present():
-        app = InboxApp(open_desk)
+        app = InboxApp(open_desk, once=once)
         app.run()
     if app._exception is not None:
         raise app._exception

@@ -11,6 +11,7 @@ from textual.message import Message
 from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
+from textual.style import Style
 from textual.visual import Visual
 
 
@@ -29,7 +30,6 @@ class Rows(ScrollView, can_focus=True):
         overflow-x: hidden; background: transparent;
         &> .rows--selected { background: $surface; text-style: bold; }
         &:focus > .rows--selected { background: $block-cursor-background; color: $block-cursor-foreground; text-style: bold; }
-        &:nocolor > .rows--selected { text-style: reverse; }
     }
     """
     COMPONENT_CLASSES: ClassVar[set[str]] = {"rows--selected"}
@@ -80,6 +80,8 @@ class Rows(ScrollView, can_focus=True):
         row = self._rows[place]
         chosen = row.key == self.selected
         style = self.get_visual_style("rows--selected") if chosen else self.visual_style
+        if chosen and self.app.no_color:
+            style += Style(reverse=True)
         marker = "> " if chosen and part == 0 else "  "
         lines = row.draw(max(1, width - 2)).split("\n", allow_blank=True)
         text = lines[part] if part < len(lines) else Content("")

@@ -120,6 +120,8 @@ class Watch:
                 except BotBottleError as error:
                     news = News(trouble=str(error))
                 self._taken.clear()
+                if self._stopped.is_set():
+                    return
                 self._tell(news)
                 self._taken.wait()
                 if desk is None or news.trouble or not self._wait(desk):

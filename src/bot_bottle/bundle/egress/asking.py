@@ -134,7 +134,7 @@ class Asking:
     # Told by the keeper
 
     def release(self, number: object, *, passes: bool, reason: object) -> None:
-        """The keeper's answer; to what waits no more it changes nothing."""
+        """The keeper's answer, with one of `HELD_REASONS`; to what waits no more it changes nothing."""
         waits = self._open.pop(number, None) if isinstance(number, int) else None
         if waits is None or waits.answer.done():
             return

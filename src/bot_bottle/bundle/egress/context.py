@@ -2,7 +2,6 @@
 
 from collections.abc import Awaitable, Callable
 from socket import socket
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from bot_bottle.bundle.egress.asking import Asking, Left, Question
 from bot_bottle.bundle.egress.credentials import Credentials
@@ -25,6 +24,7 @@ from bot_bottle.bundle.record import Record
 from bot_bottle.policy.egress import Decision, Wanted, asks, decide, decide_request, intercepts
 from bot_bottle.policy.model import EgressPolicy, Route
 from bot_bottle.policy.ports import HTTP_PORT
+from bot_bottle.typed import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from bot_bottle.bundle.egress.intercept import Interceptor

@@ -2,9 +2,9 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
 from bot_bottle.bundle.model import Injection
+from bot_bottle.typed import Any
 
 SAID_EVERY = 60.0
 """Seconds between two times that the keeper is told of the same credential that it is not taken."""

@@ -146,7 +146,8 @@ class SecretGuard:
         self.before_body(framing, headers, wanted, route)
         held = Held(wanted, self._rules.limit)
         try:
-            data = await collect(agent, framing, limit=self._rules.limit, holds=held.are)
+            async with held.coming():
+                data = await collect(agent, framing, limit=self._rules.limit, holds=held.are)
             if data is None:
                 if self._searches(route) and self._rules.oversize == "block":
                     raise _refusal("body_too_large", wanted, place="body")
@@ -209,8 +210,9 @@ class SecretGuard:
         matches = [one for one in self._matches(data, route, wanted, place) if one.text not in passed]
         if not matches:
             return data
+        on_match = route.on_match or self._rules.on_match
         secrets_only = not any(_is_placeholder(match) for match in matches)
-        if changeable and secrets_only and self._rules.on_match == "redact":
+        if changeable and secrets_only and on_match == "redact":
             changed = data
             for match in matches:
                 changed = without(changed, match.text)
@@ -218,7 +220,7 @@ class SecretGuard:
                 for match in matches:
                     self._note("egress.redacted", {**self._asked(wanted), **self._describe(match, place)})
                 return changed
-        if secrets_only and self._rules.on_match == "hold":
+        if secrets_only and on_match == "hold":
             raise self._to_be_asked(matches, wanted, place)
         worst = next(filter(_is_placeholder, matches), matches[0])
         reason = "placeholder_misused" if _is_placeholder(worst) else "secret_found"
@@ -280,11 +282,13 @@ def _refusal(reason: str, wanted: Wanted, **what: str) -> Refusal:
 
 
 def _joined(method: str, target: bytes, headers: Headers) -> bytes:
-    """A head as one text to search: its parts apart, and the query's values once more without what stands between them."""
+    """A head as one text to search: its parts apart, and the values of the query, and of all fields, once more without what
+    stands between them."""
     query = target.partition(b"?")[2]
     values_only = b"".join(piece.partition(b"=")[2] for piece in query.split(b"&")) if b"&" in query else b""
     fields = (part for field in headers for part in field)
-    return _APART.join((method.encode(), target, values_only, *fields))
+    all_values = b"".join(value for _, value in headers)
+    return _APART.join((method.encode(), target, values_only, *fields, all_values))
 
 
 def _codings(headers: Headers) -> list[str]:

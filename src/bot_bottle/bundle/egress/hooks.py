@@ -4,13 +4,12 @@ The order is fixed: judged, looked at by the guard (head, then body), sent on wi
 guard's filters. The guard sees what the agent sent, never the injected credential.
 """
 
-from typing import NamedTuple, Protocol
-
 from bot_bottle.bundle.egress.heads import Body, Headers
 from bot_bottle.bundle.egress.pardon import NOTHING, Pardon, Passed
 from bot_bottle.bundle.egress.wire import Wire
 from bot_bottle.policy.egress import Wanted
 from bot_bottle.policy.model import Route
+from bot_bottle.typed import NamedTuple, Protocol
 
 
 class Head(NamedTuple):

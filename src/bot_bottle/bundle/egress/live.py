@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from time import monotonic
-from typing import NamedTuple
 
 from bot_bottle.policy.egress import Decision, intercepts
 from bot_bottle.policy.model import EgressPolicy
+from bot_bottle.typed import NamedTuple
 
 Judge = Callable[[EgressPolicy], Decision]
 """Asks anew, of another policy, what was asked when a connection was let through."""
@@ -231,4 +231,4 @@ def _treatment(policy: EgressPolicy, decision: Decision) -> tuple[object, ...]:
     if route is None:
         return (None,)
     opened = wanted.protocol == "https" and intercepts(policy, host=wanted.host, port=wanted.port)
-    return route.upstream, route.credential, opened, policy.secrets if route.scan else None
+    return route.upstream, route.credential, opened, (policy.secrets, route.on_match) if route.scan else None

@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Callable
-from typing import Literal, NamedTuple
 
 from bot_bottle.bundle.egress.denial import Refusal
 from bot_bottle.bundle.egress.heads import Request, values
 from bot_bottle.policy.egress import canonical_host
+from bot_bottle.typed import Literal, NamedTuple
 
 _AUTHORITY = re.compile(r"([^:@/\\?#\[\]%\s]+)(?::([0-9]{1,5}))?")
 _ABSOLUTE = re.compile(rb"(?i:(http|https))://([^/?#]+)(/[^#]*|\?[^#]*)?")

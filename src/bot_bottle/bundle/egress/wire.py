@@ -7,11 +7,11 @@ writing raise TimeoutError; the other side's end is `Ended`, its errors OSError.
 import asyncio
 import socket
 import struct
-from typing import Protocol
 
 from bot_bottle.bundle.egress.heads import END, BadMessage, has_bare_control
 from bot_bottle.bundle.egress.ready import Ready
 from bot_bottle.bundle.egress.selector import DirectSelector
+from bot_bottle.typed import Protocol
 
 CHUNK = 128 * 1024
 _DISCARD_LINGER = struct.pack("ii", 1, 0)

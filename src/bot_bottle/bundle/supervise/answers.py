@@ -9,8 +9,6 @@ from typing import Any, NamedTuple
 
 FINAL = frozenset(("applied", "failed", "rejected", "expired", "withdrawn"))
 OPEN = frozenset(("pending", "approved"))
-_RECORDED = frozenset(("capability-block", "git-block"))
-"""What is asked for by these is approved and not applied: that is their end."""
 _MOST_TEXT = 8000
 _MOST_LINES = 200
 
@@ -28,9 +26,9 @@ def has_ended(message: Mapping[str, Any]) -> bool:
     return message.get("state") not in OPEN
 
 
-def is_answer(message: Mapping[str, Any], tool: str) -> bool:
-    """Whether there is nothing more to wait for: it has ended, or is approved and of a kind that can't be applied."""
-    return has_ended(message) or (message.get("state") == "approved" and tool in _RECORDED)
+def is_answer(message: Mapping[str, Any]) -> bool:
+    """Whether there is nothing more to wait for: it has ended, or is approved and of a kind that is only recorded."""
+    return has_ended(message) or message.get("final") is True
 
 
 def nobody_decides(message: Mapping[str, Any]) -> bool:
@@ -38,14 +36,14 @@ def nobody_decides(message: Mapping[str, Any]) -> bool:
     return message.get("state") == "pending" and message.get("present") is not True
 
 
-def outcome(message: Mapping[str, Any], tool: str) -> Result:
+def outcome(message: Mapping[str, Any]) -> Result:
     """The result of a call whose keeper said `message` last."""
     if "problem" in message:
         return problem(_text(message["problem"]))
     state, proposal = message.get("state"), _text(message.get("proposal"), 64)
     if state not in FINAL | OPEN:
         return problem("The answer can't be understood: take it as a no")
-    waits = not is_answer(message, tool)
+    waits = not is_answer(message)
     status = "pending" if waits else str(state)
     said = _text(message.get("message"))
     structured: dict[str, Any] = {"status": status, "message": said, "proposal_id": proposal}

@@ -82,9 +82,9 @@ class Asked:
                 return await self._survey()
             if name == "supervise-await":
                 with self._calls.begin("await", proposal=given["proposal"]) as call:
-                    return await self._held(call, name, progress)
+                    return await self._held(call, progress)
             with self._calls.begin("ask", tool=name, arguments=given) as call:
-                return await self._held(call, name, progress)
+                return await self._held(call, progress)
         except tools.WrongArguments as error:
             return answers.problem(f"Nothing was asked, because the arguments are wrong: {error}")
         except TooManyCalls:
@@ -96,14 +96,14 @@ class Asked:
             call.ended = message is not None
             return answers.survey(message) if message is not None else _silence()
 
-    async def _held(self, call: Call, name: str, progress: Progress) -> answers.Result:
+    async def _held(self, call: Call, progress: Progress) -> answers.Result:
         """Waits for what becomes of it, for as long as calls are held, and says every so often that it waits."""
         message = await call.answer(FIRST_ANSWER)
         if message is None:
             return _silence()
         loop = asyncio.get_running_loop()
         began = loop.time()
-        while not (answers.is_answer(message, name) or answers.nobody_decides(message)):
+        while not (answers.is_answer(message) or answers.nobody_decides(message)):
             waited = loop.time() - began
             left = self._holding.seconds - waited
             if left <= 0:
@@ -111,7 +111,7 @@ class Asked:
             await progress.report_progress(waited, None, f"waiting for a person to decide ({waited:.0f} s)")
             message = await call.answer(min(self._holding.progress, left)) or message
         call.ended = answers.has_ended(message)
-        return answers.outcome(message, name)
+        return answers.outcome(message)
 
 
 def _silence() -> answers.Result:

@@ -1,10 +1,11 @@
-"""What agents ask for: list it, see what would change, approve or reject it; see and withdraw what was granted.
+"""What agents ask for: list it, watch for it, see what would change, approve or reject it; see and withdraw what was granted.
 
 An approval names the digest of what was shown: ID@DIGEST, as `show` and `list --json` print it. Without one, at a terminal,
 what would change is shown first and asked about.
 """
 
 import argparse
+import json
 from collections.abc import Sequence
 
 from bot_bottle.cli import arguments as common
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _SHORTEST_DIGEST = 12
+_LOOK_EACH = 60.0
+"""Seconds after which it looks even though nothing is said to have changed."""
 _TERMS = "once, bottle (while it runs), manifest (for good), or a time: 30m, 2h; default: what is offered"
 
 
@@ -30,6 +33,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     listing.add_argument(
         "--limit", type=int, default=50, metavar="N", help="how many decided ones; default 50"
     )
+
+    _action(actions, "watch", "what is asked for, as it comes; agents are told that somebody is there")
 
     showing = _action(actions, "show", "one proposal: what would change, what that means, and its digest")
     showing.add_argument("proposal", metavar="PROPOSAL", help="its id, or the beginning of it")
@@ -82,9 +87,9 @@ def _terms(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, console: Console) -> int:
     """Does what was asked; errors are raised."""
     from bot_bottle.operate.approvals import Approvals
-    from bot_bottle.operate.record import existing_store
+    from bot_bottle.operate.record import existing_store, open_store
 
-    store = existing_store()
+    store = open_store() if options.action == "watch" else existing_store()
     if store is None:
         if options.action in ("list", "grants"):
             console.json([]) if console.as_json else console.say("Nothing was asked for yet.")
@@ -106,6 +111,26 @@ def _list(options: argparse.Namespace, desk: "Approvals", console: Console) -> i
         ("PROPOSAL", "BOTTLE", "STATE", "SINCE", "ASKS TO", "EFFECT"), [_row(each) for each in found]
     )
     return 0
+
+
+def _watch(_: argparse.Namespace, desk: "Approvals", console: Console) -> int:
+    """A line for each proposal, those that wait already first, until it is interrupted."""
+    told: set[str] = set()
+    with desk.present():
+        try:
+            while True:
+                waiting = desk.waiting()
+                for each in waiting:
+                    if each.proposal.id in told:
+                        continue
+                    if console.as_json:
+                        console.data(json.dumps(_document(each, desk), default=str), ours=True)
+                    else:
+                        console.data("  ".join(_row(each)))
+                told = {each.proposal.id for each in waiting}
+                desk.changed(_LOOK_EACH)
+        except KeyboardInterrupt:  # watching has no other end than this one, so it is no failure
+            return 0
 
 
 def _row(shown: "Shown") -> list[str]:
@@ -323,6 +348,7 @@ def _document(shown: "Shown", desk: "Approvals") -> dict[str, object]:
 
 _ACTIONS = {
     "list": _list,
+    "watch": _watch,
     "show": _show,
     "approve": _approve,
     "reject": _reject,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 def arguments(parser: "argparse.ArgumentParser") -> None:
     parser.add_argument("--web", action="store_true", help="as a page in a browser, on loopback")
+    parser.add_argument("--once", action="store_true", help="close it when all that waited is decided")
     parser.add_argument("--port", type=int, metavar="PORT", help="the page's port; default: a free one")
     parser.add_argument("--open", action="store_true", help="open the page in a browser at once")
 
@@ -26,6 +27,8 @@ def run(options: "argparse.Namespace", console: Console) -> int:
         raise UsageError("--open is the page's", resolution="bot-bottle inbox --web --open")
     if options.port is not None and not 0 < options.port < 65536:
         raise UsageError(f"{options.port} is no port", resolution="Give one from 1 to 65535.")
+    if options.web and options.once:
+        raise UsageError("--once is the terminal's", resolution="bot-bottle inbox --once")
     if options.web:
         return _web(options.port or 0, console, browse=options.open)
     if console.as_json:
@@ -38,7 +41,7 @@ def run(options: "argparse.Namespace", console: Console) -> int:
     from bot_bottle.operate.approvals import Approvals
     from bot_bottle.tui.app import run
 
-    run(Approvals.open)
+    run(Approvals.open, once=options.once)
     return 0
 
 

@@ -53,12 +53,13 @@ class Upload:
         if limit is None or self._messages is not None:
             return None
         body = bytearray()
-        while data := await self._agent.read():
-            body += data
-            self._held.are(len(body))
-            if len(body) > limit:
-                self._first = context.look_at_message(bytes(body), self._wanted, self._route)
-                return None
+        async with self._held.coming():
+            while data := await self._agent.read():
+                body += data
+                self._held.are(len(body))
+                if len(body) > limit:
+                    self._first = context.look_at_message(bytes(body), self._wanted, self._route)
+                    return None
         await turn(len(body))
         return await context.look_at_collected(
             bytes(body), self._request.headers, self._wanted, self._route, pardon
@@ -70,13 +71,14 @@ class Upload:
         self._held.nothing()
         if first:
             await _sent(upstream.send(first))
-        while data := await self._agent.read():
-            moved()
-            if self._messages is not None:
-                data = self._messages.feed(data)
-                self._held.are(self._messages.holds)
-            await _sent(upstream.send(data))
-            moved()
+        async with self._held.coming():
+            while data := await self._agent.read():
+                moved()
+                if self._messages is not None:
+                    data = self._messages.feed(data)
+                    self._held.are(self._messages.holds)
+                await _sent(upstream.send(data))
+                moved()
         if self._messages is not None:
             self._messages.end()
         await _sent(upstream.finish())
