@@ -63,7 +63,9 @@ class Record:
     def event(self, kind: str, data: Data) -> None:
         """Reports that `kind` happened; text in `data` is cleaned here."""
         data = {key: clean(value) if isinstance(value, str) else value for key, value in data.items()}
-        self._count(kind, data)
+        self._count(kind, str(data.get("reason", "")))
+        self.up += data.get("up", 0)
+        self.down += data.get("down", 0)
         refusal = kind.endswith((".refused", ".observed"))  # what is only watched would be a refusal
         same = (kind, *(data.get(name) for name in (_SAME_REFUSAL if refusal else _SAME)))
         if not (refusal and same in self._recent) and same not in self._folded and self._may_send():
@@ -74,11 +76,19 @@ class Record:
         else:
             self._fold(kind, same, data)
 
-    def _count(self, kind: str, data: Data) -> None:
-        counted = (kind, str(data.get("reason", "")))
+    def again(self, kind: str, via: str, host: str, port: int, protocol: str, reason: str) -> bool:
+        """Counts one more of an event that waits to be reported with others like it, for which nothing else has to be known;
+        False when none does. Not for refusals, which are told apart by more."""
+        kept = self._folded.get((kind, via, host, port, protocol, reason, None, None, None))
+        if kept is None:
+            return False
+        kept[1]["count"] += 1
+        self._count(kind, reason)
+        return True
+
+    def _count(self, kind: str, reason: str) -> None:
+        counted = (kind, reason)
         self.counts[counted] = self.counts.get(counted, 0) + 1
-        self.up += data.get("up", 0)
-        self.down += data.get("down", 0)
 
     def _may_send(self) -> bool:
         now = self._clock()

@@ -5,6 +5,7 @@ from socket import socket
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from bot_bottle.bundle.egress.credentials import Credentials
+from bot_bottle.bundle.egress.decided import Decided
 from bot_bottle.bundle.egress.denial import Refusal, explain
 from bot_bottle.bundle.egress.dial import Dialer, DialFailed, OpenTls
 from bot_bottle.bundle.egress.heads import BadMessage, Body, Headers
@@ -71,13 +72,15 @@ class Context:
         self.selector = selector
         self.tls = tls
         self.guard: Guard | None = None
+        self._decided = Decided()
 
     def judge(self, *, host: str, port: int, protocol: str) -> Decision:
         """What the policy says. Whatever goes wrong in deciding is a no."""
-        return self._judged(
-            lambda policy: decide(policy, host=host, port=port, protocol=protocol),
-            Wanted(host, port, protocol),
-        )
+
+        def judge(policy: EgressPolicy) -> Decision:
+            return let_through(policy, decide(policy, host=host, port=port, protocol=protocol))
+
+        return self._judged(judge, judge, Wanted(host, port, protocol))
 
     def judge_request(
         self,
@@ -91,12 +94,23 @@ class Context:
     ) -> Decision:
         """What the policy says of one request. Whatever goes wrong in deciding is a no."""
 
-        def ask(policy: EgressPolicy) -> Decision:
-            return decide_request(
+        def judge(policy: EgressPolicy) -> Decision:
+            decision = decide_request(
                 policy, host=host, port=port, protocol=protocol, method=method, target=target, headers=headers
             )
+            return let_through(policy, decision)
 
-        return self._judged(ask, Wanted(host, port, protocol))
+        def recall(policy: EgressPolicy) -> Decision:
+            question = self._decided.question(
+                policy, host=host, port=port, protocol=protocol, method=method, target=target, headers=headers
+            )
+            decision = self._decided.get(question)
+            if decision is None:
+                decision = judge(policy)
+                self._decided.keep(question, decision)
+            return decision
+
+        return self._judged(recall, judge, Wanted(host, port, protocol))
 
     def _named(self, host: str, decision: Decision) -> Decision:
         """`decision`, unless the guard has something against the name as it was written, where the agent can make it up."""
@@ -137,15 +151,11 @@ class Context:
             )
         )
 
-    def _judged(self, ask: Judge, asked: Wanted) -> Decision:
-        """What `ask` says of the policy in force; what lets something through is kept, to be asked again of the next one."""
-
-        def judge(policy: EgressPolicy) -> Decision:
-            return let_through(policy, ask(policy))
-
+    def _judged(self, now: Judge, again: Judge, asked: Wanted) -> Decision:
+        """What `now` says of the policy in force; for what lets something through, `again` is kept, to be asked of the next."""
         try:
-            decision = self._named(asked.host, judge(self.policy))
-            self.live.note(decision, judge)
+            decision = self._named(asked.host, now(self.policy))
+            self.live.note(decision, again)
         except Exception:  # noqa: BLE001 - a decision that can't be made must not let anything through
             return Decision(False, None, "undecided", asked)
         return decision
@@ -248,15 +258,15 @@ class Context:
             raise DialFailed("tls_failed", "this bundle was started without TLS of its own")
         return await self.tls.originate(sock, verified_name(route, host), protocol=protocol)
 
-    def allowed(self, via: str, wanted: Wanted, **more: str) -> None:
-        kind, reason = ("egress.allowed", "allowed")
+    def allowed(self, via: str, wanted: Wanted) -> None:
+        kind, reason = "egress.allowed", "allowed"
         decision = self.live.decision()
         # The path may be another than was judged: what the guard took out of it is not recorded either.
-        if decision is not None and decision.wanted._replace(path="") == wanted._replace(path=""):
-            kind, reason = (
-                (kind, reason) if decision.reason == reason else ("egress.observed", decision.reason)
-            )
-        data = {"via": via, **wanted.asked(), "reason": reason, **more}
+        if decision is not None and decision.reason != reason and decision.wanted[:-1] == wanted[:-1]:
+            kind, reason = "egress.observed", decision.reason
+        elif self.record.again(kind, via, wanted.host, wanted.port, wanted.protocol, reason):
+            return
+        data = {"via": via, **wanted.asked(), "reason": reason}
         unsearched = decision is None or decision.route is None or not decision.route.scan
         self.record.event(kind, self._shown(data) if unsearched else data)
 
