@@ -155,11 +155,11 @@ def test_closing_wakes_whoever_waits() -> None:
 
 def test_of_many_connections_each_gets_smaller_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scene(peer: Peer, transport: TlsTransport) -> None:
-        assert transport._most() == tls.PIECE
+        assert TlsTransport.most == tls.PIECE
         monkeypatch.setattr(TlsTransport, "alive", 500)
-        assert transport._most() * 500 <= tls._TOGETHER
+        assert TlsTransport.most * 500 <= tls._TOGETHER
         monkeypatch.setattr(TlsTransport, "alive", 100_000)
-        assert transport._most() == tls._SMALLEST
+        assert TlsTransport.most == tls._SMALLEST
 
     together(scene)
     monkeypatch.undo()

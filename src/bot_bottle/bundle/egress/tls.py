@@ -43,6 +43,8 @@ class TlsTransport:
 
     alive = 0
     """How many there are, of both sides."""
+    most = PIECE
+    """Bytes that each of so many may have in its buffers."""
 
     def __init__(
         self,
@@ -71,7 +73,7 @@ class TlsTransport:
         self._read = cast("Callable[[int, memoryview], int]", self._object.read)
         self._unsent = memoryview(b"")
         self._is_alive = True
-        TlsTransport.alive += 1
+        _are_alive(TlsTransport.alive + 1)
         self._dry = False
         self._ended = False
         self._broken = False
@@ -110,10 +112,14 @@ class TlsTransport:
     def resumed(self) -> bool:
         return bool(self._object.session_reused)
 
+    @property
+    def drained(self) -> bool:
+        return self._dry and self.ready.drained
+
     def receive(self, limit: int) -> bytes | None:
         if self._ended:
             return b""
-        limit = min(limit, self._most())
+        limit = min(limit, TlsTransport.most)
         while True:
             if not self._dry:
                 count = self._decrypt(limit)
@@ -131,7 +137,7 @@ class TlsTransport:
         try:
             while count < limit:
                 room = limit - count
-                got = read(room, _plain[count:])
+                got = read(room, _plain[count:] if count else _plain)
                 if not got:
                     self._ended = True
                     break
@@ -150,9 +156,6 @@ class TlsTransport:
             self._answer()
         return count
 
-    def _most(self) -> int:
-        return max(_SMALLEST, min(PIECE, _TOGETHER // max(1, TlsTransport.alive)))
-
     def _answer(self) -> None:
         """Sends what OpenSSL has to say for itself."""
         if self._outgoing.pending > _MOST_ANSWERS:
@@ -162,14 +165,18 @@ class TlsTransport:
 
     def _fill(self) -> bool:
         """Reads what is there from the socket; False when there is nothing yet."""
+        most = TlsTransport.most
         try:
-            count = self.sock.recv_into(_raw[: self._most()])
+            count = self.sock.recv_into(_raw, most)
         except BlockingIOError:
+            self.ready.read_all()
             return False
         if not count:
             raise TlsBroken("the connection ended without the end of TLS")
         self._incoming.write(_raw[:count])
         self._dry = False
+        if count < most:
+            self.ready.read_all()
         return True
 
     def send(self, data: bytes) -> bool:
@@ -234,4 +241,9 @@ class TlsTransport:
         self.ready.forget()
         if self._is_alive:
             self._is_alive = False
-            TlsTransport.alive -= 1
+            _are_alive(TlsTransport.alive - 1)
+
+
+def _are_alive(number: int) -> None:
+    TlsTransport.alive = number
+    TlsTransport.most = max(_SMALLEST, min(PIECE, _TOGETHER // max(1, number)))

@@ -35,6 +35,11 @@ class Transport(Protocol):
 
     ready: Ready
 
+    @property
+    def drained(self) -> bool:
+        """Whether `receive` would find nothing, as far as is known without asking the kernel."""
+        ...
+
     def receive(self, limit: int) -> bytes | None:
         """What is there, at most `limit` bytes; empty at the other side's proper end, None when nothing is there yet."""
         ...
@@ -87,11 +92,19 @@ class SocketTransport:
         self.ready = Ready(sock.fileno(), selector)
         self._unsent = memoryview(b"")
 
+    @property
+    def drained(self) -> bool:
+        return self.ready.drained
+
     def receive(self, limit: int) -> bytes | None:
         try:
-            return self.sock.recv(limit)
+            data = self.sock.recv(limit)
         except BlockingIOError:
+            self.ready.read_all()
             return None
+        if 0 < len(data) < limit:
+            self.ready.read_all()
+        return data
 
     def send(self, data: bytes) -> bool:
         try:
@@ -244,6 +257,8 @@ class Wire:
         """Whether the other side is still there and has said nothing, not even that it ends."""
         if self.buffer:
             return False
+        if self.transport.drained:
+            return True
         try:
             data = self.transport.receive(CHUNK)
         except OSError:
@@ -260,7 +275,7 @@ class Wire:
 
     async def _receive(self, most: int, due: float | None) -> bytes:
         transport = self.transport
-        while (data := transport.receive(most)) is None:
+        while transport.drained or (data := transport.receive(most)) is None:
             await self._reading.wait(transport.ready.readable(), due)
         self.received += len(data)
         self._moved = self._now()
