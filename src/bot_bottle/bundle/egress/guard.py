@@ -106,7 +106,8 @@ class SecretGuard:
 
     def head(self, wanted: Wanted, route: Route, method: str, target: bytes, headers: Headers) -> Head:
         """The head as it may go on. Raises Refusal."""
-        if self._matches(_joined(method, target, headers), route, wanted, "head"):
+        looks = self._scanner(route).looks_for_anything
+        if looks and self._matches(_joined(method, target, headers), route, wanted, "head"):
             self._settle(method.encode(), route, wanted, "method", changeable=False)
             target = self._settle(target, route, wanted, "url")
             headers = [self._field(name, value, route, wanted) for name, value in headers]
