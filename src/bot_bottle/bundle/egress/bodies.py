@@ -12,7 +12,7 @@ _SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}")
 _TRAILER = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*")
 _LINE = 8 * 1024
 _TRAILERS = 32
-_AT_ONCE = 4
+_AT_ONCE = 2
 """Pieces that are carried before others have their turn."""
 
 

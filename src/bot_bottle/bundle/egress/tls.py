@@ -5,6 +5,7 @@ waits for a read, and a piece of many records is one system call. Imported only 
 """
 
 import asyncio
+import mmap
 import socket
 import ssl
 from collections.abc import Callable
@@ -15,15 +16,16 @@ from bot_bottle.bundle.egress.selector import DirectSelector
 from bot_bottle.bundle.egress.wire import discard, reset
 
 HTTP_1 = "http/1.1"
-PIECE = 128 * 1024
+PIECE = 256 * 1024
 """Bytes that are carried at once, at most."""
 _SMALLEST, _TOGETHER = 16 * 1024, 16 * 1024 * 1024
 """A connection's buffers stay as large as its largest piece, so of many connections each gets a smaller one."""
 _MOST_ANSWERS = 64 * 1024
 """What a peer may make us want to say (alerts, key updates) without taking it."""
-_raw = memoryview(bytearray(PIECE))
-_plain = memoryview(bytearray(PIECE))
-# Shared by all connections: they are used within one call only, and a process has one loop.
+_raw = memoryview(mmap.mmap(-1, PIECE))
+_plain = memoryview(mmap.mmap(-1, PIECE))
+# Shared by all connections: they are used within one call only, and a process has one loop. Mapped, so that they take no memory
+# before they are used.
 
 
 def harden(context: ssl.SSLContext) -> ssl.SSLContext:

@@ -13,7 +13,9 @@ from bot_bottle.bundle.egress.heads import END, BadMessage, has_bare_control
 from bot_bottle.bundle.egress.ready import Ready
 from bot_bottle.bundle.egress.selector import DirectSelector
 
-CHUNK = 128 * 1024
+CHUNK = 256 * 1024
+_SOME = 32 * 1024
+"""Bytes that are read at once, at most: of a body, and of what may be a head or a line."""
 _DISCARD_LINGER = struct.pack("ii", 1, 0)
 _GOODBYE_SECONDS = 1.0
 
@@ -260,7 +262,7 @@ class Wire:
         if self.transport.drained:
             return True
         try:
-            data = self.transport.receive(CHUNK)
+            data = self.transport.receive(_SOME)
         except OSError:
             return False
         if data:
@@ -268,7 +270,7 @@ class Wire:
         return data is None
 
     async def _more(self, due: float | None, *, clean: bool) -> None:
-        data = await self._receive(CHUNK, due)
+        data = await self._receive(_SOME, due)
         if not data:
             raise Ended(clean=clean and not self.buffer)
         self.buffer = self.buffer + data if self.buffer else data
