@@ -80,7 +80,10 @@ class Context:
         def judge(policy: EgressPolicy) -> Decision:
             return let_through(policy, decide(policy, host=host, port=port, protocol=protocol))
 
-        return self._judged(judge, judge, Wanted(host, port, protocol))
+        def recall(policy: EgressPolicy) -> Decision:
+            return self._decided.recall(policy, (host, port, protocol), judge)
+
+        return self._judged(recall, judge, Wanted(host, port, protocol))
 
     def judge_request(
         self,
@@ -101,14 +104,8 @@ class Context:
             return let_through(policy, decision)
 
         def recall(policy: EgressPolicy) -> Decision:
-            question = self._decided.question(
-                policy, host=host, port=port, protocol=protocol, method=method, target=target, headers=headers
-            )
-            decision = self._decided.get(question)
-            if decision is None:
-                decision = judge(policy)
-                self._decided.keep(question, decision)
-            return decision
+            counting = self._decided.counting(policy, headers)
+            return self._decided.recall(policy, (host, port, protocol, method, target, *counting), judge)
 
         return self._judged(recall, judge, Wanted(host, port, protocol))
 
@@ -124,14 +121,22 @@ class Context:
     def intercepts(self, wanted: Wanted) -> bool:
         """Whether TLS to it is opened; when that can't be decided, nothing passes through."""
         try:
-            return intercepts(self.policy, host=wanted.host, port=wanted.port)
+            return self._decided.recall(
+                self.policy,
+                ("intercepts", wanted.host, wanted.port),
+                lambda policy: intercepts(policy, host=wanted.host, port=wanted.port),
+            )
         except Exception:  # noqa: BLE001 - as in `judge`
             return True
 
     def speaks_tcp(self, *, host: str, port: int) -> bool:
         """Whether connections to it are carried as they are, whatever they speak."""
         try:
-            return spoken(self.policy, host=host, port=port) == "tcp"
+            return self._decided.recall(
+                self.policy,
+                ("speaks tcp", host, port),
+                lambda policy: spoken(policy, host=host, port=port) == "tcp",
+            )
         except Exception:  # noqa: BLE001 - as in `judge`: what is taken for TLS or HTTP is judged further
             return False
 
@@ -280,6 +285,9 @@ class Context:
 
     def closed(self, via: str, wanted: Wanted, *, up: int, down: int, seconds: float, reason: str) -> None:
         reason = self.live.ended_by() or reason
+        place = (via, wanted.host, wanted.port, wanted.protocol)
+        if self.record.again("egress.closed", *place, reason, up=up, down=down, seconds=seconds):
+            return
         counts = {"up": up, "down": down, "seconds": round(seconds, 3), "reason": reason}
         self.record.event("egress.closed", self._shown({"via": via, **wanted.asked(), **counts}))
 

@@ -7,8 +7,7 @@ here, so that nobody who serves connections has to pass anything along. A change
 import asyncio
 import socket
 import struct
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from contextvars import ContextVar
 from time import monotonic
 from typing import NamedTuple
@@ -82,6 +81,25 @@ class Connection:
             self._task.cancel()
 
 
+class _Served:
+    """While it lasts, `connection` is open and the running one."""
+
+    __slots__ = ("_connection", "_open", "_token")
+
+    def __init__(self, known: set[Connection], connection: Connection) -> None:
+        self._open = known
+        self._connection = connection
+
+    def __enter__(self) -> Connection:
+        self._token = _CURRENT.set(self._connection)
+        self._open.add(self._connection)
+        return self._connection
+
+    def __exit__(self, *_: object) -> None:
+        self._open.discard(self._connection)
+        _CURRENT.reset(self._token)
+
+
 class Live:
     """The open connections of one bottle."""
 
@@ -91,17 +109,9 @@ class Live:
     def __len__(self) -> int:
         return len(self._open)
 
-    @contextmanager
-    def connection(self, sock: socket.socket | None) -> Iterator[Connection]:
+    def connection(self, sock: socket.socket | None) -> "_Served":
         """One connection, served by the running task, for as long as the context lasts; without a `sock` one stream of it."""
-        made = Connection(sock, asyncio.current_task())
-        token = _CURRENT.set(made)
-        self._open.add(made)
-        try:
-            yield made
-        finally:
-            self._open.discard(made)
-            _CURRENT.reset(token)
+        return _Served(self._open, Connection(sock, asyncio.current_task()))
 
     def note(self, decision: Decision, judge: Judge) -> None:
         """Remembers what lets something through on the running connection, and how to ask it anew."""
