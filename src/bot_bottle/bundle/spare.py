@@ -1,9 +1,13 @@
-"""What libraries import for things that no bundle does: left out while they are imported. It spares a bundle 2 MiB and 10 ms.
+"""What libraries import for things that no bundle does: left out while they are imported. It spares a bundle 4 MiB and 10 ms.
 
 - `inspect` is asyncio's for debugging, and `dataclasses`' for docstrings, which nobody reads here.
 - `email.utils` is cryptography's for mail addresses in certificates; it brings `urllib`, `random` and more.
 - `tokenize` is for tracebacks with lines of source, which a confined process can't read; `locale` for text from other programs.
 - `ssl` is asyncio's; only a bundle that opens TLS needs it, and not there.
+- `logging` is asyncio's and for people, whom a bundle has none of: its standard error leads nowhere.
+- asyncio's streams, subprocesses and what is Unix's alone in it: a bundle has a loop, tasks and times.
+- `random` and the keys of `ssh` are cryptography's, for keys that are read from files.
+- `datetime` is written twice, in C and in Python, which is read, thrown away and leaves holes: only the one in C is taken.
 
 What stands in their place turns into the real module when more of it is used, as another version of a library may. In a confined
 process that fails: it can load nothing.
@@ -14,8 +18,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from types import ModuleType
-from typing import Any
+from importlib.machinery import ModuleSpec
+from types import ModuleType, NoneType
+from typing import Any, cast
 
 _NO_OLD_CIPHERS = "CRYPTOGRAPHY_OPENSSL_NO_LEGACY"
 """What cryptography looks for in the environment when it is imported."""
@@ -36,13 +41,57 @@ def _no_source(path: str) -> Any:
     raise OSError(f"{path} is not read")
 
 
+class _Empty(ModuleType):
+    """Stands for a module of which others import names without using them."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+
+class _Unheard:
+    """Stands for a logger."""
+
+    def __getattr__(self, _name: str) -> Any:
+        return lambda *_, **__: None
+
+
+class _OfAsyncio:
+    """Finds empty modules for parts of asyncio, so that its package has them as it expects."""
+
+    names = frozenset(
+        f"asyncio.{name}"
+        for name in (
+            "base_subprocess runners sslproto staggered streams subprocess taskgroups threads unix_events"
+        ).split()
+    )
+
+    def find_spec(self, name: str, _path: object, _target: object = None, /) -> ModuleSpec | None:
+        return ModuleSpec(name, cast(Any, self)) if name in self.names else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        made = Later(spec.name)
+        vars(made)["__all__"] = ()
+        return made
+
+    def exec_module(self, module: ModuleType) -> None:
+        """There is nothing in it."""
+
+
+_OF_ASYNCIO = _OfAsyncio()
+
+
 def _standing() -> dict[str, ModuleType]:
-    found = {name: Later(name) for name in ("inspect", "email.utils", "tokenize", "locale")}
+    found = {
+        name: Later(name) for name in ("inspect", "email.utils", "tokenize", "locale", "logging", "random")
+    }
     mail = found["email.utils"]
     vars(found["inspect"])["signature"] = lambda *_, **__: ""
     vars(found["tokenize"])["open"] = _no_source
+    vars(found["logging"]).update(getLogger=lambda *_: _Unheard(), DEBUG=10)
     vars(mail)["parseaddr"] = lambda *words, **options: mail.__getattr__("parseaddr")(*words, **options)
-    return dict(found)
+    keys = "cryptography.hazmat.primitives.serialization.ssh"
+    return {**found, keys: _Empty(keys)}
 
 
 _STANDING = _standing()
@@ -58,11 +107,14 @@ def left_out(*, ssl: bool = False) -> Iterator[None]:
         )
     standing = {name: module for name, module in standing.items() if name not in sys.modules}
     sys.modules.update(standing)
+    sys.modules.setdefault("datetime", import_module("_datetime"))
+    sys.meta_path.insert(0, _OF_ASYNCIO)
     os.environ[_NO_OLD_CIPHERS] = "1"
     try:
         yield
     finally:
         del os.environ[_NO_OLD_CIPHERS]
-        for name, module in standing.items():
-            if name in sys.modules and sys.modules[name] is module:
+        sys.meta_path.remove(_OF_ASYNCIO)
+        for name in (*standing, *_OF_ASYNCIO.names):
+            if isinstance(sys.modules.get(name, 0), (Later, _Empty, NoneType)):
                 del sys.modules[name]
