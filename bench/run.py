@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures bot-bottle against its yardsticks: prints a table and writes build/bench.json.
 
-    make bench [AREA=start|egress] [ARGS=--quick]
+    make bench [AREA=start|egress|approvals] [ARGS=--quick]
 
 Exits 0 when everything that was asked for was measured, whatever the figures; 1 when something could not be measured,
 and says why.
@@ -22,7 +22,7 @@ from place import ROOT, Place
 
 RUNS = 21
 QUICK_RUNS = 3
-LATER = ("approvals", "docker", "smolmachines", "git")
+LATER = ("docker", "smolmachines", "git")
 Progress = Callable[[str], None]
 
 
@@ -74,12 +74,20 @@ def firewall_part(place: Place, runs: int, progress: Progress) -> Iterator[Figur
     yield from firewall.measure(place, runs, progress)
 
 
+def approvals_part(place: Place, runs: int, progress: Progress) -> Iterator[Figure]:
+    """From an ask to an inbox, and from a yes to the proxy."""
+    import approvals
+
+    yield from approvals.measure(place, runs, progress)
+
+
 AREAS: dict[str, tuple[Callable[[Place, int, Progress], Iterator[Figure]], ...]] = {
     "start": (
         *(start.commands, start.whole_run, start.further_bottle),
         *(partial(part, "start") for part in (tunnel_part, lean_tunnel_part)),
     ),
     "egress": (*(partial(part, "egress") for part in (tunnel_part, lean_tunnel_part)), firewall_part),
+    "approvals": (approvals_part,),
 }
 
 

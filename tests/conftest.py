@@ -13,11 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from support.place import Done, Place, make_place, program
 
-settings.register_profile("project", deadline=None, max_examples=60, print_blob=True)
+# How fast examples are made says how busy the machine is, and nothing of what is tested.
+settings.register_profile(
+    "project",
+    deadline=None,
+    max_examples=60,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("project")
 
 REAL_HOME = Path(os.path.expanduser("~"))

@@ -44,6 +44,10 @@ TEST_TOOLS = (
     Tool("nghttpd", "nghttp2-server", "is the HTTP/2 server behind the tests' bottles"),
     Tool("tinyproxy", "tinyproxy-bin", "is the company's proxy in the tests"),
     Tool("ssh", "openssh-client", "is a client that the tests put into a bottle"),
+    Tool("chromium", "chromium", "is the browser in which the inbox's page is tried"),
+    Tool("tmux", "tmux", "is the terminal of the tests"),
+    Tool("sshd", "openssh-server", "is the server behind it; it is not started as a service"),
+    Tool("gnutls-cli", "gnutls-bin", "is a client with another TLS library, in the bottles of the tests"),
 )
 BENCH_TOOLS = (
     Tool("rg", "ripgrep", "is needed by the yardstick `srt`"),

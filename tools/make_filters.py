@@ -1,4 +1,4 @@
-"""Makes the bundle's seccomp filters, `src/bot_bottle/bundle/bundle.MACHINE.bpf`. Run it when the lists here change.
+"""Makes the seccomp filters of what faces the agent, `src/bot_bottle/bundle/KIND.MACHINE.bpf`. Run it when the lists here change.
 
 Needs pyseccomp and libseccomp (`apt install libseccomp2`). Everything that is not allowed here fails with EPERM, and
 system calls of another architecture kill the process.
@@ -7,6 +7,7 @@ system calls of another architecture kill the process.
 import errno
 import sys
 import tempfile
+from itertools import product
 from pathlib import Path
 
 import pyseccomp as seccomp
@@ -29,6 +30,13 @@ ALWAYS = (
     " clock_gettime clock_getres clock_nanosleep nanosleep gettimeofday time getrandom"
 ).split()  # fmt: skip
 
+KINDS = ("bundle", "supervise")
+"""The supervise server answers on connections that come to it: it opens none, opens no file and needs no thread."""
+NOT_FOR_SUPERVISE = frozenset(
+    "connect recvmsg recvmmsg sendmmsg stat lstat statx readlink readlinkat access faccessat faccessat2 getdents64"
+    " getcwd set_robust_list futex_waitv".split()
+)  # fmt: skip
+
 AF_UNIX, AF_INET, AF_INET6, SOCK_STREAM, SOCK_DGRAM, SOCK_TYPE_MASK = 1, 2, 10, 1, 2, 0xF
 PROT_EXEC = 0x4
 THREAD = 0x3D0F00  # CLONE_VM FS FILES SIGHAND THREAD SYSVSEM SETTLS PARENT_SETTID CHILD_CLEARTID: what glibc asks for
@@ -38,8 +46,8 @@ PR_SET_NAME, PR_SET_VMA = 15, 0x53564D41
 O_WRITES = 0o3 | 0o100 | 0o1000 | 0o2000 | 0o20000000  # O_ACCMODE O_CREAT O_TRUNC O_APPEND __O_TMPFILE
 
 
-def make_filter(machine: str) -> bytes:
-    """The BPF program for `machine`."""
+def make_filter(machine: str, kind: str = "bundle") -> bytes:
+    """The BPF program for `machine`, for processes of that kind."""
     made = seccomp.SyscallFilter(seccomp.ERRNO(errno.EPERM))
     if not made.exist_arch(MACHINES[machine]):
         made.add_arch(MACHINES[machine])
@@ -47,16 +55,23 @@ def make_filter(machine: str) -> bytes:
         if other != machine and made.exist_arch(MACHINES[other]):
             made.remove_arch(MACHINES[other])
     for name in ALWAYS:
-        made.add_rule(seccomp.ALLOW, name)
+        if kind == "bundle" or name not in NOT_FOR_SUPERVISE:
+            made.add_rule(seccomp.ALLOW, name)
     _restricted(made)
+    if kind == "bundle":
+        _outward(made)
+    else:
+        made.add_rule(
+            seccomp.ALLOW, "listen"
+        )  # asyncio does so once more on a socket that listens; it has no other
     with tempfile.TemporaryFile() as file:
         made.export_bpf(file)
         file.seek(0)
         return file.read()
 
 
-def _restricted(made: seccomp.SyscallFilter) -> None:
-    """Calls that are allowed with some arguments only."""
+def _outward(made: seccomp.SyscallFilter) -> None:
+    """What going out needs: new sockets, threads that wait for a resolver, and the files that it reads."""
     arg = seccomp.Arg
     for family in (AF_INET, AF_INET6):
         for kind in (SOCK_STREAM, SOCK_DGRAM):
@@ -69,9 +84,16 @@ def _restricted(made: seccomp.SyscallFilter) -> None:
         arg(0, seccomp.EQ, AF_UNIX),
         arg(1, seccomp.MASKED_EQ, SOCK_TYPE_MASK, SOCK_STREAM),
     )
+    made.add_rule(seccomp.ALLOW, "clone", arg(0, seccomp.EQ, THREAD))
+    made.add_rule(seccomp.ALLOW, "open", arg(1, seccomp.MASKED_EQ, O_WRITES, 0))
+    made.add_rule(seccomp.ALLOW, "openat", arg(2, seccomp.MASKED_EQ, O_WRITES, 0))
+
+
+def _restricted(made: seccomp.SyscallFilter) -> None:
+    """Calls that are allowed with some arguments only."""
+    arg = seccomp.Arg
     for name in ("mmap", "mprotect"):
         made.add_rule(seccomp.ALLOW, name, arg(2, seccomp.MASKED_EQ, PROT_EXEC, 0))
-    made.add_rule(seccomp.ALLOW, "clone", arg(0, seccomp.EQ, THREAD))
     # Its arguments are out of a filter's sight; without it, libc falls back to clone.
     made.add_rule(seccomp.ERRNO(errno.ENOSYS), "clone3")
     for request in (FIONREAD, FIONBIO):
@@ -80,15 +102,13 @@ def _restricted(made: seccomp.SyscallFilter) -> None:
         made.add_rule(seccomp.ALLOW, "fcntl", arg(1, seccomp.EQ, command))
     for option in (PR_SET_NAME, PR_SET_VMA):
         made.add_rule(seccomp.ALLOW, "prctl", arg(0, seccomp.EQ, option))
-    made.add_rule(seccomp.ALLOW, "open", arg(1, seccomp.MASKED_EQ, O_WRITES, 0))
-    made.add_rule(seccomp.ALLOW, "openat", arg(2, seccomp.MASKED_EQ, O_WRITES, 0))
 
 
 def main() -> int:
-    for machine in MACHINES:
-        program = make_filter(machine)
-        (FOLDER / f"bundle.{machine}.bpf").write_bytes(program)
-        sys.stdout.write(f"bundle.{machine}.bpf: {len(program) // 8} instructions\n")
+    for kind, machine in product(KINDS, MACHINES):
+        program = make_filter(machine, kind)
+        (FOLDER / f"{kind}.{machine}.bpf").write_bytes(program)
+        sys.stdout.write(f"{kind}.{machine}.bpf: {len(program) // 8} instructions\n")
     return 0
 
 

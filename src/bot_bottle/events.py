@@ -2,15 +2,17 @@
 
 Kinds are `ROOM.WHAT`: `run.planned run.started run.ended run.reaped`, `workspace.flagged`, `door.opened door.closed
 door.authority`, `policy.changed policy.refused`, `credential.renewed credential.failed`, `egress.allowed
-egress.observed egress.redacted egress.refused egress.failed egress.closed egress.folded`, `dns.refused`. `data` is a
-flat JSON object; text that came from the agent in it is cleaned and bounded by whoever makes the event.
+egress.observed egress.redacted egress.refused egress.failed egress.closed egress.folded`, `dns.refused`,
+`proposal.made proposal.repeated proposal.approved proposal.rejected proposal.applied proposal.failed proposal.expired
+proposal.withdrawn`, `grant.used grant.ended`, `notice.failed`. `data` is a flat JSON object; text that came from the agent in
+it is cleaned and bounded by whoever makes the event.
 """
 
 import json
 from collections.abc import Mapping
-from typing import Any, NamedTuple
 
 from bot_bottle.digest import sha256_hex
+from bot_bottle.typed import Any, NamedTuple
 
 GENESIS = "0" * 64
 """The hash that stands before the first event (hexadecimal, like every hash here)."""

@@ -21,3 +21,8 @@ def is_name(text: str) -> bool:
 def new_run_id(agent: str) -> str:
     """A fresh id for one run of `agent`; about 800,000 possibilities, so the caller checks that it is free."""
     return agent + "-" + "".join(_ALPHABET[byte % 32] for byte in os.urandom(4))
+
+
+def new_proposal_id() -> str:
+    """A fresh id for a proposal; one of 10**12, so that none comes twice."""
+    return "p" + "".join(_ALPHABET[byte % 32] for byte in os.urandom(8))

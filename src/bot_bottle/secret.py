@@ -4,7 +4,7 @@
 pickled or put into JSON, and gives its value only when asked by name.
 """
 
-from typing import NoReturn
+from bot_bottle.typed import NoReturn
 
 
 class Secret:

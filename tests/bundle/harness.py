@@ -28,7 +28,7 @@ from bot_bottle.secret import Secret
 
 HERE = Path(__file__).parent
 SOURCE = HERE.parent.parent / "src"
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 
 def in_header(name: str, value: str, *, placeholder: str = "", renewable: bool = False) -> Injection:
@@ -130,6 +130,8 @@ class Bundle:
         engine_port: int = 0,
         proxy: UpstreamProxy | None = None,
         authorities: str = "",
+        supervised: bool = False,
+        spent: tuple[str, ...] = (),
     ) -> None:
         self.line, theirs = socket.socketpair()
         self.door, door = socket.socketpair()
@@ -145,6 +147,8 @@ class Bundle:
             "engine_port": engine_port,
             "proxy": proxy.document() if proxy else None,
             "authorities": authorities,
+            "supervised": supervised,
+            "spent": spent,
         }
         passed = [door.fileno(), theirs.fileno()]
         self.keeper = subprocess.Popen(

@@ -144,7 +144,7 @@ def test_it_is_out_of_reach_of_the_terminals_ctrl_c(confined: tuple[dict[str, An
 
 
 def test_without_a_filter_for_the_machine_there_is_no_bundle(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(confine, "filter_name", lambda machine: "none.bpf")
+    monkeypatch.setattr(confine, "filter_name", lambda machine, kind: "none.bpf")
     with pytest.raises(confine.HostError, match="no seccomp filter"):
         confine.load_filter()
 
@@ -185,16 +185,17 @@ ARGUMENTS = [(), (1,), (2, 1), (2, 2), (2, 3), (10, 1), (0, 1, 1), (0, 0x541B), 
              (0, 0o100), (0, 0, 0o100), (0, 0, 0o1000), (0, 0, 0o2), (0x3D0F00,), (17,), (15,), (0x53564D41,), (4, 0)]  # fmt: skip
 
 
+@pytest.mark.parametrize("kind", ["bundle", "supervise"])
 @pytest.mark.parametrize(("machine", "architecture"), [("x86_64", 0xC000003E), ("aarch64", 0xC00000B7)])
-def test_the_filters_are_those_that_the_tool_makes(machine: str, architecture: int) -> None:
+def test_the_filters_are_those_that_the_tool_makes(machine: str, architecture: int, kind: str) -> None:
     pytest.importorskip("pyseccomp", reason="pyseccomp or libseccomp is not installed", exc_type=Exception)
     spec = importlib.util.spec_from_file_location("make_filters", TOOL)
     assert spec
     assert spec.loader
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
-    made = tool.make_filter(machine)
-    kept = Path(confine.__file__).with_name(confine.filter_name(machine)).read_bytes()
+    made = tool.make_filter(machine, kind)
+    kept = Path(confine.__file__).with_name(confine.filter_name(machine, kind)).read_bytes()
     for number in (*range(600), 0x40000000 + 59):
         for arguments in ARGUMENTS:
             assert decide(made, number, architecture, arguments) == decide(

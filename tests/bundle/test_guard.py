@@ -118,6 +118,7 @@ def bottle(certificate: Certificate, secrets: SecretsPolicy | None) -> Iterator[
             plain.http("plain.test"),
             plain.http("*.wild.test"),
             plain.http("free.test")._replace(scan=False),
+            plain.http("stars.test")._replace(on_match="redact"),
             Route(host="own.test", port=80, protocol="http", upstream=behind, credential="key"),
             Route(host="*.tunnel.test", port=443, upstream=plain.upstream(), scan=False),
         ),
@@ -181,6 +182,8 @@ IN_BASE64 = base64.b64encode(f"me:{TOKEN}".encode()).decode()
         (get("/x?q=%25" + "%25".join(f"{byte:02x}" for byte in TOKEN.encode())), "url", "github"),
         (get("/x", f"Authorization: Basic {IN_BASE64}"), "header authorization", "github"),
         (get("/x", f"{SENSITIVE}: 1"), "header name", "sensitive value 1"),
+        (get("/x", f"X-A: {TOKEN[:20]}", f"X-B: {TOKEN[20:]}"), "head", "github"),
+        (get("/x", f"X-A: a{SENSITIVE[:9]}", f"X-B: {SENSITIVE[9:]}"), "head", "sensitive value 1"),
         (get("/x", f"X-Note: {SENSITIVE[::-1]}"), "header x-note", "sensitive value 1"),
         (get(f"/{KEY.encode().hex()}"), "url", "credential key"),
         (post(b"x" * 1000 + TOKEN.encode()), "body", "github"),
@@ -295,13 +298,20 @@ def test_what_can_not_be_redacted_is_refused(redacting: Place) -> None:
         redacting.refusal(data, "secret_found")
 
 
-def test_held_is_refused_and_says_so(certificate: Certificate) -> None:
+def test_without_anybody_to_ask_it_is_refused_and_says_so(certificate: Certificate) -> None:
     for place in bottle(certificate, SecretsPolicy(on_match="hold")):
         head, body = place.send(get(f"/{TOKEN}"))
         assert head.startswith(b"HTTP/1.1 403 ")
         said = json.loads(body)
         assert said["reason"] == "secret_held"
-        assert "held" in said["message"]
+        assert "can't be asked here" in said["message"]
+
+
+def test_a_route_may_say_what_happens_to_a_secret_on_it(blocking: Place) -> None:
+    blocking.send(post(f"a {TOKEN} b".encode(), host="stars.test"))
+    assert blocking.api.seen[0].body == b"a " + b"*" * len(TOKEN) + b" b"
+    blocking.api.seen.clear()
+    blocking.refusal(post(PLACEHOLDER.encode(), host="stars.test"), "placeholder_misused")
 
 
 def test_a_route_that_is_not_to_be_searched_is_not(blocking: Place) -> None:
@@ -454,8 +464,58 @@ def test_what_waits_to_be_looked_at_is_bounded_over_all_connections() -> None:
                 sock.sendall(request[:-1])
         bundle.event("egress.refused", reason="body_too_large")
         assert memory(bundle.pid, "VmRSS") - before < 110 * 1024
-        for sock in socks:
-            sock.close()
+        # They go on waiting for their last bytes, and give way to who has all of its own.
         place = Place(holder, bundle, api)
         assert until(lambda: place.send(request)[0].startswith(b"HTTP/1.1 200 "))
+        bundle.event("egress.refused", reason="body_stalled")
+        for _ in range(5):
+            assert place.send(request)[0].startswith(b"HTTP/1.1 200 ")
+        for sock in socks:
+            sock.close()
+    web.close()
+
+
+def test_bodies_that_drip_give_way_as_well() -> None:
+    web = Server(Api().serve)
+    policy = EgressPolicy(routes=(web.http("plain.test"),), secrets=SecretsPolicy(limit=16 << 20))
+    with served(policy) as (holder, bundle):
+        request = post(bytes(15 << 20))
+        socks = [holder.connect(*PROXY) for _ in range(4)]
+        for sock in socks:
+            sock.sendall(request[:-10_000])
+
+        def one_gets_through() -> bool:
+            for sock in socks:
+                with contextlib.suppress(ConnectionError):
+                    sock.send(b"0")
+            with holder.connect(*PROXY) as sock:
+                sock.sendall(request)
+                return read_response(sock)[0].startswith(b"HTTP/1.1 200 ")
+
+        until(one_gets_through)
+        bundle.event("egress.refused", reason="body_stalled")
+        for sock in socks:
+            sock.close()
+    web.close()
+
+
+def test_large_heads_that_are_searched_let_a_policy_come_into_force_between_them() -> None:
+    api = Api()
+    web = Server(api.serve)
+    policy = EgressPolicy(routes=(web.http("plain.test"),), secrets=SecretsPolicy())
+    with served(policy, sensitive=(SENSITIVE,)) as (holder, bundle):
+        request = get("/x", "X-A: " + "%41a" * 14_000)
+        socks = [holder.connect(*PROXY) for _ in range(60)]
+        for sock in socks:
+            sock.sendall(request[:-1])
+        os.kill(bundle.pid, signal.SIGSTOP)  # so that the last bytes and the order come at once
+        for sock in socks:
+            sock.sendall(request[-1:])
+        new = policy._replace(routes=(web.http("other.test"),))
+        bundle.tell({"policy": new.document(), "further": 0})
+        os.kill(bundle.pid, signal.SIGCONT)
+        bundle.hear(lambda message: message.get("policy") == new.fingerprint())
+        assert len(api.seen) < len(socks) // 2
+        for sock in socks:
+            sock.close()
     web.close()

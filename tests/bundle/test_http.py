@@ -11,7 +11,7 @@ from bot_bottle.policy.model import EgressPolicy, Route, Upstream
 from tests.bundle.harness import Bundle, Holder, Server, read_all, read_head, read_response, served
 
 PROXY = ("127.0.0.1", 3128)
-LIMITS = BundleLimits(first_bytes_seconds=0.5, idle_seconds=5.0, dial_seconds=2.0)
+LIMITS = BundleLimits(first_bytes_seconds=2.0, idle_seconds=5.0, dial_seconds=2.0)
 
 
 class Scripted:

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot_bottle.bundle.egress.observe import ONLY_ROUTES, let_through
+from bot_bottle.bundle.egress.observe import let_through
 from bot_bottle.bundle.model import BundleLimits
 from bot_bottle.door.model import listeners_for
-from bot_bottle.policy.egress import REASONS, decide, decide_request
+from bot_bottle.policy.egress import ASKED_FOR, REASONS, decide, decide_request
 from bot_bottle.policy.model import EgressPolicy, Route, SecretsPolicy
 from tests.bundle.harness import Bundle, Holder, Server, read_all, read_head, read_response, served
 from tests.bundle.hellos import client_hello
@@ -143,7 +143,7 @@ def test_no_credential_goes_with_what_is_only_watched() -> None:
 
 
 def test_every_reason_that_is_let_through_is_one_of_the_policys() -> None:
-    assert set(REASONS) >= ONLY_ROUTES
+    assert set(REASONS) >= ASKED_FOR
 
 
 @given(st.text(max_size=40), st.integers(-1, 70000), st.sampled_from(["https", "http", "tcp", "gopher"]))

@@ -1,11 +1,13 @@
 """A decision that can't be made is a no, wherever in it the trouble is."""
 
 import inspect
+from time import monotonic
 from typing import Any
 
 import pytest
 
 from bot_bottle.bundle.egress.context import Context
+from bot_bottle.bundle.egress.grants import Grants
 from bot_bottle.bundle.egress.live import Live
 from bot_bottle.policy.egress import Wanted
 from bot_bottle.policy.model import EgressPolicy, HeaderMatch, Route
@@ -46,7 +48,8 @@ BAD = {
 
 def context(policy: Any) -> Context:
     fields = dict.fromkeys(inspect.signature(Context).parameters)
-    return Context(**{**fields, "policy": policy, "live": Live()})  # type: ignore[arg-type]
+    grants = Grants(lambda _: True, spent=(), clock=monotonic)
+    return Context(**{**fields, "policy": policy, "live": Live(), "grants": grants})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("where", BAD)

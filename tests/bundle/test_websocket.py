@@ -51,7 +51,7 @@ class Real:
             0,
             ssl=context,
             select_subprotocol=lambda _, offered: "chat" if "chat" in offered else None,
-            close_timeout=2,
+            close_timeout=10,
             max_size=None,
         )
         self.port = self._server.socket.getsockname()[1]
@@ -96,7 +96,7 @@ class Place(NamedTuple):
             assert b" 200 " in read_head(sock)[0]
         context = ssl.create_default_context(cafile=self.bottle.trusted)
         return connect_websocket(
-            f"wss://{host}{path}", sock=sock, ssl=context, proxy=None, close_timeout=3, max_size=None, **more
+            f"wss://{host}{path}", sock=sock, ssl=context, proxy=None, close_timeout=10, max_size=None, **more
         )
 
 

@@ -276,6 +276,16 @@ def test_figures_are_for_the_operator_alone(watched):
     assert json.loads(health.splitlines()[-1])["status"] == "ok"
     everything = watched.cli("metrics").stdout
     assert everything.count("# TYPE bot_bottle_up gauge") == 1
+    assert watched.cli("stop", run).code == 0
+    ended = watched.cli("metrics", "--socket", run)
+    assert (ended.code, ended.stdout, "does not run" in ended.stderr) == (66, "", True)
+    again = watched.cli("egress", "ask")
+    assert (again.code, run in again.stderr, "two.example.org" in again.stdout) == (0, True, True)
+
+
+def test_figures_are_on_no_door(watched):
+    watched.write("one.example.org")
+    watched.start()
     for path in ("metrics", "health"):
         for ask in (f"http://127.0.0.1:3128/{path}", f"--noproxy * http://127.0.0.1:3128/{path}",
                     f"--noproxy * http://127.0.0.1/{path}"):  # fmt: skip

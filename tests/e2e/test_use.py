@@ -218,6 +218,22 @@ def test_an_owners_terminal_that_stands_still_slows_the_agent_and_ends_nothing(p
     os.close(terminal)
 
 
+@pytest.mark.parametrize("attempt", range(3))
+def test_an_agent_that_ends_at_once_began_with_its_owners_terminal(place, repository, attempt):
+    write_script(place, "quick", 'test "$(stty size)" = "24 80" && exit 3; exit 4')
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(repository)
+        argv = place.argv([str(program()), "start", "quick"])
+        os.execvpe(argv[0], argv, place.environment)
+    seen = b""
+    with contextlib.suppress(OSError):  # EIO: the end of a terminal
+        while data := os.read(terminal, 65536):
+            seen += data
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 3, seen
+
+
 def test_no_name_or_message_talks_to_the_terminal(place, cli, repository):
     write_script(place, "fine", "true")
     odd = repository.parent / "odd\x1b]0;t\x07\u202e"

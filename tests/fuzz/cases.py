@@ -8,7 +8,7 @@ from tests.bundle.hellos import records, vector
 
 Make = Callable[[random.Random], bytes]
 
-_METHODS = (
+METHODS = (
     b"GET",
     b"POST",
     b"GET",
@@ -29,7 +29,7 @@ _HOSTS = (
     b"ok.test\0.evil.test", b"ok%2etest", b"ok.test,evil.test", b"", b" ", b"xn--ok-test", b"ok\xe3\x80\x82test",
     b"ok.test#@evil.test", b"ok.test\\.evil.test", b"ok.test\tevil.test", b"2130706433", b"host.docker.internal",
 )  # fmt: skip
-_PATHS = (
+PATHS = (
     b"/a/x", b"/a/x", b"/a/x?q=1", b"/a/", b"/a", b"/b", b"/a/../b", b"/a/%2e%2e/b", b"/a/..%2fb", b"/a/%2e%2e%2fb",
     b"/a\\..\\b", b"/a/..;/b", b"/a/.;x/../b", b"/a//..//..//b", b"/a/%252e%252e/b", b"//evil.test/a/x", b"/a/x#y", b"*",
     b"/%61/x", b"/a/\xc0\xae", b"/a/..%5cb", b"/a/%00/../b", b"/a/x/../../b", b"/./a/x", b"/A/x", b"/a/x;/../../b",
@@ -72,7 +72,7 @@ _BODIES = (
 )  # fmt: skip
 SMUGGLED = b"DELETE /b HTTP/1.1\r\nHost: evil.test\r\nContent-Length: 0\r\n\r\n"
 TOKENS = (
-    *_FIELDS, *_BODIES, *_PATHS, *_HOSTS, b"\r\n", b"\r\n\r\n", b"\n", b"\r", b"\0", b" ", b"\t", b":", b"0\r\n\r\n",
+    *_FIELDS, *_BODIES, *PATHS, *_HOSTS, b"\r\n", b"\r\n\r\n", b"\n", b"\r", b"\0", b" ", b"\t", b":", b"0\r\n\r\n",
     b"HTTP/1.1", SMUGGLED,
 )  # fmt: skip
 
@@ -102,8 +102,8 @@ def damaged(rng: random.Random, data: bytes, *, tokens: tuple[bytes, ...] = TOKE
 def one_request(rng: random.Random, *, absolute: bool) -> bytes:
     """A head and what may be its body; most are wrong in one way only, so that much of them is looked at."""
     host = b"ok.test" if rng.random() < 0.85 else rng.choice(_HOSTS)
-    path = b"/a/x" if rng.random() < 0.6 else rng.choice(_PATHS)
-    method = rng.choice(_METHODS[:2]) if rng.random() < 0.8 else rng.choice(_METHODS)
+    path = b"/a/x" if rng.random() < 0.6 else rng.choice(PATHS)
+    method = rng.choice(METHODS[:2]) if rng.random() < 0.8 else rng.choice(METHODS)
     target = b"http://" + (host if rng.random() < 0.95 else rng.choice(_HOSTS)) + path if absolute else path
     if method == b"CONNECT" and rng.random() < 0.8:
         target = host + rng.choice((b":80", b":443", b"", b":0", b":65536"))

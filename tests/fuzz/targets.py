@@ -20,6 +20,7 @@ from bot_bottle.bundle.egress.dns import HEADER
 from bot_bottle.bundle.egress.guarding import Guarding
 from bot_bottle.bundle.egress.hello import BadHello, read_hello
 from bot_bottle.bundle.egress.http import HttpConnection
+from bot_bottle.bundle.egress.http2.serve import serve_h2
 from bot_bottle.bundle.egress.live import Live
 from bot_bottle.bundle.egress.names import Names
 from bot_bottle.bundle.egress.resolver import answer_query
@@ -28,9 +29,10 @@ from bot_bottle.bundle.egress.websocket.frames import BadFrame, FrameReader, wri
 from bot_bottle.bundle.egress.wire import Wire
 from bot_bottle.bundle.model import BundleLimits, Injection
 from bot_bottle.bundle.record import Record
+from bot_bottle.policy.egress import Wanted
 from bot_bottle.policy.model import EgressPolicy, Route, SecretsPolicy, Upstream
 from bot_bottle.secret import Secret
-from tests.fuzz import cases, lenient
+from tests.fuzz import cases, h2, lenient
 from tests.fuzz.lenient import Seen
 
 HOST = b"ok.test"
@@ -357,6 +359,70 @@ def frames(data: bytes) -> None:
     assert refused or not offended or len(_messages(theirs)) <= len(whole), data
 
 
+_STILL = 12
+"""Turns of the loop without anything new, after which nothing more comes of what was said."""
+
+
+async def _serve_h2(data: bytes) -> Served:
+    upstreams: list[h2.Origin] = []
+
+    async def originate(_sock: object, name: str, **_: object) -> h2.Origin:
+        assert name == "ok.test"
+        upstreams.append(h2.Origin())
+        return upstreams[-1]
+
+    context = _shared()
+    context.tls = Tls(originate, None)  # type: ignore[arg-type]
+    context.record.counts.clear()
+    agent = h2.Pipe(data, piece=1 << 20 if len(data) % 3 else 7)
+    task = asyncio.ensure_future(serve_h2(context, "tls", Wanted("ok.test", 443, "https"), agent))
+    before, still = None, 0
+    while not task.done() and still < _STILL:
+        await asyncio.sleep(0)
+        now = (agent.state, *(one.state for one in upstreams))
+        before, still = now, still + 1 if now == before else 0
+    agent.end()
+    await task
+    counts = context.record.counts
+    allowed = sum(number for (kind, _), number in counts.items() if kind == "egress.allowed")
+    assert all(one.closed for one in (agent, *upstreams))
+    return Served(bytes(agent.got), [bytes(one.got) for one in upstreams], dict(counts), allowed)
+
+
+def http2(data: bytes) -> None:
+    """HTTP/2 inside TLS that was opened: what the upstream gets was judged, is HTTP/2, and bears the credential."""
+    serve_http2(data)
+
+
+def serve_http2(data: bytes) -> Served:
+    """Like `http2`, with what came of it."""
+    _shared()
+    served = _LOOP[0].run_until_complete(_serve_h2(data))
+    requests = 0
+    for upstream in served.upstreams:
+        for head in h2.read(upstream).heads:
+            fields = dict(head)
+            if b":method" not in fields:  # trailers
+                assert not any(name.startswith(b":") for name, _ in head), head
+                continue
+            requests += 1
+            seen = Seen(fields[b":method"], fields[b":authority"], lenient.plain_path(fields[b":path"]))
+            assert is_allowed(seen), (seen, data)
+            assert [value for name, value in head if name == b"x-key"] == [SECRET], head
+            assert [
+                name for name, _ in head if name in (b"host", b"transfer-encoding", b"connection")
+            ] == [], head
+            assert all(ours.isascii() and not set(ours) & set(b"\r\n\0") for pair in head for ours in pair), (
+                head
+            )
+    assert requests <= served.allowed, (requests, served)
+    assert ("egress.failed", "internal") not in served.events, (served, data)
+    heard = h2.read(served.agent)
+    assert all(SECRET not in value for head in heard.heads for _, value in head), heard
+    assert SECRET not in heard.bodies
+    return served
+
+
 class Target(NamedTuple):
     """A check and what makes its input from a seed."""
 
@@ -371,4 +437,5 @@ TARGETS = {
     "TLS hellos": Target(hello, cases.hellos),
     "DNS messages": Target(query, cases.queries),
     "WebSocket frames": Target(frames, cases.frames),
+    "HTTP/2 connections": Target(http2, h2.connections),
 }

@@ -1,6 +1,7 @@
 """A hundred thousand hostile messages: what reads them does not fail, and nothing passes that the policy refuses."""
 
 import random
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,9 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bot_bottle.bundle.egress import context, heads
+from bot_bottle.bundle.egress.http2 import heads as http2_heads
+from bot_bottle.bundle.egress.http2 import serve
+from bot_bottle.bundle.egress.http2.heads import request_fields
 from bot_bottle.policy.egress import Decision
 from bot_bottle.policy.model import EgressPolicy
-from tests.fuzz import cases, lenient, targets
+from tests.fuzz import cases, h2, lenient, targets
 
 COUNTS = {
     "requests to the proxy": 25_000,
@@ -20,6 +24,7 @@ COUNTS = {
     "TLS hellos": 18_000,
     "DNS messages": 18_000,
     "WebSocket frames": 8_000,
+    "HTTP/2 connections": 8_000,
 }
 SHARDS = 2
 
@@ -55,6 +60,13 @@ def test_enough_of_them_get_through_for_that_to_mean_something() -> None:
     refused = sum(any(kind == "egress.refused" for kind, _ in one.events) for one in served)
     assert through > 40, through
     assert refused > 60, refused
+    reasons = {reason for one in served for _, reason in one.events}
+    assert {"bad_message", "path_not_allowed", "method_not_allowed", "name_mismatch", "bad_path"} <= reasons
+
+
+def test_enough_http2_gets_through_for_that_to_mean_something() -> None:
+    served = [targets.serve_http2(h2.connections(random.Random(seed))) for seed in range(400)]
+    assert sum(bool(one.upstreams) for one in served) > 40
     reasons = {reason for one in served for _, reason in one.events}
     assert {"bad_message", "path_not_allowed", "method_not_allowed", "name_mismatch", "bad_path"} <= reasons
 
@@ -117,6 +129,11 @@ def search() -> None:
         targets.inner(cases.inner_requests(random.Random(seed)))
 
 
+def search_http2() -> None:
+    for seed in range(3000):
+        targets.http2(h2.connections(random.Random(seed)))
+
+
 def test_rules_that_are_taken_out_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same oracle over a product that takes every request for an allowed one."""
     real = context.decide_request
@@ -127,6 +144,34 @@ def test_rules_that_are_taken_out_are_found(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(context, "decide_request", decide)
     with pytest.raises(AssertionError):
         search()
+
+
+def test_http2_for_another_host_that_is_taken_for_the_connections_own_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The same oracle over a product that does not mind where a request says that it goes, and goes by that."""
+    monkeypatch.setattr(serve._Exchange, "_is_here", lambda *_: None)
+    monkeypatch.setattr(serve, "request_fields", lambda method, _, target, headers, **more: real(
+        method, authority[-1], target, headers, **more))  # fmt: skip
+    real, authority = request_fields, [b""]
+    read = serve.read_request
+
+    def remember(*args: Any, **more: Any) -> Any:
+        request = read(*args, **more)
+        authority.append(request.authority)
+        return request
+
+    monkeypatch.setattr(serve, "read_request", remember)
+    with pytest.raises(AssertionError):
+        search_http2()
+
+
+def test_http2_heads_that_are_passed_on_unread_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same oracle over a product whose grammar takes everything."""
+    monkeypatch.setattr(http2_heads, "_VALUE", re.compile(rb"(?s).*"))
+    monkeypatch.setattr(http2_heads, "_NEVER_FORWARDED", frozenset())
+    with pytest.raises(AssertionError):
+        search_http2()
 
 
 def test_framing_that_is_passed_on_as_it_came_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -164,7 +164,7 @@ def test_the_group_is_what_was_told_beforehand_and_found_again(held):
     with pytest.raises(HostError, match="still in use"):
         again.remove(timeout=0.05)
     again.kill()
-    assert child.wait(timeout=5) == -signal.SIGKILL
+    assert child.wait(timeout=30) == -signal.SIGKILL
     again.remove()
     again.remove()
     again.kill()
@@ -200,7 +200,7 @@ def test_a_group_of_the_real_v2_hierarchy_kills_at_once(held):
     child = subprocess.Popen(["sleep", "60"])
     group.add(child.pid)
     group.kill()
-    assert child.wait(timeout=5) == -signal.SIGKILL
+    assert child.wait(timeout=30) == -signal.SIGKILL
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="not run as root")

@@ -68,6 +68,9 @@ class FakeRun:
             raise SandboxError("The bundle did not become ready")
         self.started.append(policy)
 
+    def fresh(self, policy: EgressPolicy) -> EgressPolicy:
+        return policy
+
     def record(self, kind: str, data: Mapping[str, object]) -> None:
         self.events.append((kind, data))
 

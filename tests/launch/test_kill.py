@@ -43,7 +43,7 @@ def test_a_killed_keeper_takes_everything_with_it(place, cli, repository, phase)
     assert cleaned.code == 0, cleaned.stderr + "".join(p.read_text() for p in place.home.rglob("crashes/*"))
     place.assert_nothing_left()
     assert ended(cli) <= {"ended"}, cleaned.stdout
-    copies = [path for path in place.home.rglob("*") if path.name in ("workspace", "base.git")]
+    copies = [path for path in place.home.rglob("*") if path.name in ("workspace", "base")]
     assert copies == []
     assert cli("verify").code == 0
 
@@ -89,7 +89,7 @@ def test_a_killed_copy_is_a_start_that_failed_and_left_nothing(place, cli, repos
     assert "the agent ran" not in done.stdout
     assert "HostError: The workspace can't be copied" in done.stderr
     place.assert_nothing_left()
-    assert [path for path in place.home.rglob("*") if path.name in ("workspace", "base.git")] == []
+    assert [path for path in place.home.rglob("*") if path.name in ("workspace", "base")] == []
     assert ended(cli) == {"ended"}
 
 
@@ -209,3 +209,29 @@ def test_a_start_during_a_stop_is_unharmed(place, cli, repository):
     done = cli("start", "quick", "--headless")
     assert (done.code, done.stdout) == (0, "fine\n")
     assert stopping.wait(timeout=30) == 0
+
+
+BROKEN = """
+import os, sys, time
+from bot_bottle.bundle import main
+from bot_bottle.launch.sidecar import Sidecar
+
+def lacking():
+    time.sleep(float(sys.argv[1]))
+    import a_part_that_is_missing
+
+main._import_all = lacking
+from bot_bottle.cli.main import main
+code = main(["start", "work", "--headless"])
+sys.stderr.flush()
+os._exit(code)
+"""
+
+
+@pytest.mark.parametrize("seconds", ["0", "0.5"])
+def test_what_a_bundle_lacks_is_said_whenever_it_is_noticed(place, cli, repository, seconds):
+    """Before it was given its config, or when the door's listeners have nobody to go to."""
+    write_script(place, "work", "true")
+    done = place.run([*python(), "-c", BROKEN, seconds], timeout=60)
+    assert (done.code, "No module named 'a_part_that_is_missing'" in done.stderr) == (71, True), done
+    place.assert_nothing_left()

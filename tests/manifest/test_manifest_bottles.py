@@ -33,6 +33,7 @@ def test_a_bottle_that_says_nothing_allows_nothing(home) -> None:
             "engine": "builtin",
             "mode": "enforce",
             "routes": [],
+            "ask": [],
             "secrets": None,
             "upstream": {"ca": None, "proxy": None, "credential": None},
         },
@@ -42,6 +43,18 @@ def test_a_bottle_that_says_nothing_allows_nothing(home) -> None:
         "env": {},
         "supervise": False,
     }
+
+
+def test_hosts_to_ask_for_are_those_of_all_parts_in_one_spelling(home) -> None:
+    home.bottle("base", "egress: {ask: [Example.ORG, '*.b.example']}")
+    home.bottle("more", "extends: [base]\negress: {ask: [example.org, c.example.]}")
+    assert home.composed("more")["egress"]["ask"] == ["example.org", "*.b.example", "c.example"]
+
+
+@pytest.mark.parametrize("pattern", ["'*'", "127.0.0.1", "localhost", "'a.*'", "https://a.example", "''"])
+def test_a_host_to_ask_for_is_a_name(home, pattern: str) -> None:
+    home.bottle("odd", f"egress: {{ask: [{pattern}]}}")
+    assert "egress.ask[0]" in home.refusal("odd")
 
 
 def test_an_empty_list_of_routes_allows_nothing(home) -> None:
@@ -182,6 +195,9 @@ OAUTH = "file: /x, token_url: 'https://a.org/t', client_id: b"
         ("{from: {env: A}, query: 'a b'}", "is no name of a URL's parameter"),
         ("{from: {env: A}, bearer: true, prefix: x}", "needs `header:`"),
         ("{from: {env: A}, bearer: true, env: 1A}", "is no name of an environment variable"),
+        ("{from: {env: A}, bearer: true, env: PATH}", "PATH is a variable that programs need to run"),
+        ("{from: {env: A}, bearer: true, env: https_proxy}", "https_proxy is a variable that programs need"),
+        ("{from: {env: A}, bearer: true, env: LD_PRELOAD}", "LD_PRELOAD is a variable that programs need"),
         ("{from: {env: A}, header: Host}", "belongs to the connection"),
         ("{from: {env: A}, header: Proxy-Authorization}", "belongs to the connection"),
         ("{from: {env: A}, header: 'a: b'}", "is no name of an HTTP header"),

@@ -806,5 +806,5 @@ def test_applying_the_changes_to_the_original_gives_the_copy(tmp_path_factory, f
 
 def test_a_run_that_died_before_its_start_was_remembered_whole_has_nothing_to_save(run):
     run.start()
-    (run.state / "base.git" / "files").unlink()
+    (run.state / "base" / "files").unlink()
     assert operate_changes.save(run.record) is None

@@ -149,7 +149,7 @@ from support_changes import Run
 Run(Path(sys.argv[3])).start()
 """
     child = subprocess.Popen([sys.executable, "-c", code, *map(str, (SOURCES, HERE, run.source.parent))])
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not (run.copy / "f0").exists() and child.poll() is None:
         assert time.monotonic() < deadline
     child.send_signal(signal.SIGKILL)

@@ -2,8 +2,11 @@
 
 import argparse
 import json
+import os
 import subprocess
 import sys
+from contextlib import contextmanager
+from threading import Event
 
 import pytest
 
@@ -22,6 +25,19 @@ DIFF = """--- a/timesheet/duration.py
 -    return (minutes // QUARTER + 1) * QUARTER
 +    return -(-minutes // QUARTER) * QUARTER
 """
+FETCHED = """--- /dev/null
++++ b/timesheet/holidays.json
+@@ -0,0 +1 @@
++{}
+"""
+ASKED = {
+    "id": "p-2345", "title": "GET \x1bcalendar.example.org", "added": ["- {host: calendar.example.org, paths: [\"/2026.json\"]}"],
+    "words": "The task says so.", "digest": "d" * 64,
+}  # fmt: skip
+DECIDED = [
+    {"kind": f"proposal.{what}", "at": at, "data": {"proposal": "p-2345"}}
+    for what, at in (("made", 10.5), ("approved", 11.0), ("applied", 11.02))
+]
 
 REFUSED = {
     "kind": "egress.refused",
@@ -63,19 +79,59 @@ OUTPUT = "\n".join(
 ).encode()
 
 
+class Somebody:
+    """A person who opens the inbox, or does not."""
+
+    def __init__(self, *, decides=False):
+        self._decides = decides
+
+    def report(self, text):
+        pass
+
+    def decides(self, asked):
+        assert asked.title == "GET calendar.example.org"
+        return self._decides
+
+
 class Stand:
     """A product whose agent printed `output`; the tests then end with `tests`."""
 
-    output, diff_text, tests, told = OUTPUT, DIFF, 0, [REFUSED, STOPPED]
+    output, diff_text, tests, told = OUTPUT, DIFF + FETCHED, 0, [REFUSED, STOPPED, *DECIDED]
+    asks = (ASKED,)
 
     def __init__(self, stage, environment):
         self.applied = []
+        self.decided = []
+        self.answered = Event()
+
+    @contextmanager
+    def watch(self):
+        reader, writer = os.pipe()
+        with open(reader, "rb") as heard, open(writer, "wb") as line:
+            for each in self.asks:
+                line.write(json.dumps(each).encode() + b"\n")
+            line.flush()
+            if not self.asks:
+                self.answered.set()
+            yield heard
+
+    def inbox(self):
+        self.decided.append("inbox")
+
+    def approve(self, asked, digest):
+        self.decided.append(f"approve {asked.id} {digest[:2]}")
+        self.answered.set()
+
+    def reject(self, asked, reason):
+        self.decided.append(f"reject {asked.id}")
+        self.answered.set()
 
     def start(self, agent, prompt):
         if agent == "checker":
             assert self.applied == ["fixer-2345"]
             return Started("checker-2345", self.tests, b"x\nFAILED" if self.tests else b"OK", {}, 0.5)
         assert "python3 -m unittest" in prompt
+        assert self.answered.wait(20)
         return Started("fixer-2345", 0, self.output, {"sandbox": 0.1, "end": 0.4}, 5.0)
 
     def events(self, run):
@@ -95,6 +151,7 @@ class Stand:
 def product(monkeypatch):
     monkeypatch.setattr(operating, "_installed", lambda report: None)
     monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
+    monkeypatch.setattr(command, "_COUNTED", 0)
 
     def use(**parts):
         made = type("Product", (Stand,), parts)
@@ -118,6 +175,10 @@ def test_the_page_tells_what_was_done_and_refused_in_eighty_columns(product, cap
     for expected in (
         *("What the agent did", "python3 -m unittest", "FAILED (failures=1)", "What it was refused"),
         *(
+            "What it asked for",
+            "the demo",
+            "in force after 20 ms",
+            "the demo approved, and the same request went through.",
             "exfil.example.org:443",
             "no route names this host",
             "Time",
@@ -144,10 +205,18 @@ def test_as_json_everything_is_there(product, capsys):
     ]
     assert (document["placeholder"], document["key_seen"]) == ("sk-ant-api03-placeholder-model-12ab", False)
     assert document["phases"] == {"sandbox": 0.1, "agent": 4.1, "end": 0.4, "in all": 5.0}
+    assert document["asked"] == [
+        {"id": "p-2345", "title": "GET calendar.example.org", "added": ASKED["added"], "words": "The task says so.",
+         "by": "the demo", "state": "applied", "seconds": pytest.approx(0.02)},
+    ]  # fmt: skip
     assert [one["ok"] for one in document["actions"]] == [False, False, True]
 
 
-@pytest.mark.parametrize("parts", [{"tests": 1}, {"told": []}, {"told": [REFUSED]}, {"diff_text": " \n"}])
+@pytest.mark.parametrize(
+    "parts",
+    [{"tests": 1}, {"told": DECIDED}, {"told": [REFUSED, *DECIDED]}, {"diff_text": " \n"},
+     {"diff_text": DIFF}, {"told": [REFUSED, STOPPED]}, {"asks": ()}],
+)  # fmt: skip
 def test_it_fails_when_the_bug_stayed_or_not_everything_was_refused(product, capsys, parts):
     product(**parts)
     assert shown(capsys)[0] == 1
@@ -158,31 +227,53 @@ def test_it_fails_when_the_agent_shows_the_key_that_is_put_in_outside(product, c
         ours = Stand.start(self, agent, prompt)
         return ours._replace(output=ours.output + self.key.encode()) if agent == "fixer" else ours
 
-    product(__init__=lambda self, _, environment: setattr(self, "applied", []) or setattr(
+    product(__init__=lambda self, _, environment: Stand.__init__(self, _, environment) or setattr(
         self, "key", environment["ANTHROPIC_API_KEY"]), start=start)  # fmt: skip
     code, page = shown(capsys)
     assert code == 1
     assert "The agent showed the model's key." in page
 
 
+@pytest.mark.parametrize(("decided", "by", "state"), [("you", "you", "applied"), ("", "nobody", "rejected")])
+def test_a_person_decides_in_the_inbox_and_leaving_it_is_no_yes(product, monkeypatch, decided, by, state):
+    made = []
+
+    def reject(self, asked, reason):
+        Stand.reject(self, asked, reason)
+        if decided:
+            raise HostError("it is decided")
+
+    told = [REFUSED, STOPPED, *DECIDED]
+    if not decided:
+        told[-1] = {"kind": "proposal.rejected", "at": 12.0, "data": {"proposal": "p-2345"}}
+    product(
+        __init__=lambda self, *given: made.append(self) or Stand.__init__(self, *given),
+        reject=reject, told=told, diff_text=DIFF + (FETCHED if decided else ""),
+    )  # fmt: skip
+    shown = demo(keep=False, person=Somebody(decides=True))
+    assert made[0].decided == ["inbox", "reject p-2345"]
+    assert [(one.by, one.state) for one in shown.asked] == [(by, state)]
+    assert shown.held
+
+
 def test_an_agent_that_did_nothing_is_an_error_not_a_page(product):
     product(output=b"API Error")
     with pytest.raises(HostError, match="did nothing"):
-        demo(keep=False, report=lambda _: None)
+        demo(keep=False, person=Somebody())
 
 
 def test_nothing_stays_behind_unless_it_is_kept(product, tmp_path, monkeypatch):
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     monkeypatch.setattr(operating.tempfile, "tempdir", str(temporary))
-    demo(keep=False, report=lambda _: None)
+    demo(keep=False, person=Somebody())
     assert list(temporary.iterdir()) == []
     product(start=lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        demo(keep=False, report=lambda _: None)
+        demo(keep=False, person=Somebody())
     assert list(temporary.iterdir()) == []
     product()
-    kept = demo(keep=True, report=lambda _: None).kept
+    kept = demo(keep=True, person=Somebody()).kept
     assert [str(path) for path in temporary.iterdir()] == [kept]
 
 
@@ -190,9 +281,11 @@ def test_with_a_key_the_route_goes_to_the_api_and_the_key_is_in_no_file(product,
     monkeypatch.setattr(operating.tempfile, "tempdir", str(tmp_path))
     given = []
     product(
-        __init__=lambda self, stage, environment: given.append(environment) or setattr(self, "applied", [])
+        __init__=lambda self, stage, environment: (
+            given.append(environment) or Stand.__init__(self, stage, environment)
+        )
     )
-    shown = demo(keep=True, report=lambda _: None, api_key="sk-ant-real")
+    shown = demo(keep=True, person=Somebody(), api_key="sk-ant-real")
     files = {path.name: path.read_text() for path in (tmp_path).rglob("*.md")}
     assert "sk-ant-real" not in "".join(files.values())
     assert given[0]["ANTHROPIC_API_KEY"] == "sk-ant-real"
@@ -202,7 +295,7 @@ def test_with_a_key_the_route_goes_to_the_api_and_the_key_is_in_no_file(product,
 
 
 def test_the_repository_is_real_and_one_test_of_it_fails(tmp_path):
-    stage = lay_out(tmp_path, upstream="127.0.0.1:8080", authority=tmp_path / "authority.pem")
+    stage = lay_out(tmp_path, pages="127.0.0.1:8080", authority=tmp_path / "authority.pem", real=False)
     status = subprocess.run(
         ["git", "status", "--short"], cwd=stage.repository, capture_output=True, check=True
     )
@@ -216,7 +309,7 @@ def test_the_repository_is_real_and_one_test_of_it_fails(tmp_path):
 
 
 def test_the_planted_secret_is_one_that_is_found_and_git_ignores_it(tmp_path):
-    stage = lay_out(tmp_path, upstream="127.0.0.1:8080", authority=tmp_path / "authority.pem")
+    stage = lay_out(tmp_path, pages="127.0.0.1:8080", authority=tmp_path / "authority.pem", real=False)
     planted = (stage.repository / ".env").read_bytes()
     assert [match.detector for match in Scanner([]).scan(planted)] == ["github"]
     assert made_up_token() != made_up_token()
@@ -225,14 +318,16 @@ def test_the_planted_secret_is_one_that_is_found_and_git_ignores_it(tmp_path):
 @pytest.mark.parametrize("real", [False, True])
 def test_the_demos_files_are_a_manifest_that_the_product_takes(tmp_path, real):
     loading = pytest.importorskip("bot_bottle.manifest.load")
-    authority = None if real else tmp_path / "authority.pem"
-    stage = lay_out(tmp_path, upstream="" if real else "127.0.0.1:8080", authority=authority)
+    authority = tmp_path / "authority.pem"
+    stage = lay_out(tmp_path, pages="127.0.0.1:8080", authority=authority, real=real)
     root = stage.home / ".bot-bottle"
     fixer = loading.load("fixer", root=root, repository=stage.repository)
-    (route,) = fixer["bottle"]["egress"]["routes"]
+    route, calendar = fixer["bottle"]["egress"]["routes"]
+    assert (calendar["host"], calendar["paths"]) == ("calendar.example.org", ["/about"])
+    assert fixer["bottle"]["supervise"] is True
     assert (route["protocol"], route["port"], route["credential"]) == ("https", 443, "model")
     assert (route["upstream"] is None) == real
-    assert fixer["bottle"]["egress"]["upstream"]["ca"] == (None if real else str(authority))
+    assert fixer["bottle"]["egress"]["upstream"]["ca"] == str(authority)
     assert fixer["bottle"]["egress"]["secrets"]["on_match"] == "block"
     assert fixer["agent"]["base_url"] == f"https://{route['host']}"
     checker = loading.load("checker", root=root, repository=stage.repository)

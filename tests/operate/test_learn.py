@@ -113,6 +113,20 @@ def test_a_private_host_is_not_learned() -> None:
     assert "no public address" in found.warnings[0]
 
 
+def test_a_host_that_was_never_found_is_left_out_and_it_is_said() -> None:
+    def failed(host: str, reason: str = "not_resolved", **more: Any) -> Event:
+        return event("egress.failed", host=host, port=443, protocol="https", reason=reason, **more)
+
+    found = needs(
+        [observed("mispelt.example.org", count=2), failed("mispelt.example.org", count=2),
+         observed("flaky.example.org", count=2), failed("flaky.example.org"),
+         observed("down.example.org"), failed("down.example.org", "connect_failed")],
+        POLICY,
+    )  # fmt: skip
+    assert [route.host for route in found.routes] == ["flaky.example.org", "down.example.org"]
+    assert found.warnings == ["mispelt.example.org was never found by DNS; it is left out"]
+
+
 def test_what_was_refused_is_offered_most_often_first() -> None:
     def refused(host: str, **more: Any) -> Event:
         return event(

@@ -169,6 +169,50 @@ def test_the_plan_says_what_is_searched_for_secrets_and_what_is_not():
     assert render.searched(plan()) == []
 
 
+API = ("api.example.org", 443, "https")
+
+
+def test_from_what_goes_to_the_model_a_secret_is_taken_out_where_nothing_else_is_said():
+    routes = [
+        route("api.example.org", credential="key"),
+        route("api.example.org", credential="key", paths=["/x"], on_match="block"),
+        route("api.example.org"),
+        route("*.example.org", credential="key"),
+        route("api.example.org", port=8443, credential="key"),
+        route("git.example.org", credential="key"),
+    ]
+    for stated in ("block", "hold"):
+        rules = {"on_match": stated, "oversize": "block", "limit": 1024}
+        document = manifest(bottle={"egress": egress(*routes, secrets=rules)})
+        made = plan(document, model=(API,))
+        assert [one.on_match for one in made.egress.routes] == ["redact", "block", None, None, None, None]
+        assert (
+            "api.example.org:443 with credential key, put in outside the bottle, a request with a secret in it goes on"
+            in (render.text(made))
+        )
+        assert {one.on_match for one in plan(document).egress.routes} == {None, "block"}
+    unsearched = plan(manifest(bottle={"egress": egress(*routes)}), model=(API,))
+    assert {one.on_match for one in unsearched.egress.routes} == {None, "block"}
+
+
+def test_what_is_asked_for_needs_somebody_to_ask():
+    asked = {"egress": egress(ask=["a.example.org", "*.b.example.org"])}
+    [said] = problems(manifest(bottle=asked))
+    assert said.startswith("egress.ask: nobody is asked in a bottle without `supervise: true`")
+    document = manifest(bottle={**asked, "supervise": True})
+    assert problems(document) == ()
+    made = plan(document)
+    assert made.egress.ask == ("a.example.org", "*.b.example.org")
+    assert made.supervise is not None
+    assert made.trust is not None
+    assert "*.b.example.org: what no route allows waits for you, and is refused without you" in render.text(
+        made
+    )
+    assert "nothing: no route is allowed" not in render.text(made)
+    watched = manifest(bottle={"egress": egress(ask=["a.example.org"], mode="observe"), "supervise": True})
+    assert any("nothing waits in a bottle that is only watched" in note for note in check.notes(watched))
+
+
 def test_pipelock_is_not_dialled_past_the_proxy_that_the_hosts_variables_name():
     behind = FACTS._replace(proxies=HostProxies(https=("http://proxy.example.org:3128", "HTTPS_PROXY")))
     document = manifest(bottle={"egress": egress(route("a.example.org"), engine="pipelock")})

@@ -292,6 +292,33 @@ def test_nothing_to_look_for_finds_nothing() -> None:
     assert Scanner([Known("short", b"1234567")], formats=False).scan(b"1234567") == []
 
 
+ESCAPES = st.sampled_from(
+    [*(bytes([byte]) for byte in range(256)), b"%", b"\\", b"\\u", b"\\x", b"4", b"a", b"F", b"u", b"x", b"%41", b"%e9",
+     b"\\u0041", b"\\u00e9", b"\\u20ac", b"\\ud83d", b"\\x41", b"\\xe9", b"\\x01", b"%01", b"\xc3\xa9"]
+)  # fmt: skip
+
+
+def _each_undone(text: bytes) -> tuple[bytes, bytes]:
+    """Escapes of a URL, and of strings, undone one by one."""
+
+    def char(found: re.Match[bytes]) -> bytes:
+        digits = found[0][2:]
+        if len(digits) == 2:
+            return bytes([int(digits, 16)])
+        return chr(int(digits, 16)).encode("utf-8", "replace")
+
+    url = re.sub(rb"%[0-9A-Fa-f]{2}", lambda found: bytes([int(found[0][1:], 16)]), text)
+    return url, re.sub(rb"\\(?:u[0-9A-Fa-f]{4}|x[0-9A-Fa-f]{2})", char, text)
+
+
+@given(st.lists(ESCAPES, max_size=30).map(b"".join))
+def test_escapes_are_undone_exactly(text: bytes) -> None:
+    url, string_ = _each_undone(text)
+    found = decoders.unpercent(text)
+    assert found == b"" if url == text else (found + b"\x1c").startswith(url + b"\x1c")
+    assert decoders.unescape(text) == string_
+
+
 @pytest.mark.parametrize("undo", [decoders.unpercent, decoders.unescape])
 @given(
     data=st.lists(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from bot_bottle.manifest.model import Route as Stated
 from bot_bottle.policy.difference import difference, line_of
 from bot_bottle.policy.egress import canonical_host
-from bot_bottle.policy.model import EgressPolicy, HeaderMatch, Route, SecretsPolicy, Upstream
+from bot_bottle.policy.model import MOST_ASKED, EgressPolicy, HeaderMatch, Route, SecretsPolicy, Upstream
 from bot_bottle.policy.sound import MOST_ROUTES, flaws
 
 ROUTE = Route("example.org", 443)
@@ -29,6 +29,9 @@ routes = st.builds(
     scan=st.booleans(),
     upstream=st.none(),
     credential=st.none(),
+    on_match=st.sampled_from([None, "hold", "redact", "block"]),
+    grant=st.just(""),
+    once=st.just(False),
 )
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.floats(allow_nan=False),
@@ -37,9 +40,12 @@ json_values = st.recursive(
 )
 
 
-@given(st.lists(routes, max_size=4))
-def test_what_can_be_enforced_has_no_flaw_and_survives_the_way_to_the_bundle(found: list[Route]) -> None:
-    policy = EgressPolicy(routes=tuple(found))
+@given(st.lists(routes, max_size=4), st.lists(hosts, max_size=3), st.sampled_from(["", "g1"]), st.booleans())
+def test_what_can_be_enforced_has_no_flaw_and_survives_the_way_to_the_bundle(
+    found: list[Route], ask: list[str], grant: str, once: bool
+) -> None:
+    granted = [route._replace(grant=grant, once=once and bool(grant)) for route in found]
+    policy = EgressPolicy(routes=tuple(granted), ask=tuple(ask))
     assert flaws(policy) == []
     assert EgressPolicy.from_document(json.loads(json.dumps(policy.document()))) == policy
 
@@ -55,7 +61,9 @@ def test_what_can_be_enforced_has_no_flaw_and_survives_the_way_to_the_bundle(fou
         ROUTE._replace(headers=(HeaderMatch("X-A", "b"),)), ROUTE._replace(headers=(HeaderMatch("x a", "b"),)),
         ROUTE._replace(credential=""), ROUTE._replace(upstream=Upstream("", 80)),
         ROUTE._replace(upstream=Upstream("x", 0)), ROUTE._replace(protocol="tcp", methods=("GET",)),
-        ROUTE._replace(protocol="tcp", credential="key"),
+        ROUTE._replace(protocol="tcp", credential="key"), ROUTE._replace(once=True), ROUTE._replace(grant="a b"),
+        ROUTE._replace(grant="g1", once=1), ROUTE._replace(on_match="pass"),
+        ROUTE._replace(protocol="tcp", on_match="redact"),
     ],
 )  # fmt: skip
 def test_each_flaw_is_found(route: Any) -> None:
@@ -67,11 +75,13 @@ def test_what_is_no_route_has_flaws_too() -> None:
     assert flaws(EgressPolicy(engine="none"))  # type: ignore[arg-type]
     assert flaws(EgressPolicy(routes=None))  # type: ignore[arg-type]
     assert flaws(EgressPolicy(routes=(ROUTE,) * (MOST_ROUTES + 1)))
+    for ask in (["a.test"], ("A.test",), ("*",), ("",), (None,), ("127.1",), ("a.test",) * (MOST_ASKED + 1)):
+        assert flaws(EgressPolicy(ask=ask))  # type: ignore[arg-type]
     assert flaws(EgressPolicy(secrets=SecretsPolicy(on_match="ask")))  # type: ignore[arg-type]
     assert flaws(EgressPolicy(secrets=SecretsPolicy(limit=-1)))
 
 
-@given(st.dictionaries(st.sampled_from(["routes", "secrets", "mode", "engine", "x"]), json_values))
+@given(st.dictionaries(st.sampled_from(["routes", "secrets", "mode", "engine", "ask", "x"]), json_values))
 def test_no_document_is_taken_that_is_not_one(document: dict[str, Any]) -> None:
     try:
         policy = EgressPolicy.from_document(document)

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from support.bottles import write_script
+from support.place import Place, python
+
 pytest.importorskip("bot_bottle.cli.main", reason="there is no command line yet")
 
 HEAVY = {
@@ -32,10 +35,11 @@ HEAVY = {
     "ssl",
     "subprocess",
     "tempfile",
+    "textual",
     "urllib.request",
     "yaml",
 }
-THIRD_PARTY = {"httptools", "pydantic", "pyseccomp", "rich", "shtab", "yaml"}
+THIRD_PARTY = {"httptools", "pydantic", "pyseccomp", "rich", "shtab", "textual", "yaml"}
 PROBE = """
 import json, sys
 before = set(sys.modules)
@@ -77,3 +81,36 @@ def test_the_probe_sees_a_heavy_import(own_home: Path) -> None:
     """`schema` is made from the pydantic models, so it has to show."""
     pytest.importorskip("bot_bottle.cli.commands.schema", reason="there is no `schema` command yet")
     assert "pydantic" in imported_by("schema", "bottle", home=own_home)
+
+
+START = """
+import json, os, sys
+from bot_bottle.cli.main import main
+code = main(["start", "work", "--headless", "--quiet"])
+sys.stderr.write(json.dumps([code, sorted(sys.modules)]))
+sys.stderr.flush()
+os._exit(0)
+"""
+NOT_FOR_A_START = HEAVY - {"ctypes"} | {
+    "typing",
+    "textual",
+    "mcp",
+    "starlette",
+    "uvicorn",
+    "traceback",
+    "gettext",
+}
+
+
+@pytest.mark.namespace
+def test_a_start_of_a_copied_workspace_that_changes_nothing_imports_nothing_heavy(
+    place: Place, cli: object, repository: Path
+) -> None:
+    write_script(place, "work", "true")
+    for _ in range(2):  # the first one checks the manifest, which is kept then
+        done = place.run([*python(), "-c", START], cwd=repository)
+    code, modules = json.loads(done.stderr.splitlines()[-1])
+    assert code == 0, done.stderr
+    assert {
+        name for name in modules if name in NOT_FOR_A_START or name.partition(".")[0] in THIRD_PARTY
+    } == set()

@@ -16,9 +16,9 @@ import pytest
 
 from bot_bottle.errors import HostError, NotFoundError, UsageError
 from bot_bottle.providers import install as installing
-from bot_bottle.providers import npm
+from bot_bottle.providers import npm, unpacking
 from bot_bottle.providers.install import check, install, versions
-from bot_bottle.providers.packages import TOOLS, Build
+from bot_bottle.providers.packages import TOOLS, Part
 from bot_bottle.providers.place import locate
 
 PROGRAM = b"#!/bin/sh\necho a tool\n"
@@ -86,7 +86,8 @@ def registry(tmp_path, monkeypatch):
 
 def pin(monkeypatch, data):
     """Makes `data` the archive whose hash is recorded for this machine."""
-    builds = MappingProxyType({platform.machine(): Build("@example/claude", integrity(data))})
+    part = Part("@example/claude", integrity(data), (("package/claude", "claude"),))
+    builds = MappingProxyType({platform.machine(): (part,)})
     tool = TOOLS["claude"]._replace(version="1.2.3", builds=builds)
     monkeypatch.setattr(installing, "TOOLS", {"claude": tool})
 
@@ -196,7 +197,7 @@ def test_a_full_disk_while_unpacking_leaves_nothing(registry, data, monkeypatch)
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(installing.shutil, "copyfileobj", full)
+    monkeypatch.setattr(unpacking.shutil, "copyfileobj", full)
     with pytest.raises(HostError, match="No space left on device"):
         install(data, "claude")
     assert everything(data) == []
@@ -296,7 +297,7 @@ def test_what_is_no_exact_version_never_reaches_npm(registry, data, version):
 
 
 def test_a_provider_without_a_tool_has_nothing_to_install(data):
-    with pytest.raises(NotFoundError, match="One of: claude"):
+    with pytest.raises(NotFoundError, match="One of: claude, codex"):
         install(data, "command")
 
 
@@ -325,3 +326,113 @@ def test_an_interrupt_ends_npm_and_leaves_nothing(registry, data, tmp_path):
     assert b"KeyboardInterrupt" in said
     assert everything(data) == []
     assert not Path(data, "providers/claude/.incoming").exists()
+
+
+def archive_of(*files):
+    """npm's archive of (name, content, mode), or of (TarInfo, content)."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as archive:
+        for name, content, *mode in files:
+            info = name if isinstance(name, tarfile.TarInfo) else tarfile.TarInfo(name)
+            if mode:
+                info.size, info.mode = len(content), mode[0]
+            archive.addfile(info, io.BytesIO(content))
+    return out.getvalue()
+
+
+def pin_parts(monkeypatch, registry, data, *taken, program=""):
+    """Makes a tool of one package with `taken` out of it."""
+    part = Part("@example/claude", integrity(data), taken, suffix="-linux-x64")
+    builds = MappingProxyType({platform.machine(): (part,)})
+    tool = TOOLS["claude"]._replace(version="1.2.3", builds=builds, program=program)
+    monkeypatch.setattr(installing, "TOOLS", {"claude": tool})
+    registry.serve(data)
+
+
+BUNDLE = archive_of(
+    ("package/bundle/main.js", b"main", 0o755),
+    ("package/bundle/deep/er/part.js", b"part", 0o644),
+    ("package/elsewhere.js", b"no", 0o644),
+    ("package/bundle.js", b"no", 0o644),
+)
+
+
+def test_a_folder_is_taken_whole_with_a_link_to_what_runs(registry, data, monkeypatch):
+    pin_parts(monkeypatch, registry, BUNDLE, ("package/bundle/", "lib/"), program="lib/main.js")
+    done = install(data, "claude")
+    root = Path(data, "providers/claude/1.2.3")
+    assert locate(data, "claude") == str(root / "lib/main.js")
+    assert everything(data) == ["claude", "main.js", "part.js"]
+    assert [oct((root / name).stat().st_mode & 0o777) for name in ("lib", "lib/main.js", "lib/deep/er", "lib/deep/er/part.js")] == [
+        "0o755",
+        "0o755",
+        "0o755",
+        "0o644",
+    ]  # fmt: skip
+    assert Path(done.program).read_bytes() == b"main"
+    assert registry.calls[0].startswith("pack @example/claude@1.2.3-linux-x64 ")
+
+
+def link(name, target):
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = tarfile.SYMTYPE, target
+    return info
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        ("package/bundle/../../../escaped", b"evil", 0o644),
+        ("package/bundle//etc/escaped", b"evil", 0o644),
+        ("package/bundle/./escaped", b"evil", 0o644),
+        (link("package/bundle/escaped", "/etc/shadow"), b""),
+        ("package/bundle/main.js", b"twice", 0o755),
+    ],
+    ids=["up", "root", "dot", "link", "twice"],
+)
+def test_a_hostile_folder_is_refused_whole(registry, data, monkeypatch, tmp_path, member):
+    hostile = archive_of(("package/bundle/main.js", b"main", 0o755), member)
+    pin_parts(monkeypatch, registry, hostile, ("package/bundle/", "lib/"), program="lib/main.js")
+    with pytest.raises(HostError):
+        install(data, "claude")
+    assert everything(data) == []
+    assert not list(tmp_path.rglob("escaped"))
+
+
+def test_a_package_that_lacks_one_of_the_files_is_refused(registry, data, monkeypatch):
+    pin_parts(monkeypatch, registry, BUNDLE, ("package/bundle/", "lib/"), ("package/rg", "rg"))
+    with pytest.raises(HostError, match="no readable package/rg"):
+        install(data, "claude")
+    assert everything(data) == []
+
+
+def test_a_further_package_keeps_its_own_version_and_hash(registry, data, monkeypatch):
+    first = Part("@example/claude", integrity(BUNDLE), (("package/bundle/main.js", "claude"),))
+    other = Part(
+        "@example/node", integrity(BUNDLE), (("package/bundle/deep/er/part.js", "node"),), version="9.9.9"
+    )
+    tool = TOOLS["claude"]._replace(
+        version="1.2.3", builds=MappingProxyType({platform.machine(): (first, other)})
+    )
+    monkeypatch.setattr(installing, "TOOLS", {"claude": tool})
+    registry.serve(BUNDLE)
+    done = install(data, "claude", version="1.2.4")
+    assert done.recorded is False
+    assert everything(data) == ["claude", "node"]
+    assert [call.split(" --")[0] for call in registry.calls] == [
+        "view @example/claude@1.2.4 dist.integrity",
+        "pack @example/claude@1.2.4",
+        "pack @example/node@9.9.9",
+    ]
+    monkeypatch.setattr(
+        installing,
+        "TOOLS",
+        {
+            "claude": tool._replace(
+                builds=MappingProxyType({platform.machine(): (first, other._replace(integrity="x"))})
+            )
+        },
+    )
+    with pytest.raises(HostError, match="nothing was installed"):
+        install(data, "claude")
+    assert versions(data, "claude") == ("1.2.4",)

@@ -21,7 +21,16 @@ PROGRAM = "/data/providers/claude/1.2.3/claude"
 
 
 def request(
-    *, headless=True, prompt="", arguments=(), program=PROGRAM, bottle_env=None, text="", offers=(), **agent
+    *,
+    headless=True,
+    prompt="",
+    arguments=(),
+    program=PROGRAM,
+    bottle_env=None,
+    text="",
+    offers=(),
+    supervise="",
+    **agent,
 ):
     return Request(
         agent=agent_document(prompt=text, **agent),
@@ -35,6 +44,7 @@ def request(
         bottle_env=bottle_env or {},
         credentials=offers,
         token="0123abcd",
+        supervise=supervise,
     )
 
 
@@ -177,9 +187,9 @@ def test_a_commands_prompt_is_a_file_that_a_variable_names():
 
 
 def test_every_provider_is_found_by_its_name():
-    assert names() == ("claude", "command")
+    assert names() == ("claude", "codex", "command", "gemini", "opencode")
     assert [provider(name).name for name in names()] == list(names())
-    with pytest.raises(NotFoundError, match="One of: claude, command"):
+    with pytest.raises(NotFoundError, match="One of: claude, codex, command, gemini, opencode"):
         provider("cladue")
 
 
@@ -269,3 +279,183 @@ def test_what_is_offered_is_what_a_route_names():
         Offered("a", "x-api-key", True, "A", first),
         Offered("q", "", False, "", (NeededRoute("q.org", 443, "https"),)),
     )
+
+
+URL = "http://127.0.0.1:3129/mcp"
+PROGRAMS = {
+    "codex": "/data/providers/codex/1.2.3/bin/codex",
+    "gemini": "/data/providers/gemini/1.2.3/bundle/gemini.js",
+    "opencode": "/data/providers/opencode/1.2.3/opencode",
+}
+FROM_FILE = ("/bin/sh", "-c", 'exec "$@" <"$0"', PROMPT_FILE)
+CODEX = "/opt/bot-bottle/lib/codex/bin/codex"
+GEMINI = ("/opt/bot-bottle/lib/gemini/node", "/opt/bot-bottle/lib/gemini/bundle/gemini.js")
+OPENCODE = "/opt/bot-bottle/opencode"
+
+
+def setup_of(name, **options):
+    return provider(name).setup(request(program=PROGRAMS.get(name, PROGRAM), **options))
+
+
+@pytest.mark.parametrize(
+    ("name", "headless", "terminal"),
+    [
+        (
+            "codex",
+            (CODEX, "exec", "--json", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox"),
+            (CODEX, "--no-daemon", "--dangerously-bypass-approvals-and-sandbox"),
+        ),
+        (
+            "gemini",
+            (*GEMINI, "--approval-mode", "yolo"),
+            (*GEMINI, "--approval-mode", "yolo"),
+        ),
+        ("opencode", (OPENCODE, "run", "--auto", "--format", "json"), (OPENCODE, "--auto")),
+    ],
+)
+def test_the_command_lines_of_the_other_tools(name, headless, terminal):
+    more = ("--output-format", "stream-json") if name == "gemini" else ()
+    assert setup_of(name, prompt="the task").command.argv == (*FROM_FILE, *headless, *more)
+    assert contents(setup_of(name, prompt="the task"))[PROMPT_FILE] == "the task"
+    first = {
+        "codex": ("--", "--say it"),
+        "gemini": ("--prompt-interactive=--say it",),
+        "opencode": ("--prompt=--say it",),
+    }[name]
+    interactive = setup_of(name, headless=False, prompt="--say it", arguments=("--more",))
+    assert interactive.command.argv == (*terminal, "--more", *first)
+    assert PROMPT_FILE not in contents(interactive)
+    assert setup_of(name, headless=False).command.argv == terminal
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("codex", ".codex/AGENTS.md"),
+        ("gemini", ".gemini/GEMINI.md"),
+        ("opencode", ".config/opencode/AGENTS.md"),
+    ],
+)
+def test_the_agents_text_stands_where_the_tool_reads_instructions(name, place):
+    both = contents(setup_of(name, prompt="the task", text="be kind"))
+    assert (both[PROMPT_FILE], both[f"{INSIDE_HOME}/{place}"]) == ("the task", "be kind")
+    alone = contents(setup_of(name, text="be kind"))
+    assert alone[PROMPT_FILE] == "be kind"
+    assert f"{INSIDE_HOME}/{place}" not in alone
+    with pytest.raises(UsageError, match="told what to do"):
+        setup_of(name)
+
+
+@pytest.mark.parametrize("name", ["claude", "codex", "gemini", "opencode"])
+def test_a_tool_that_is_not_installed_says_how_to_install_it(name):
+    with pytest.raises(NotFoundError, match=f"provider install {name}"):
+        provider(name).setup(request(prompt="x", program=""))
+
+
+@pytest.mark.parametrize(
+    ("name", "base_url", "route", "variable", "value"),
+    [
+        ("codex", None, "https://api.openai.com:443", "OPENAI_API_KEY", "sk-placeholder-none-0123abcd"),
+        ("gemini", None, "https://generativelanguage.googleapis.com:443", "GEMINI_API_KEY", "AIzaplaceholder-none-0123abcd"),
+        ("opencode", None, "https://api.anthropic.com:443", "ANTHROPIC_API_KEY", "sk-ant-api03-placeholder-none-0123abcd"),
+        *(
+            (name, "http://m.example.org:8/v1", "http://m.example.org:8", None, None)
+            for name in ("codex", "gemini", "opencode")
+        ),
+    ],
+)  # fmt: skip
+def test_the_other_tools_need_the_route_to_their_api_and_hold_a_placeholder(
+    name, base_url, route, variable, value
+):
+    setup = setup_of(name, prompt="x", base_url=base_url)
+    assert [str(one) for one in setup.routes] == [route]
+    if variable:
+        assert dict(setup.command.env)[variable] == value
+    else:
+        assert base_url in "".join(contents(setup).values()) + repr(setup.command.env)
+
+
+@pytest.mark.parametrize(
+    ("model", "host", "variable"),
+    [
+        ("openai/gpt-6", "api.openai.com", "OPENAI_API_KEY"),
+        ("google/gemini-3", "generativelanguage.googleapis.com", "GOOGLE_GENERATIVE_AI_API_KEY"),
+        ("anthropic/claude", "api.anthropic.com", "ANTHROPIC_API_KEY"),
+    ],
+)
+def test_opencodes_model_says_which_api_and_which_key(model, host, variable):
+    offers = (offer(NeededRoute(host, 443, "https")),)
+    setup = setup_of("opencode", prompt="x", model=model, offers=offers)
+    assert [one.host for one in setup.routes] == [host]
+    assert dict(setup.command.env)[variable] == setup.placeholders["model"]
+    config = json.loads(contents(setup)[f"{INSIDE_HOME}/.config/opencode/opencode.json"])
+    assert (config["model"], config["enabled_providers"]) == (model, [model.partition("/")[0]])
+
+
+def test_a_model_that_opencode_knows_and_we_do_not_needs_its_own_variables():
+    setup = setup_of(
+        "opencode", prompt="x", model="mistral/large", offers=(offer(variable="MISTRAL_API_KEY"),)
+    )
+    assert setup.routes == ()
+    assert dict(setup.command.env)["MISTRAL_API_KEY"] == setup.placeholders["model"]
+
+
+def test_a_base_url_cannot_write_codexs_configuration():
+    import tomllib
+
+    evil = 'http://x.example.org/"\n[mcp_servers.evil]\nurl="y'
+    config = contents(setup_of("codex", prompt="x", base_url=evil))[f"{INSIDE_HOME}/.codex/config.toml"]
+    parsed = tomllib.loads(config)
+    assert "mcp_servers" not in parsed
+    assert parsed["model_providers"]["bottle"]["base_url"] == evil
+
+
+def test_tools_of_several_files_are_mounted_whole_and_called_by_their_name():
+    for name, program in (("codex", (CODEX,)), ("gemini", GEMINI)):
+        setup = setup_of(name, prompt="x")
+        (mount,) = setup.mounts
+        assert mount == (f"/data/providers/{name}/1.2.3", f"/opt/bot-bottle/lib/{name}", False)
+        (launcher,) = (file for file in setup.files if file.target == f"{INSIDE_HOME}/.local/bin/{name}")
+        quoted = " ".join(f"'{word}'" for word in program)
+        assert (launcher.mode, launcher.content.decode()) == (0o755, f'#!/bin/sh\nexec {quoted} "$@"\n')
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("claude", ("claude", "mcp", "add", "--scope", "user", "--transport", "http", "supervise", URL)),
+        ("codex", ("codex", "mcp", "add", "supervise", "--url", URL)),
+        ("gemini", ("gemini", "mcp", "add", "--scope", "user", "--transport", "http", "supervise", URL)),
+        ("opencode", ("opencode", "mcp", "add", "supervise", "--url", URL)),
+    ],
+)
+def test_each_tool_says_how_it_is_told_of_supervise_and_has_no_token(name, said):
+    setup = setup_of(name, prompt="x", supervise=URL)
+    registration = setup.registration
+    assert (registration.called, *registration.add) == said
+    assert registration.program == setup.command.argv[4 : 4 + len(registration.program)]
+    assert "{token}" in registration.settings
+    assert registration.config in contents(setup)
+    assert setup_of(name, prompt="x").registration is None
+
+
+def test_claude_waits_for_an_answer_of_supervise_as_long_as_it_takes():
+    def env(url):
+        return dict(setup_of("claude", prompt="x", supervise=url).command.env)
+
+    added = dict(env(URL).items() - env("").items())
+    assert added == {
+        "MCP_TOOL_TIMEOUT": "90000000",
+        "CLAUDE_CODE_MCP_TOOL_IDLE_TIMEOUT": "0",
+        "CLAUDE_CODE_MCP_AUTO_BACKGROUND_MS": "0",
+    }
+    assert "127.0.0.1" in env(URL)["NO_PROXY"].split(",")
+
+
+def test_a_command_that_is_supervised_has_the_url_and_a_file_with_the_token():
+    setup = AnyCommand().setup(request(command=["true"], supervise=URL))
+    env = dict(setup.command.env)
+    assert env["BOT_BOTTLE_SUPERVISE_URL"] == URL
+    assert env["BOT_BOTTLE_SUPERVISE_TOKEN_FILE"] == f"{INSIDE_HOME}/.bot-bottle/supervise.token"
+    assert (setup.registration.url, setup.registration.program) == (URL, ())
+    assert AnyCommand().setup(request(command=["true"])).registration is None

@@ -15,7 +15,7 @@ from bot_bottle.errors import SandboxError
 from bot_bottle.plan import trust as planning
 from bot_bottle.plan.facts import StoreFolder, Stores
 from bot_bottle.provision import truststore
-from bot_bottle.provision.trust import TrustStore
+from bot_bottle.provision.trust import TrustStore, forget_copies
 from support.authorities import Authority
 
 
@@ -54,6 +54,31 @@ def made(host, tmp_path):
     store = TrustStore(plan)
     store.prepare()
     return store, tmp_path / "run" / "trust", tmp_path / "data" / "trust" / f"mark-{planning.LAYOUT}"
+
+
+WEEK = 7 * 24 * 3600
+
+
+def test_a_copy_that_no_run_can_use_is_forgotten_a_week_after_it_was_last_used(made, host, tmp_path):
+    _, _, copy = made
+    used = copy.stat().st_mtime
+    data = str(tmp_path / "data")
+
+    def forget(later: float, oldest_run: float | None = None) -> list[str]:
+        now = used + later
+        return forget_copies(data, now=now, oldest_run=now if oldest_run is None else oldest_run)
+
+    assert forget(WEEK - 60) == []
+    assert forget(3 * WEEK, oldest_run=used - 1) == []  # that run may have it
+    assert forget(3 * WEEK, oldest_run=used + 60) == []
+    assert copy.is_dir()
+    os.utime(copy, (used - WEEK, used - WEEK))
+    (tmp_path / "again").mkdir()
+    TrustStore(planning.trust(host, run=str(tmp_path / "again"), data=data, ca="", intercepts=True)).prepare()
+    assert copy.stat().st_mtime >= used  # it was used again
+    assert len(forget(WEEK + 3600)) == 1
+    assert list(copy.parent.iterdir()) == []
+    assert forget(WEEK) == []
 
 
 def test_the_copy_of_the_hosts_folder_has_what_everybody_may_read(made, tmp_path):

@@ -121,6 +121,35 @@ def test_a_newer_store_is_refused_and_left_alone(path):
         Store.open(path)
 
 
+def test_of_an_agents_runs_that_have_all_ended_the_latest_is_meant_where_that_is_asked_for(path):
+    with Store.open(path) as store:
+        for at, name in enumerate(("fixer-ab12", "fixer-b9cd", "fixer2-b9ce")):
+            store.add_run(a_run(name, started_at=1000.0 + at, agent=name.partition("-")[0]))
+            store.update_run(name, state="ended")
+        assert store.run("fixer", latest=True).id == "fixer-b9cd"
+        for reference, latest in (("fixer", False), ("f", True)):
+            with pytest.raises(NotFoundError, match="fits several runs"):
+                store.run(reference, latest=latest)
+        store.add_run(a_run("fixer-c000", started_at=1.0))
+        assert store.run("fixer", latest=True).id == "fixer-c000"
+
+
+def test_what_is_left_to_its_process_is_there_for_the_next(path):
+    code = "import os, sys; from bot_bottle.state.store import Store; store = Store.open(sys.argv[1])\n"
+    code += "from bot_bottle.events import NewEvent\n"
+    code += (
+        "store.append([NewEvent('r', 1.0, 'run.started', {'n': 1})]); store.leave(); del store; os._exit(0)"
+    )
+    for number in range(1, 40):
+        process = program(code, path)
+        assert process.communicate()[1] == ""
+        if number % 13 == 0:
+            with Store.open(path) as store:
+                assert len(store.events()) == number
+                assert store.verify().ok
+    assert Path(path + ".head").read_text().startswith(f"{39:020d} ")
+
+
 def test_a_run_is_found_by_id_prefix_or_agent(path):
     with Store.open(path) as store:
         for name in ("fixer-ab12", "fixer-b9cd", "writer-x2y3"):

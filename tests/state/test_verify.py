@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from bot_bottle.errors import StateError
 from bot_bottle.events import GENESIS, NewEvent, digest
 from bot_bottle.state.store import Store
 
@@ -174,9 +175,24 @@ def test_the_guards_stop_changes_and_deletes(path):
     raw.close()
 
 
+def first_page_of(path: str, table: str) -> int:
+    raw = sqlite3.connect(path)
+    [(page,)] = raw.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (table,))
+    raw.close()
+    return page
+
+
 def test_a_damaged_file_is_found(path):
+    with open(path, "r+b") as file:
+        file.seek(4096 * (first_page_of(path, "events") - 1))
+        file.write(b"\x5a" * 4096)
+    assert not verdict(path).ok
+
+
+def test_a_file_whose_tables_are_damaged_is_said_to_be(path):
     size = os.path.getsize(path)
     with open(path, "r+b") as file:
         file.seek(4096)
         file.write(b"\x5a" * (size - 4096))
-    assert not verdict(path).ok
+    with pytest.raises(StateError, match="damaged"):
+        verdict(path)

@@ -13,7 +13,7 @@ from bot_bottle.manifest.document import (
 def route(host: str, **keys: Any) -> RouteDocument:
     """A route with every default."""
     base: RouteDocument = {
-        "host": host, "port": 443, "protocol": "https", "methods": [], "paths": [], "headers": {}, "scan": True,
+        "host": host, "port": 443, "protocol": "https", "methods": [], "paths": [], "headers": {}, "scan": True, "on_match": None,
         "credential": None, "upstream": None,
     }  # fmt: skip
     return {**base, **keys}  # type: ignore[typeddict-item]
@@ -22,7 +22,7 @@ def route(host: str, **keys: Any) -> RouteDocument:
 def egress(*routes: RouteDocument, **keys: Any) -> EgressDocument:
     """What may be reached, with every default."""
     base: EgressDocument = {
-        "engine": "builtin", "mode": "enforce", "routes": list(routes), "secrets": None,
+        "engine": "builtin", "mode": "enforce", "routes": list(routes), "ask": [], "secrets": None,
         "upstream": {"ca": None, "proxy": None, "credential": None},
     }  # fmt: skip
     return {**base, **keys}  # type: ignore[typeddict-item]

@@ -7,7 +7,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def wait_for(condition: Callable[[], T], what: str, *, within: float = 20.0) -> T:
+def wait_for(condition: Callable[[], T], what: str, *, within: float = 60.0) -> T:
     """The first truthy answer of `condition`; AssertionError naming `what` when there is none in time."""
     deadline = time.monotonic() + within
     while not (answer := condition()):

@@ -1,4 +1,4 @@
-"""The real Claude Code CLI, fetched once and kept below `build/`."""
+"""The real agent tools, fetched once and kept below `build/`."""
 
 import os
 from pathlib import Path
@@ -7,23 +7,39 @@ import pytest
 
 from bot_bottle.errors import HostError
 from bot_bottle.providers.install import install
+from bot_bottle.providers.place import locate
 
 KEPT = Path(__file__).parents[2] / "build" / "data"
+TOOLS = ("claude", "codex", "gemini", "opencode")
+
+
+def kept(name):
+    """The program of one tool; skips, and says why, where it can't be fetched."""
+    root = str(KEPT / "bot-bottle")
+    try:
+        install(root, name)
+    except HostError as error:
+        if not locate(root, name):
+            pytest.skip(f"{name} can't be fetched here: {error.brief}")
+    return locate(root, name)
 
 
 @pytest.fixture(scope="session")
 def claude_data():
-    """A data home with Claude Code in it; skips, and says why, where it can't be fetched."""
-    try:
-        install(str(KEPT / "bot-bottle"), "claude")
-    except HostError as error:
-        pytest.skip(f"Claude Code can't be fetched here: {error.brief}")
+    """A data home with Claude Code in it."""
+    kept("claude")
     return KEPT
 
 
 @pytest.fixture(scope="session")
 def claude_program(claude_data):
-    return str((claude_data / "bot-bottle/providers/claude/current").resolve() / "claude")
+    return kept("claude")
+
+
+@pytest.fixture(params=TOOLS)
+def tool(request):
+    """Each real tool: its name, its program, and a data home with it."""
+    return request.param, kept(request.param), KEPT
 
 
 @pytest.fixture(autouse=True)

@@ -109,6 +109,8 @@ def test_a_background_report_is_no_new_prompt():
         ("Bash", ("bash",), "bash"),
         ("mcp__supervise__policy", ("supervise_policy",), "supervise_policy"),
         ("mcp__supervise__policy", ("Bash",), "mcp__supervise__policy"),
+        ("mcp__supervise__policy", ("x", "mcp_supervise_policy"), "mcp_supervise_policy"),
+        ("mcp__supervise__git-block", ("mcp__supervise__git_block",), "mcp__supervise__git_block"),
         ("Read", ("Bash", "Read"), "Read"),
     ],
 )
@@ -274,3 +276,68 @@ def test_as_a_program_it_says_what_is_wrong(tmp_path):
         with program(*arguments) as child:
             assert child.wait(10) == 1
             assert "Traceback" not in child.stderr.read()
+
+
+POLICY = script({"tool": "mcp__supervise__policy", "input": {"a": 1}}, {"text": "{{last_result}} again"})
+OPENAI = {
+    "model": "m",
+    "tools": [
+        {"type": "function", "name": "exec_command"},
+        {"type": "namespace", "name": "mcp__supervise", "tools": [{"type": "function", "name": "policy"}]},
+    ],
+}
+ASKED = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "go"}]}
+
+
+def test_openais_responses_call_a_tool_by_its_namespace_and_see_what_came_back():
+    with serving(POLICY) as served:
+        _, first = ask(served, {**OPENAI, "input": [ASKED]}, path="/v1/responses")
+        (call,) = json.loads(first)["output"]
+        came = {"type": "function_call_output", "call_id": call["call_id"], "output": "RESULT"}
+        said = {**OPENAI, "input": [ASKED, call, came], "stream": True}
+        _, stream = ask(served, said, path="/v1/responses")
+    assert (call["type"], call["namespace"], call["name"]) == ("function_call", "mcp__supervise", "policy")
+    assert json.loads(call["arguments"]) == {"a": 1}
+    told = events(stream)
+    assert [one["type"] for one in told][:1] + [one["type"] for one in told][-1:] == [
+        "response.created",
+        "response.completed",
+    ]
+    assert told[-1]["response"]["output"][0]["content"][0]["text"] == "RESULT again"
+
+
+def test_openais_tools_that_stand_in_the_input_are_known_and_take_plain_text():
+    told = {"type": "additional_tools", "tools": [{"type": "custom", "name": "exec"}]}
+    with serving(script({"tool": "exec", "input": {"input": "text(1)"}})) as served:
+        _, answer = ask(served, {"model": "m", "input": [told, ASKED]}, path="/v1/responses")
+    (call,) = json.loads(answer)["output"]
+    assert (call["type"], call["name"], call["input"]) == ("custom_tool_call", "exec", "text(1)")
+
+
+def test_googles_generate_content_calls_a_tool_and_sees_what_came_back():
+    tools = [{"functionDeclarations": [{"name": "mcp_supervise_policy"}]}]
+    go = {"role": "user", "parts": [{"text": "go"}]}
+    path = "/v1beta/models/gemini-3:generateContent"
+    with serving(POLICY) as served:
+        _, first = ask(served, {"contents": [go], "tools": tools}, path=path)
+        (call,) = json.loads(first)["candidates"][0]["content"]["parts"]
+        came = {"functionResponse": {"name": "mcp_supervise_policy", "response": {"output": "RESULT"}}}
+        contents = [go, {"role": "model", "parts": [call]}, {"role": "user", "parts": [came]}]
+        streamed = path.replace("generateContent", "streamGenerateContent") + "?alt=sse"
+        _, stream = ask(served, {"contents": contents, "tools": tools}, path=streamed)
+    assert call == {"functionCall": {"name": "mcp_supervise_policy", "args": {"a": 1}}}
+    (event,) = events(stream)
+    assert event["candidates"][0]["content"]["parts"] == [{"text": "RESULT again"}]
+
+
+def test_googles_side_questions_are_answered_in_the_shape_that_they_want():
+    shape = {
+        "type": "OBJECT",
+        "properties": {"n": {"type": "INTEGER"}, "why": {"type": "STRING"}},
+        "required": ["n", "why"],
+    }
+    asked = {"contents": [], "generationConfig": {"responseJsonSchema": shape}}
+    with serving(POLICY) as served:
+        _, answer = ask(served, asked, path="/v1beta/models/gemini-3:generateContent")
+    (part,) = json.loads(answer)["candidates"][0]["content"]["parts"]
+    assert json.loads(part["text"]) == {"n": 1, "why": "ok"}

@@ -13,12 +13,12 @@ A command that failed is a result (its exit code); a sandbox that is gone is a `
 `backend.reap(traces)` removes what is left, from what `backend.traces(plan)` said before anything was made.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from socket import socket
-from typing import Any, NamedTuple, Protocol
 
 from bot_bottle.door.model import Listener
 from bot_bottle.plan.model import Command, File, RunPlan
+from bot_bottle.typed import Any, NamedTuple, Protocol
 
 
 class Stdio(NamedTuple):
@@ -100,8 +100,11 @@ class Backend(Protocol):
     def traces(self, plan: RunPlan) -> Mapping[str, Any]:
         """JSON-able names of everything that `create` will make outside `plan.paths`; pure, recorded before `create`."""
 
-    def create(self, plan: RunPlan, stdio: Stdio) -> Bottle:
+    def create(self, plan: RunPlan, stdio: Stdio, *, meanwhile: Callable[[], object]) -> Bottle:
         """Makes the bottle, with the agent (`plan.command`) held back, its standard streams being `stdio`.
+
+        `meanwhile` is what the caller has to do at any rate: it is called once, and where the making has to be waited for it
+        is called there. What it raises is raised.
 
         Raises HostError when the machine lacks something (and says what to do), SandboxError when it failed otherwise;
         either way nothing is left behind.

@@ -13,12 +13,12 @@ import tarfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, NamedTuple, NoReturn
 
 from bot_bottle.backends.base import Bottle, Process, Stdio
 from bot_bottle.errors import HostError, NotFoundError, SandboxError
 from bot_bottle.host.spawn import readable, writable
 from bot_bottle.plan.model import Command, File
+from bot_bottle.typed import Any, NamedTuple, NoReturn
 
 _ENVIRONMENT = (("PATH", "/usr/bin:/bin"), ("LC_ALL", "C.UTF-8"))
 _BLOCK = 65536

@@ -5,11 +5,11 @@ import selectors
 import signal
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
-from typing import NamedTuple
+from contextlib import ExitStack, closing
 
 from bot_bottle.backends.base import Bottle, Process, Stdio
 from bot_bottle.plan.model import Command
+from bot_bottle.typed import NamedTuple
 
 _BLOCK = 65536
 TIMED_OUT = 124
@@ -45,6 +45,47 @@ class _Kept:
         self.truncated = self.truncated or len(part) > room
 
 
+class Running:
+    """A command on its way inside. What it says waits in its pipes until `finish` hears it; `close` is to follow, always."""
+
+    def __init__(
+        self, bottle: Bottle, command: Command, *, stdin: bytes = b"", limit: int = 16 * 1024 * 1024
+    ) -> None:
+        """Starts it. Raises SandboxError when the bottle has ended."""
+        self._out, self._error = _Kept(limit), _Kept(limit)
+        with ExitStack() as opened:
+            self._selector = opened.enter_context(selectors.DefaultSelector())
+            kept = {1: self._out, 2: self._error}
+            self._process = _start(bottle, command, stdin, kept, self._selector, opened)
+            self._selector.register(self._process, selectors.EVENT_READ, None)
+            self._opened = opened.pop_all()
+
+    def finish(self, timeout: float | None = None) -> Completed:
+        """Its end, at most `timeout` seconds from now; called once."""
+        process = self._process
+        deadline = None if timeout is None else time.monotonic() + timeout
+        ended = _serve(self._selector, process, deadline)
+        if not ended:
+            process.signal(signal.SIGKILL)
+            process.wait()
+        _drain(self._selector)
+        code = process.poll()
+        assert code is not None
+        return Completed(
+            code=code if ended else TIMED_OUT,
+            stdout=bytes(self._out.data),
+            stderr=bytes(self._error.data),
+            timed_out=not ended,
+            truncated=self._out.truncated or self._error.truncated,
+        )
+
+    def close(self) -> None:
+        """Closes the pipes, and ends the command if it was not finished. Idempotent."""
+        if self._process.poll() is None:
+            self._process.signal(signal.SIGKILL)
+        self._opened.close()
+
+
 def run(
     bottle: Bottle,
     command: Command,
@@ -58,25 +99,8 @@ def run(
     A command that takes longer is killed with its process group; that is a result, too (code 124). What it left running in
     the background is not waited for. Raises SandboxError when the bottle has ended.
     """
-    out, error = _Kept(limit), _Kept(limit)
-    with selectors.DefaultSelector() as selector, ExitStack() as opened:
-        process = _start(bottle, command, stdin, {1: out, 2: error}, selector, opened)
-        deadline = None if timeout is None else time.monotonic() + timeout
-        selector.register(process, selectors.EVENT_READ, None)
-        ended = _serve(selector, process, deadline)
-        if not ended:
-            process.signal(signal.SIGKILL)
-            process.wait()
-        _drain(selector)
-    code = process.poll()
-    assert code is not None
-    return Completed(
-        code=code if ended else TIMED_OUT,
-        stdout=bytes(out.data),
-        stderr=bytes(error.data),
-        timed_out=not ended,
-        truncated=out.truncated or error.truncated,
-    )
+    with closing(Running(bottle, command, stdin=stdin, limit=limit)) as running:
+        return running.finish(timeout)
 
 
 def _start(

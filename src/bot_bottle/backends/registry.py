@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 from importlib import import_module
-from typing import cast
 
 from bot_bottle.backends.base import Backend
 from bot_bottle.errors import NotFoundError
+from bot_bottle.typed import cast
 
 _MODULES = {"namespace": "bot_bottle.backends.namespace.backend"}
 

@@ -8,6 +8,7 @@ The seccomp filters are made beforehand (`tools/make_filters.py`), so that nothi
 import ctypes
 import os
 import resource
+from collections.abc import Iterable
 
 from bot_bottle.bundle import landlock, linux
 from bot_bottle.errors import HostError
@@ -21,15 +22,15 @@ class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
 
 
-def filter_name(machine: str) -> str:
-    return f"bundle.{machine}.bpf"
+def filter_name(machine: str, kind: str = "bundle") -> str:
+    return f"{kind}.{machine}.bpf"
 
 
-def load_filter() -> bytes:
-    """This machine's filter. Raises HostError when there is none for it: then there is no bundle."""
+def load_filter(kind: str = "bundle") -> bytes:
+    """This machine's filter of that kind. Raises HostError when there is none for it: then there is no such process."""
     machine = os.uname().machine
     try:
-        program = files.read(files.beside(__file__, filter_name(machine)))
+        program = files.read(files.beside(__file__, filter_name(machine, kind)))
     except FileNotFoundError as error:
         raise HostError(
             f"There is no seccomp filter for {machine}", resolution="Use x86_64 or aarch64"
@@ -48,6 +49,13 @@ def limit_process(files_at_once: int) -> None:
     linux.prctl(linux.PR_SET_DUMPABLE, 0)
 
 
+def limit_memory(size: int) -> None:
+    """At most `size` bytes of memory of its own; more than that is a MemoryError."""
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    most = size if hard == resource.RLIM_INFINITY else min(size, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+
+
 def drop_root(uid: int, gid: int) -> None:
     """As root, becomes `uid` for good, without supplementary groups. Raises OSError, HostError."""
     if os.geteuid() != 0 and os.getuid() != 0:
@@ -59,10 +67,10 @@ def drop_root(uid: int, gid: int) -> None:
     os.setresuid(uid, uid, uid)
 
 
-def confine(program: bytes) -> dict[str, object]:
+def confine(program: bytes, readable: Iterable[str] = landlock.READABLE) -> dict[str, object]:
     """Confines this process for good, with no other thread in it yet; answers what is in force. Raises OSError."""
     linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
-    version = landlock.restrict()
+    version = landlock.restrict(readable)
     buffer = ctypes.create_string_buffer(program, len(program))
     loaded = _Program(len(program) // _INSTRUCTION, ctypes.cast(buffer, ctypes.c_char_p))
     linux.prctl(linux.PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(loaded))

@@ -8,9 +8,9 @@ import json
 import os
 import socket
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from bot_bottle.errors import StateError
+from bot_bottle.typed import Any
 
 ROOM = 256 * 1024
 """What may wait for a keeper that does not read; beyond it nothing is taken."""
@@ -38,10 +38,11 @@ class Keeper:
         """Whether `tell` may be used for what can also be said later."""
         return len(self._waiting) < ROOM
 
-    def tell(self, message: Mapping[str, Any]) -> None:
-        """Sends one object, in order."""
+    def tell(self, message: Mapping[str, Any]) -> bool:
+        """Sends one object, in order; whether the keeper will hear it whatever becomes of this process."""
         self._waiting += encode(message)
         self._write()
+        return not self._waiting
 
     def flush(self, seconds: float) -> None:
         """Waits until everything was taken, at most `seconds`; for the end, when the loop does nothing else any more."""
@@ -84,5 +85,5 @@ class Keeper:
             if not isinstance(message, dict):
                 raise StateError("Not an object")
             self._hear(message)
-        except (ValueError, StateError) as error:
+        except (ValueError, RecursionError, StateError) as error:
             self.tell({"error": str(error)})

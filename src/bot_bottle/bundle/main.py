@@ -9,13 +9,13 @@ import os
 import select
 import signal
 import socket
-from typing import TYPE_CHECKING, NoReturn
 
 from bot_bottle.bundle import spare
 from bot_bottle.bundle.model import BundleConfig
 from bot_bottle.errors import BotBottleError
 from bot_bottle.host import files
 from bot_bottle.policy.egress import intercepted_names
+from bot_bottle.typed import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     from bot_bottle.bundle.egress.context import Context, Tls
@@ -168,7 +168,7 @@ def _run(config: BundleConfig, door: socket.socket, keeper: socket.socket) -> No
         line = Keeper(keeper, lambda message: orders.hear(message))
         record = Record(line, clock=loop.time, later=loop.call_later)
         executor = threads.ThreadPoolExecutor(_RESOLVER_THREADS)
-        context = server.make_context(config, record, executor, tls, selector)
+        context = server.make_context(config, record, executor, tls, selector, tell=line.tell)
         context.credentials.tell = line.tell
         if config.needs_guard:
             context.guard = guarding.Guarding(

@@ -6,9 +6,9 @@ cache still and comes back by itself when it is used.
 
 import ctypes
 import os
-from typing import NamedTuple
 
 from bot_bottle.host import files
+from bot_bottle.typed import NamedTuple
 
 _DONTNEED = 4
 

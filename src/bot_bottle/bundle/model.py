@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
 
 from bot_bottle.door.model import Listener
 from bot_bottle.policy.model import EgressPolicy
 from bot_bottle.secret import Secret
+from bot_bottle.typed import Any, Literal, NamedTuple
 
 AUTHORITY_PLACES = 16
 """How many authorities of a bottle programs find that look them up by name: the places are made before they are."""
@@ -65,6 +65,10 @@ class BundleLimits(NamedTuple):
     headers: int = 200
     names: int = 4096
     """Names below wildcards that get an address of their own."""
+    holds: int = 8
+    """Questions that wait for a person at once."""
+    hold_seconds: float = 120.0
+    """For a person to answer one."""
 
 
 class Proxy(NamedTuple):
@@ -136,6 +140,10 @@ class BundleConfig(NamedTuple):
     first_name: int = 0
     """Where in the pool of addresses for names this bundle begins: one that follows another in the same bottle gives none of
     that one's addresses to another name."""
+    supervised: bool = False
+    """Whether there is somebody who can be asked for what waits."""
+    spent: tuple[str, ...] = ()
+    """Approvals for one use that were used under a bundle before this one."""
 
     @property
     def needs_tls(self) -> bool:
@@ -171,6 +179,7 @@ class BundleConfig(NamedTuple):
                 name: Injection.from_document(item) for name, item in document["credentials"].items()
             },
             "sensitive": tuple(Secret(value) for value in document["sensitive"]),
+            "spent": tuple(document["spent"]),
             "proxy": UpstreamProxy.from_document(document["proxy"]) if document["proxy"] else None,
             "limits": BundleLimits(**document["limits"]),
         }

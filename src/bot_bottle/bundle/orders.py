@@ -8,7 +8,6 @@ import asyncio
 import os
 import socket
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from bot_bottle.bundle.egress.context import Context
 from bot_bottle.bundle.egress.engine import EngineDialer
@@ -21,6 +20,7 @@ from bot_bottle.door.passing import receive_listeners
 from bot_bottle.policy.egress import intercepted_names
 from bot_bottle.policy.model import EgressPolicy
 from bot_bottle.policy.sound import flaws
+from bot_bottle.typed import Any
 
 GOODBYE_SECONDS = 2.0
 ENDING_SECONDS = 3.0
@@ -62,6 +62,9 @@ class Orders:
             self._context.dialer.up = message["engine"]
         elif message.get("stats") is True:
             self._line.tell({"stats": self._figures()})
+        elif "release" in message:
+            passes = message.get("pass") is True
+            self._context.asking.release(message["release"], passes=passes, reason=message.get("reason"))
         elif "policy" in message:
             self._order_policy(message)
         else:
@@ -112,6 +115,7 @@ class Orders:
             interceptor.authority.cover(intercepted_names(policy))
         old, self._context.policy = self._context.policy, policy
         self._egress.serve(listeners_for(policy), further)
+        self._context.asking.policy_changed()
         ending = self._context.live.end_forbidden(old, policy)
         if ending:
             self._ending = self._loop.create_task(self._await_end(ending))

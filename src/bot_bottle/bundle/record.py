@@ -6,7 +6,8 @@ reported later in one event with `count`. What does not even fit into that is re
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+
+from bot_bottle.typed import Any, Protocol
 
 BURST, RATE = 300, 5.0
 """Events that may go out at once, and events a second that they are made up by."""
@@ -25,7 +26,7 @@ class Teller(Protocol):
     """The line to the keeper."""
 
     def has_room(self) -> bool: ...
-    def tell(self, message: Data, /) -> None: ...
+    def tell(self, message: Data, /) -> object: ...
 
 
 class Later(Protocol):

@@ -1,10 +1,11 @@
-"""What libraries import for things that no bundle does: left out while they are imported. It spares a bundle 4 MiB and 10 ms.
+"""What libraries import for things that no bundle does: left out while they are imported. It spares a bundle 4 MiB and 13 ms.
 
 - `inspect` is asyncio's for debugging, and `dataclasses`' for docstrings, which nobody reads here.
 - `email.utils` is cryptography's for mail addresses in certificates; it brings `urllib`, `random` and more.
+- `logging` would go to a standard error that leads nowhere; `traceback` is asyncio's for debugging, too.
+- `typing` is what asyncio and httptools write a few annotations with.
 - `tokenize` is for tracebacks with lines of source, which a confined process can't read; `locale` for text from other programs.
 - `ssl` is asyncio's; only a bundle that opens TLS needs it, and not there.
-- `logging` is asyncio's and for people, whom a bundle has none of: its standard error leads nowhere.
 - asyncio's streams, subprocesses and what is Unix's alone in it: a bundle has a loop, tasks and times.
 - `random` and the keys of `ssh` are cryptography's, for keys that are read from files.
 - `datetime` is written twice, in C and in Python, which is read, thrown away and leaves holes: only the one in C is taken.
@@ -20,7 +21,8 @@ from contextlib import contextmanager
 from importlib import import_module
 from importlib.machinery import ModuleSpec
 from types import ModuleType, NoneType
-from typing import Any, cast
+
+from bot_bottle.typed import Any, cast
 
 _NO_OLD_CIPHERS = "CRYPTOGRAPHY_OPENSSL_NO_LEGACY"
 """What cryptography looks for in the environment when it is imported."""
@@ -41,19 +43,31 @@ def _no_source(path: str) -> Any:
     raise OSError(f"{path} is not read")
 
 
+class _Mute:
+    """A logger that nobody hears."""
+
+    def _nothing(self, *_: object, **__: object) -> None:
+        return
+
+    debug = info = warning = error = critical = exception = log = addHandler = setLevel = _nothing  # noqa: N815
+
+    def isEnabledFor(self, _: int) -> bool:  # noqa: N802 - as `logging` calls it
+        return False
+
+
+class _Annotation:
+    """Stands in an annotation."""
+
+    def __class_getitem__(cls, _: object) -> type:
+        return cls
+
+
 class _Empty(ModuleType):
     """Stands for a module of which others import names without using them."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-
-
-class _Unheard:
-    """Stands for a logger."""
-
-    def __getattr__(self, _name: str) -> Any:
-        return lambda *_, **__: None
 
 
 class _OfAsyncio:
@@ -82,13 +96,27 @@ _OF_ASYNCIO = _OfAsyncio()
 
 
 def _standing() -> dict[str, ModuleType]:
-    found = {
-        name: Later(name) for name in ("inspect", "email.utils", "tokenize", "locale", "logging", "random")
-    }
+    names = (
+        "inspect",
+        "email.utils",
+        "tokenize",
+        "locale",
+        "logging",
+        "traceback",
+        "typing",
+        "random",
+    )
+    found = {name: Later(name) for name in names}
+    vars(found["logging"]).update(
+        getLogger=lambda *_: _Mute(), DEBUG=10, INFO=20, WARNING=30, ERROR=40, CRITICAL=50
+    )
+    vars(found["traceback"])["extract_stack"] = lambda *_, **__: []
+    vars(found["typing"]).update(
+        final=lambda kind: kind, Optional=_Annotation, Type=_Annotation, Protocol=_Annotation
+    )
     mail = found["email.utils"]
     vars(found["inspect"])["signature"] = lambda *_, **__: ""
     vars(found["tokenize"])["open"] = _no_source
-    vars(found["logging"]).update(getLogger=lambda *_: _Unheard(), DEBUG=10)
     vars(mail)["parseaddr"] = lambda *words, **options: mail.__getattr__("parseaddr")(*words, **options)
     keys = "cryptography.hazmat.primitives.serialization.ssh"
     return {**found, keys: _Empty(keys)}
@@ -101,6 +129,8 @@ _STANDING = _standing()
 def left_out(*, ssl: bool = False) -> Iterator[None]:
     """Whatever is imported meanwhile does without; what was imported before stays. With `ssl` it does without that, too."""
     standing: dict[str, Any] = dict(_STANDING)
+    if not ssl:
+        del standing["typing"]  # other libraries than asyncio and httptools make more of it than annotations
     if ssl and "asyncio" not in sys.modules:
         standing["ssl"] = (
             None  # asyncio knows how to live without it: 15 ms and 4 MiB of each bundle that needs none

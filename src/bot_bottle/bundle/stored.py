@@ -10,7 +10,8 @@ import zlib
 from collections.abc import Iterator, Sequence
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import ModuleType
-from typing import Any, cast
+
+from bot_bottle.typed import Any, cast
 
 
 class Stored:

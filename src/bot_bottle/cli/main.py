@@ -4,11 +4,11 @@ Start-up is a feature (`docs/performance.md`), so a command's module is imported
 from the table below without importing any.
 """
 
-import argparse
 import gc
 import os
 import sys
 from importlib import import_module
+from types import SimpleNamespace
 
 from bot_bottle import __version__
 from bot_bottle.cli import exits
@@ -19,7 +19,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-argparse._ = str  # type: ignore[attr-defined]  # gettext would look for translations, for a millisecond, and find none
+if "gettext" in sys.modules:
+    import argparse
+else:
+    # argparse takes translations from there; importing that and looking for ours, which there are none of, takes 2 ms.
+    plain = SimpleNamespace(gettext=str, ngettext=lambda one, many, number: one if number == 1 else many)
+    sys.modules["gettext"] = plain  # type: ignore[assignment]
+    import argparse
+
+    del sys.modules["gettext"]
 
 GROUPS: dict[str, dict[str, str]] = {
     "Run": {
@@ -36,6 +44,10 @@ GROUPS: dict[str, dict[str, str]] = {
         "reload": "put the bottle's file in force while it runs",
         "learn": "write the least policy that a run needed",
         "metrics": "print figures for Prometheus",
+    },
+    "Decide": {
+        "inbox": "see what agents ask for, live, and decide it",
+        "approvals": "list, show, approve and reject what agents ask for",
     },
     "Work": {
         "diff": "show what the agent changed in its copy",

@@ -2,8 +2,10 @@
 
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING
+
+from bot_bottle.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.status import Status
@@ -16,6 +18,7 @@ WORDS = {
     "door": "Opening the door",
     "provision": "Putting the agent's files inside",
     "policy": "Waiting for the policy to be in force",
+    "supervise": "Telling the agent's tool whom it can ask",
     "copy": "Copying the workspace",
     "release": "Letting the agent run",
     "end": "Putting everything away",
@@ -53,6 +56,15 @@ class Progress:
             self.status = Status("", console=Console(stderr=True))
             self.status.start()
         self.status.update(WORDS.get(name, name))
+
+    def between(self, write: Callable[[str], None]) -> Callable[[str], None]:
+        """`write`, for lines that come while something is shown."""
+
+        def cleared(text: str) -> None:
+            self.clear()
+            write(text)
+
+        return cleared
 
     def clear(self) -> None:
         """The terminal as it was."""

@@ -1,12 +1,11 @@
 """The door's listeners as data: what is opened inside the bottle's network namespace and served by the bundle outside."""
 
-from typing import Literal, NamedTuple
-
 from bot_bottle.policy.model import EgressPolicy
-from bot_bottle.policy.ports import DNS_PORT, HTTP_PORT, TLS_PORT, further_ports
+from bot_bottle.policy.ports import DNS_PORT, HTTP_PORT, SUPERVISE_PORT, TLS_PORT, further_ports
 from bot_bottle.policy.ports import PROXY_PORT as PROXY_PORT
+from bot_bottle.typed import Literal, NamedTuple
 
-ListenerKind = Literal["proxy", "http", "tls", "dns-udp", "dns-tcp", "tcp"]
+ListenerKind = Literal["proxy", "http", "tls", "dns-udp", "dns-tcp", "tcp", "supervise"]
 
 PROXY_ADDRESS = "127.0.0.1"
 NAME_NETWORK = "198.18.0.0/15"
@@ -28,6 +27,8 @@ STANDARD: tuple[Listener, ...] = (
     Listener("dns-udp", "0.0.0.0", DNS_PORT),  # noqa: S104
     Listener("dns-tcp", "0.0.0.0", DNS_PORT),  # noqa: S104
 )
+SUPERVISE = Listener("supervise", PROXY_ADDRESS, SUPERVISE_PORT)
+"""Where the agent asks for help. It is not the bundle's: the keeper has it, and hands it to a process of its own."""
 _KINDS: dict[str, ListenerKind] = {"https": "tls", "http": "http", "tcp": "tcp"}
 
 

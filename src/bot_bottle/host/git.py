@@ -11,12 +11,15 @@ from collections.abc import Mapping
 
 from bot_bottle.errors import HostError
 from bot_bottle.host import files, process
+from bot_bottle.host.commits import Commands
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from subprocess import Popen
 
 TIMEOUT = 300.0
+_NOT_TAKEN_IN = "Git could not take in the workspace's files"
+_SPACE = "See that the disk has room; bot-bottle doctor checks git."
 _IMPORT_OPTIONS = ("fast-import", "--quiet", "--done", "--force", "--depth=0", "--date-format=raw-permissive")
 
 _SETTINGS = (
@@ -139,7 +142,27 @@ def head(repository: str, *, branch: str = "start") -> str:
     return name if re.fullmatch("[0-9a-f]{40,64}", name) else ""
 
 
-class Import:
+def must_be_there() -> None:
+    """Raises HostError when there is no git: better said before a run than when its work is to be saved."""
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    if not any(os.access(os.path.join(folder, "git"), os.X_OK) for folder in folders):
+        raise _missing()
+
+
+def take_in(repository: str, path: str) -> None:
+    """Makes the commit whose commands are kept in the file `path` (`commits.Kept`). Raises HostError, OSError."""
+    with open(path, "rb") as kept:
+        done = process.run(
+            ["git", *_IMPORT_OPTIONS],
+            env=environment(repository),
+            cwd=repository,
+            stdin=kept,
+            timeout=TIMEOUT,
+        )
+    done.or_raise(_NOT_TAKEN_IN, resolution=_SPACE)
+
+
+class Import(Commands):
     """One commit, made from what is passed in: `git fast-import` on a pipe.
 
     As `with Import(...) as into:`; the commit exists once the block ends without an exception. `into.commit` is its name.
@@ -147,10 +170,9 @@ class Import:
     """
 
     def __init__(self, repository: str, branch: str, *, parent: str = "") -> None:
+        super().__init__(branch, parent=parent)
         self.commit = ""
-        self._repository, self._branch, self._parent = repository, branch, parent
-        self._marks = 0
-        self._tree: list[bytes] = []
+        self._repository = repository
         self._process: Popen[bytes] | None = None
 
     def __enter__(self) -> "Import":
@@ -176,29 +198,6 @@ class Import:
         except OSError as error:
             self._said.close()
             raise HostError("Git could not be started", details=str(error)) from error
-
-    def file(self, path: str, *, mode: str, content: bytes) -> None:
-        """Puts the file (mode `100644`, `100755`) or link (`120000`) at `path`."""
-        self._blob(path, mode, len(content))
-        self._write(content + b"\n")
-
-    def long_file(self, path: str, *, mode: str, descriptor: int, size: int) -> None:
-        """Like `file`, from an open descriptor: exactly `size` bytes, whatever happens to the file meanwhile."""
-        self._blob(path, mode, size)
-        while size > 0:
-            block = os.read(descriptor, min(size, 1 << 20)) or bytes(min(size, 1 << 20))
-            self._write(block)
-            size -= len(block)
-        self._write(b"\n")
-
-    def removed(self, path: str) -> None:
-        """Takes the file at `path` out."""
-        self._tree.append(b"D %b\n" % _quoted(path))
-
-    def _blob(self, path: str, mode: str, size: int) -> None:
-        self._marks += 1
-        self._tree.append(b"M %b :%d %b\n" % (mode.encode(), self._marks, _quoted(path)))
-        self._write(b"blob\nmark :%d\ndata %d\n" % (self._marks, size))
 
     def _write(self, data: bytes) -> None:
         if self._process is None:
@@ -232,15 +231,7 @@ class Import:
             return
 
     def _finish(self) -> None:
-        self._write(
-            b"commit refs/heads/%b\ncommitter bot-bottle <> 0 +0000\ndata 0\n" % self._branch.encode()
-        )
-        if self._parent:
-            self._write(b"from %b\n" % self._parent.encode())
-        # What goes comes first: a file may stand where a folder was, or the other way round.
-        for line in sorted(self._tree, key=lambda line: line[:1]):
-            self._write(line)
-        self._write(b"\ndone\n")
+        self._commit()
         self._close()
         if self._process is None or self._process.wait():
             raise self._failed()
@@ -253,18 +244,7 @@ class Import:
         self._process.wait()
         self._said.seek(0)
         details = self._said.read(4000).decode(errors="replace").strip()
-        return HostError("Git could not take in the workspace's files", details=details, resolution=_SPACE)
-
-
-_SPACE = "See that the disk has room; bot-bottle doctor checks git."
-
-
-def _quoted(path: str) -> bytes:
-    """The path as fast-import reads it: quoted, so that any byte may be in it."""
-    raw = os.fsencode(path)
-    return b'"%b"' % b"".join(
-        bytes((code,)) if 32 <= code < 127 and code not in b'"\\' else b"\\%03o" % code for code in raw
-    )
+        return HostError(_NOT_TAKEN_IN, details=details, resolution=_SPACE)
 
 
 _IGNORABLE = re.compile("[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]")

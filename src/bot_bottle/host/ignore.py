@@ -5,7 +5,8 @@ parts and each part into tokens; a `*` only ever goes back to the last `*`, so a
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+
+from bot_bottle.typed import NamedTuple
 
 MAX_PATTERNS = 5_000
 """What a file has beyond these is not read; more is shown then, not less."""

@@ -6,7 +6,8 @@ ctypes is loaded with the first call, so that importing this module costs nothin
 import fcntl
 import os
 import struct
-from typing import Any
+
+from bot_bottle.typed import Any
 
 CLONE_PARENT = 0x00008000
 CLONE_NEWNS = 0x00020000

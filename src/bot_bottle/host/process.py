@@ -7,9 +7,9 @@ started here but by its backend.
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import IO, NamedTuple
 
 from bot_bottle.errors import HostError
+from bot_bottle.typed import IO, Any, NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,24 +56,25 @@ def run(
     *,
     env: Mapping[str, str] | None = None,
     cwd: "str | Path | None" = None,
-    stdin: bytes = b"",
+    stdin: bytes | IO[bytes] = b"",
     timeout: float | None = None,
 ) -> Finished:
-    """Runs `argv` to its end with `env` (default: `base_environment()`), at most `timeout` seconds.
+    """Runs `argv` to its end with `env` (default: `base_environment()`), at most `timeout` seconds. `stdin` may be an open file.
 
     Raises HostError when it can't be started or takes longer; it is killed then.
     """
     import subprocess
 
+    given: dict[str, Any] = {"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin}
     try:
         done = subprocess.run(
             list(argv),
             env=dict(base_environment() if env is None else env),
             cwd=cwd,
-            input=stdin,
             capture_output=True,
             timeout=timeout,
             check=False,
+            **given,
         )
     except FileNotFoundError as error:
         raise HostError(f"{argv[0]} was not found", details=str(error)) from error

@@ -7,11 +7,11 @@ repository, which is somebody else's.
 import os
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
 
 from bot_bottle.errors import HostError
 from bot_bottle.plan.model import Credential, Outward, Sensitive
 from bot_bottle.secret import Secret
+from bot_bottle.typed import NamedTuple
 
 LARGEST = 65536
 COMMAND_SECONDS = 120.0

@@ -14,12 +14,11 @@ import select
 import signal
 import sys
 import termios
-import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
 
 from bot_bottle.host import kernel
+from bot_bottle.typed import NamedTuple
 
 _EVERY_SIGNAL = signal.valid_signals()
 
@@ -45,6 +44,10 @@ class Program(NamedTuple):
     env: Mapping[str, str]
 
 
+def nothing() -> None:
+    """What there is to do where there is nothing."""
+
+
 class ChildFailed(Exception):
     """A child could not do one of its steps, or not start its program."""
 
@@ -58,11 +61,12 @@ class ChildFailed(Exception):
 class Child:
     """A child of this process, by its pidfd: can't be mistaken for another process. Keeps `backends.base.Process`."""
 
+    _pidfd = -1
+
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self._code: int | None = None
         self._pidfd = os.pidfd_open(pid)
-        self._give_up = weakref.finalize(self, os.close, self._pidfd)
 
     def fileno(self) -> int:
         return self._pidfd
@@ -96,8 +100,12 @@ class Child:
 
     def close(self) -> None:
         """Gives up the descriptor. A code that was heard stays; a child that still runs is not waited for any more."""
-        self._give_up()
-        self._pidfd = -1
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
+
+    def __del__(self) -> None:
+        self.close()  # as a file does; weakref.finalize would take a millisecond to import
 
 
 def readable(descriptor: int, timeout: float | None) -> bool:
@@ -117,11 +125,17 @@ def _ready(descriptor: int, event: int, timeout: float | None) -> bool:
 
 
 def start(
-    steps: Sequence[Step], program: Program, *, keep: Collection[int], for_steps: Collection[int] = ()
+    steps: Sequence[Step],
+    program: Program,
+    *,
+    keep: Collection[int],
+    for_steps: Collection[int] = (),
+    meanwhile: Callable[[], object] = nothing,
 ) -> Child:
     """A child that does `steps` and becomes `program`, with the descriptors 0, 1, 2 and `keep` open, and no other.
 
-    `for_steps` are open until then. Raises ChildFailed when a step or the program's start failed; the child is gone then.
+    `for_steps` are open until then. `meanwhile` is done while the child does its steps. Raises ChildFailed when a step or the
+    program's start failed, and what `meanwhile` raises; the child is gone then.
     """
 
     def body(_: Say) -> None:
@@ -135,6 +149,7 @@ def start(
     pid, report = fork(body, keep=(*keep, *for_steps))
     child = Child(pid)
     try:
+        meanwhile()
         for _ in hear(report):
             pass
     except BaseException:

@@ -9,9 +9,9 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 from bot_bottle.errors import HostError
+from bot_bottle.typed import NamedTuple
 
 MAX_DEPTH = 100
 MAX_PATH = 3_000

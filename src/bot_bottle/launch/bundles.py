@@ -6,7 +6,6 @@ What a bundle has ended with, and what it says while it runs, is heard here; wha
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, NamedTuple
 
 from bot_bottle.backends.base import Bottle
 from bot_bottle.bundle.model import BundleConfig
@@ -17,16 +16,19 @@ from bot_bottle.host.secrets import Vault
 from bot_bottle.launch.credentials import Around, Credentials
 from bot_bottle.launch.outward import Outside
 from bot_bottle.launch.sidecar import Sidecar
-from bot_bottle.launch.wishes import Wishes
 from bot_bottle.plan.model import RunPlan
 from bot_bottle.policy.model import EgressPolicy
+from bot_bottle.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import socket
 
+    from bot_bottle.launch.asks import Asks
     from bot_bottle.launch.engine import EngineKeeper
     from bot_bottle.launch.session import Session
+    from bot_bottle.launch.wishes import Wishes
     from bot_bottle.provision.trust import TrustStore
+    from bot_bottle.state.store import Store
 
 NAMES_APART = 8192
 """Addresses for names between where one bundle of a run begins and the next; more than `BundleLimits.names`."""
@@ -40,6 +42,7 @@ class Tell(NamedTuple):
     append: Callable[[Sequence[NewEvent]], object]
     record: Callable[[str, Mapping[str, object]], None]
     warn: Callable[[str], None]
+    store: "Store"
 
 
 class Bundles:
@@ -58,16 +61,17 @@ class Bundles:
         self.last_events: list[NewEvent] = []
         """What the last bundle and the engine still said when they were ended."""
         self.record = tell.record
+        self.store = tell.store
         self._tell = tell
         self._vault = vault
         self._outside = outside
         self._credentials = Credentials(plan.credentials, vault, outward=plan.outward)
-        self._wishes = Wishes(self)
         self._begun = 0
         self._heard_authority = ""
         self._trust_inside: TrustStore | None = None
         self._bottle: Bottle
         self._session: Session | None = None
+        self._wishes: Wishes | None = None
 
     # The first one, in order
 
@@ -102,7 +106,12 @@ class Bundles:
     def open_door(self, bottle: Bottle) -> None:
         """Opens the door of `bottle`, which the bundle serves from now on."""
         self._bottle = bottle
-        bottle.open_door(listeners_for(self.policy), self.sidecar.door)
+        try:
+            bottle.open_door(listeners_for(self.policy), self.sidecar.door)
+        except SandboxError as error:
+            if self.sidecar.has_ended():  # then nobody took the listeners, and that is the cause
+                raise self.sidecar.why_ended() from error
+            raise
 
     def wait_ready(self) -> None:
         """Until the policy is in force everywhere. Raises BotBottleError."""
@@ -113,12 +122,13 @@ class Bundles:
     def serve(self, session: "Session", figures: "socket.socket") -> None:
         """Is heard, and answers operators, in the loop of `session` from now on."""
         self._session = session
+        wishes = self._wished()
         session.watch(self.sidecar.sock, self._hear)
         if self.engine:
             self.engine.serve(session)
         session.also(self._credentials.tick)
-        session.also(self._wishes.tick)
-        self._wishes.serve(session, figures)
+        session.also(wishes.tick)
+        wishes.serve(session, figures)
         self._credentials.begin(
             Around(
                 watch=session.watch,
@@ -146,6 +156,26 @@ class Bundles:
             self.engine.leave()
         self.sidecar.say_stop()
 
+    def asks(self) -> "Asks":
+        """What the agent asks for."""
+        return self._wished().asks()
+
+    def close_asks(self) -> None:
+        """The run is over: nothing that was asked for is open any more."""
+        if self._wishes:
+            self._wishes.end()
+
+    def fresh(self, policy: EgressPolicy) -> EgressPolicy:
+        """`policy` as another bundle may get it; see `Wishes.fresh`."""
+        return self._wished().fresh(policy)
+
+    def _wished(self) -> "Wishes":
+        from bot_bottle.launch.wishes import Wishes  # not needed before there is a sandbox
+
+        if self._wishes is None:
+            self._wishes = Wishes(self)
+        return self._wishes
+
     # While it runs
 
     def _hear(self) -> None:
@@ -168,7 +198,7 @@ class Bundles:
             self._tell.append(events)
         for message in messages:
             if sidecar is self.sidecar:  # what one that was replaced meanwhile still said is no answer
-                self._wishes.hear(message)
+                self._wished().hear(message)
 
     def _died(self) -> None:
         """A dead bundle is a closed door. It is opened again a few times, with the same policy; every time is recorded."""
@@ -182,11 +212,12 @@ class Bundles:
             self._tell.warn("The bundle died again and again; the bottle has had no way out since.")
         else:
             try:
+                self.policy = self.fresh(self.policy)
                 self._begin()
                 self.record("door.opened", {"again": self.restarts, "authority": self.authority})
             except BotBottleError as error:
                 self._tell.warn(f"The bundle died and could not be started again: {error.brief}")
-        self._wishes.bundle_died()
+        self._wished().bundle_died()
 
     def start_anew(self, policy: EgressPolicy) -> None:
         """Ends the bundle, with every connection, and starts one with `policy`. Raises BotBottleError; then none serves."""
@@ -221,6 +252,8 @@ class Bundles:
             credentials=self._credentials.injections(),
             sensitive=self._vault.sensitive,
             first_name=first_name,
+            supervised=self.plan.supervise is not None,
+            spent=self._wishes.spent() if self._wishes else (),
         )
 
     def _begin(self) -> None:
@@ -248,7 +281,8 @@ class Bundles:
         Raises SandboxError when it does not, or has made none and would need one.
         """
         self.sidecar.wait_ready(self.policy.fingerprint())
-        if self.policy.routes and not self.sidecar.authority and _intercepts(self.policy):
+        reaches = self.policy.routes or self.policy.ask
+        if reaches and not self.sidecar.authority and _intercepts(self.policy):
             raise SandboxError("The bundle opens TLS and has made no certificate authority for it")
         self._trust_authority()
 
@@ -269,7 +303,11 @@ class Bundles:
         self.has_way_out = False
         if self._session:
             self._session.forget(self.sidecar.sock)
-        self._tell.append(self.sidecar.events(self.plan.id, self.sidecar.stop()))
+        last = self.sidecar.stop()
+        self._tell.append(self.sidecar.events(self.plan.id, last))
+        for message in last:
+            if "used" in message:  # of what it still says that alone counts for the one after it
+                self._wished().hear(message)
 
     def _stop(self) -> None:
         self.last_events += self.sidecar.events(self.plan.id, self.sidecar.stop())

@@ -15,22 +15,25 @@ from bot_bottle.door.model import listeners_for
 from bot_bottle.errors import BotBottleError, SandboxError
 from bot_bottle.launch.wishes import After, Kept
 from bot_bottle.policy.difference import difference
-from bot_bottle.policy.egress import intercepts_any
 from bot_bottle.policy.model import EgressPolicy
-from bot_bottle.policy.sound import flaws
+from bot_bottle.policy.sound import flaws, hindrance
 
 CONFIRM_WITHIN = 5.0
 """Seconds for the bundle to say that it enforces a new policy, which takes it 0.001."""
 
 
 class Change(NamedTuple):
-    """One wish. `expecting` is the fingerprint of the policy it was made on, if that matters; `answer` is told the outcome."""
+    """One wish. `expecting` is the fingerprint of the policy it was made on, if that matters; `answer` is told the outcome.
+
+    With `make`, the policy is what that gives when the wish's turn has come: made on what the one before it left.
+    """
 
     policy: EgressPolicy
     who: str
     why: str
     expecting: str
     answer: Callable[[dict[str, Any]], None]
+    make: Callable[[], EgressPolicy] | None = None
 
 
 class Changes:
@@ -67,7 +70,10 @@ class Changes:
 
     def _next(self) -> None:
         while self._waiting and self._ordered is None:
-            self._ordered = self._waiting.popleft()
+            change = self._waiting.popleft()
+            self._ordered = (
+                change if change.make is None else change._replace(policy=change.make(), make=None)
+            )
             self._order(self._ordered)
 
     def _order(self, change: Change) -> None:
@@ -92,15 +98,13 @@ class Changes:
 
     def _never(self, new: EgressPolicy) -> str:
         """Why no bundle of this run can enforce it; empty when one can."""
-        if new.engine != self._run.policy.engine:
-            return "the engine can't change while a bottle runs; start it anew"
-        if self._run.plan.trust is None and intercepts_any(new):
-            return "it opens TLS, and the bottle started without what makes programs in it trust that; start it anew"
         config = self._run.sidecar.config
-        named = {route.credential for route in new.routes if route.credential is not None}
-        if unknown := sorted(named.difference(config.credentials if config else ())):
-            return f"it names credentials that were not read when the bottle started: {', '.join(unknown)}; start it anew"
-        return ""
+        return hindrance(
+            self._run.policy,
+            new,
+            trusts=self._run.plan.trust is not None,
+            credentials=config.credentials if config else (),
+        )
 
     def _engine_takes(self, new: EgressPolicy) -> str:
         """Puts it in force at the engine behind the bundle, before the bundle: in between only what both allow passes.
@@ -141,6 +145,7 @@ class Changes:
     def _replace(self, change: Change) -> None:
         """For what a running bundle can't be taught, or does not take in time: another one takes its place, and every
         connection ends. Else an agent that keeps its bundle busy could have a say in what is taken from it."""
+        change = self._ordered = change._replace(policy=self._run.fresh(change.policy))
         try:
             self._run.start_anew(change.policy)
         except BotBottleError as error:
@@ -169,6 +174,7 @@ class Changes:
     def _undo(self, change: Change, why: str) -> None:
         """Nobody knows what that bundle enforces: only one that was started with the old policy enforces the old policy."""
         try:
+            self._run.policy = self._run.fresh(self._run.policy)
             self._run.start_anew(self._run.policy)
         except BotBottleError as error:
             why += f"; a new one did not start ({error.brief}), so the bottle has no way out"

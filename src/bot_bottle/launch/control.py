@@ -14,10 +14,10 @@ import signal
 import socket
 import struct
 from collections.abc import Iterator
-from typing import Any
 
 from bot_bottle.errors import NotFoundError, SandboxError
 from bot_bottle.launch.folders import CONTROL
+from bot_bottle.typed import Any
 
 HELLO, INPUT, RESIZE, LEAVE, OUTPUT, EXIT, ERROR, DONE = b"h", b"i", b"r", b"l", b"o", b"x", b"e", b"d"
 HEAD = struct.Struct("!cI")

@@ -19,12 +19,16 @@ class Copying:
     """
 
     def __init__(self, plan: RunPlan) -> None:
-        """Begins. Raises HostError when not even the folder can be made."""
+        """Makes the folder. Raises HostError."""
         from bot_bottle.provision import workspace
 
         workspace.make_folder(plan)
-        self._pid, self._report = spawn.fork(lambda say: _copy(plan, say), keep=())
-        self._waited = False
+        self._plan = plan
+        self._pid = 0
+
+    def begin(self) -> None:
+        """Begins to copy."""
+        self._pid, self._report = spawn.fork(lambda say: _copy(self._plan, say), keep=())
 
     def wait(self) -> tuple[str, ...]:
         """Until all of it is there and remembered; what could not be copied, a line each. Raises HostError."""
@@ -45,10 +49,10 @@ class Copying:
 
     def close(self) -> None:
         """Waits for its end, whatever came of it. Idempotent."""
-        if not self._waited:
-            self._waited = True
+        if self._pid:
+            pid, self._pid = self._pid, 0
             os.close(self._report)
-            os.waitpid(self._pid, 0)
+            os.waitpid(pid, 0)
 
 
 def agent_begins(plan: RunPlan) -> None:
@@ -56,11 +60,6 @@ def agent_begins(plan: RunPlan) -> None:
     from bot_bottle.provision import workspace
 
     workspace.agent_begins(plan)
-
-
-def prepare_to_put_away() -> None:
-    """Imports what `put_away` needs: while the agent begins, nobody waits for that; at its end, somebody does."""
-    from bot_bottle.provision import changes  # noqa: F401
 
 
 def put_away(record: RunRecord) -> bool:

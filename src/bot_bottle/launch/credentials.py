@@ -8,12 +8,12 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
 
 from bot_bottle.bundle.model import Injection
 from bot_bottle.errors import HostError
 from bot_bottle.host.secrets import Held, Vault, outgoing
 from bot_bottle.plan.model import Credential, Outward
+from bot_bottle.typed import Any, NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ faster than a bundle that folds its events as it should would ever say them.
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from bot_bottle.bundle.record import clean
+from bot_bottle.typed import Any
 
 BURST, RATE = 2000, 50.0
 """Events that are taken at once, and events a second that they are made up by; an honest bundle needs a tenth of it."""

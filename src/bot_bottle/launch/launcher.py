@@ -10,23 +10,26 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import NamedTuple
 
 from bot_bottle.backends.base import Backend, Bottle
 from bot_bottle.errors import BotBottleError
 from bot_bottle.events import NewEvent
 from bot_bottle.host.secrets import Vault
-from bot_bottle.launch import control, copies, folders
+from bot_bottle.launch import copies, folders
 from bot_bottle.launch.bundles import Bundles, Tell
 from bot_bottle.launch.output import Log, Outlet, Shown
 from bot_bottle.launch.outward import Outside
 from bot_bottle.launch.recorded import describe, record_of
-from bot_bottle.launch.session import Session
 from bot_bottle.launch.sidecar import Sidecar
 from bot_bottle.launch.signals import Interrupts
 from bot_bottle.launch.streams import Streams
 from bot_bottle.plan.model import RunPlan
 from bot_bottle.state.store import Store
+from bot_bottle.typed import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from bot_bottle.launch.session import Session
+    from bot_bottle.launch.supervising import Supervising
 
 
 class Outcome:
@@ -42,10 +45,15 @@ class Outcome:
         self.phases: dict[str, float] = {}
         self.changed = False
         self.warnings: list[str] = []
+        self.told: list[str] = []
+        """Those of the warnings that were said when they came up."""
 
 
 class Surroundings(NamedTuple):
-    """What the keeper has around it. `phase` is told the name of each phase as it begins; `ready` that the agent runs."""
+    """What the keeper has around it. `phase` is told the name of each phase as it begins; `ready` that the agent runs.
+
+    `warn` hears at once what goes wrong and ends nothing, `say` what is done.
+    """
 
     store: Store
     backend: Backend
@@ -58,6 +66,10 @@ class Surroundings(NamedTuple):
     phase: Callable[[str], None] = lambda _: None
     ready: Callable[[Outcome], None] = lambda _: None
     shown: Callable[[], Shown] | None = None
+    warn: Callable[[str], None] = lambda _: None
+    say: Callable[[str], None] = lambda _: None
+    owner: bool = False
+    """Whether an owner's terminal is about to attach: the agent is let go when it is there, and misses no start of it."""
 
 
 def keep(plan: RunPlan, around: Surroundings) -> Outcome:
@@ -74,11 +86,12 @@ class _Run:
         self.around = around
         self.store = around.store
         self.outcome = Outcome(plan.id)
-        tell = Tell(append=self.store.append, record=self._record, warn=self.outcome.warnings.append)
+        tell = Tell(self.store.append, self._record, self.outcome.warnings.append, self.store)
         self.bundles = Bundles(plan, around.vault, around.outside, tell)
         self.bottle: Bottle
         self.session: Session | None = None
         self.copying: copies.Copying | None = None
+        self.supervising: Supervising | None = None
 
     def keep(self) -> Outcome:
         try:
@@ -99,12 +112,14 @@ class _Run:
         self._start_bundle(undo)
         self._copy_workspace(undo)
         session = self._open(undo)
-        self._release()
+        self._release(session)
         self.outcome.exit_code = session.run()
         self.outcome.reason = session.stop_reason or "exited"
         with self._phase("end"):
             self.bottle.destroy()
             self.bundles.leave()
+            if self.supervising:
+                self.supervising.stop()
             session.drain()
 
     @contextmanager
@@ -154,40 +169,81 @@ class _Run:
             self.copying = copies.Copying(self.plan)
             undo.callback(self.copying.close)
 
-    def _open(self, undo: ExitStack) -> Session:
+    def _open(self, undo: ExitStack) -> "Session":
         with self._phase("sandbox"):
             self.bundles.prepare_trust()
             streams = Streams(self.plan.tty)
             undo.callback(streams.close)
-            self.bottle = self.around.backend.create(self.plan, streams.inside)
+            self.bottle = self.around.backend.create(self.plan, streams.inside, meanwhile=self._meanwhile)
             undo.callback(self.bottle.destroy)
             streams.close_inside()
         with self._phase("door"):
             self.bundles.open_door(self.bottle)
+            self._supervise(undo)
         with self._phase("provision"):
             if self.plan.files:
                 from bot_bottle.provision.pipeline import provision
 
                 provision(self.bottle, self.plan)
+            if self.supervising:
+                self.supervising.begin_registering(self.bottle)
         with self._phase("policy"):
             self.bundles.wait_ready()
+        if self.supervising:
+            with self._phase("supervise"):
+                self.supervising.finish_registering()
+                self.supervising.open_door(self.bottle)
+        from bot_bottle.launch import control
+
         server = control.listen(self.plan.paths.run)
         undo.callback(server.close)
         figures = control.listen(self.plan.paths.run, folders.METRICS)
         undo.callback(figures.close)
         return self._session(server, figures, streams)
 
-    def _session(self, server: socket.socket, figures: socket.socket, streams: Streams) -> Session:
+    def _supervise(self, undo: ExitStack) -> None:
+        if self.plan.supervise:
+            from bot_bottle.launch.supervising import Now, Supervising
+            from bot_bottle.launch.supervisor import Notes
+
+            notes = Notes(self._record, self.outcome.warnings.append)
+            now = Now(self._warn_now, self.around.say)
+            self.supervising = Supervising(self.plan, self.plan.supervise, self.bundles.asks, notes, now)
+            undo.callback(self.supervising.stop)
+
+    def _warn_now(self, text: str) -> None:
+        """A warning that the person hears before the agent begins, and that is remembered."""
+        self.outcome.warnings.append(text)
+        self.outcome.told.append(text)
+        self.around.warn(text)
+
+    def _meanwhile(self) -> None:
+        """While the sandbox is being made, the workspace is copied and what comes later is imported: nobody waits for it then."""
+        if self.copying:
+            self.copying.begin()
+        from bot_bottle.door import inside, passing  # noqa: F401
+        from bot_bottle.launch import heard, wishes  # noqa: F401
+
+        if self.plan.files:
+            from bot_bottle.provision import pipeline  # noqa: F401
+        if self.copying:
+            from bot_bottle.provision import changes  # noqa: F401
+
+    def _session(self, server: socket.socket, figures: socket.socket, streams: Streams) -> "Session":
+        from bot_bottle.launch.session import Session
+
         session = self.session = Session(
             self.plan, self.bottle, log=self.log, server=server, interrupts=self.around.interrupts
         )
         self.bundles.serve(session, figures)
+        if self.supervising:
+            self.supervising.serve(session)
         session.master = streams.master
         for descriptor, own in streams.outside:
             session.add_output(descriptor, Outlet(own, self.around.shown) if self.around.foreground else None)
         return session
 
-    def _release(self) -> None:
+    def _release(self, session: "Session") -> None:
         if self.copying:
             with self._phase("copy"):
                 self.outcome.warnings += [f"not copied: {line}" for line in self.copying.wait()]
@@ -196,10 +252,13 @@ class _Run:
             self.store.record([event], self.plan.id, state="running")
             if self.copying:
                 copies.agent_begins(self.plan)
+            if self.around.owner:
+                self.around.ready(self.outcome)
+                session.wait_for_owner()
             self.bottle.release()
-        self.around.ready(self.outcome)
-        if self.copying:
-            copies.prepare_to_put_away()
+        if not self.around.owner:
+            self.around.ready(self.outcome)
+        gc.freeze()  # else the first collection looks at all that was imported, just when the agent needs the processor
         gc.enable()
 
     def _record(self, kind: str, data: Mapping[str, object]) -> None:
@@ -225,6 +284,7 @@ class _Run:
                 self.outcome.warnings.append(f"The changes could not be saved ({error.brief}); {kept}")
 
     def _record_end(self) -> None:
+        self.bundles.close_asks()
         data = {
             "exit_code": self.outcome.exit_code,
             "why": self.outcome.reason,

@@ -1,10 +1,9 @@
 """How a run's bundle reaches the servers outside: what the plan names is read here, at launch, and goes to the bundle alone."""
 
-from typing import TYPE_CHECKING, NamedTuple
-
 from bot_bottle.errors import HostError
 from bot_bottle.plan.model import Outward, ProxyReference
 from bot_bottle.secret import Secret
+from bot_bottle.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from bot_bottle.bundle.model import Proxy, UpstreamProxy

@@ -52,9 +52,18 @@ def _reap_run(store: Store, record: RunRecord) -> list[str]:
 
         if paths := mounted.flagged(record):
             said.append(f"{record.id}: {mounted.warning(paths)}")
+    said += _close_asks(store, record.id)
     folders.remove(record.run_path)
     outcome = "reaped: its keeper died"
     event = NewEvent(record.id, time.time(), "run.reaped", {"removed": said, "changes": changed})
     store.record([event], record.id, state="ended", ended_at=time.time(), outcome=outcome)
     said.append(f"{record.id}: ended (its keeper had died){'; its changes were kept' if changed else ''}")
     return said
+
+
+def _close_asks(store: Store, run: str) -> list[str]:
+    """Nobody answers any more what the run's agent asked for, and no grant of it holds."""
+    from bot_bottle.state.proposals import Proposals
+
+    closed = Proposals(store).close_run(run, "its keeper died")
+    return [f"{run}: proposal {each.id} is {each.state} (its keeper died)" for each in closed]

@@ -12,7 +12,6 @@ import termios
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol
 
 from bot_bottle.backends.base import Bottle, Process, Stdio
 from bot_bottle.errors import BotBottleError
@@ -20,7 +19,10 @@ from bot_bottle.launch import control
 from bot_bottle.launch.output import Log, Outlet
 from bot_bottle.launch.signals import Interrupts
 from bot_bottle.plan.model import Command, RunPlan
+from bot_bottle.typed import Any, Protocol
 
+OWNER_WITHIN = 15.0
+"""Seconds that an owner's terminal has to attach; it takes 0.02. Without one, the agent then runs as a detached one does."""
 STOP_STEPS: tuple[tuple[int, float], ...] = ((signal.SIGINT, 3.0), (signal.SIGTERM, 5.0))
 """What the agent is sent when it is to stop, and how many seconds it has then; after the last it is killed."""
 LAST_WORDS = 10.0
@@ -111,6 +113,15 @@ class Session:
         self._watch(descriptor, lambda: self._output(descriptor, outlet))
 
     # The loop
+
+    def wait_for_owner(self) -> None:
+        """Until the owner's terminal is attached, the agent is to be stopped, or nobody came."""
+        deadline = time.monotonic() + OWNER_WITHIN
+        while not (self.stop_reason or self._owners()) and (left := deadline - time.monotonic()) > 0:
+            self._turn(left)
+
+    def _owners(self) -> list[Client]:
+        return [client for client in self.clients.values() if client.owner and client.wants == "attach"]
 
     def run(self) -> int:
         """Until the agent has ended; its exit code."""
@@ -213,8 +224,9 @@ class Session:
 
         If an agent ends while its terminal stands still, the kernel throws away what was not read (up to 640 KiB, tty_buffer.c).
         """
-        owners = (client for client in self.clients.values() if client.owner and client.wants == "attach")
-        return bool(outlet and outlet.pending) or any(len(one.outgoing) > OWNER_BACKLOG for one in owners)
+        return bool(outlet and outlet.pending) or any(
+            len(owner.outgoing) > OWNER_BACKLOG for owner in self._owners()
+        )
 
     # Other commands
 

@@ -65,7 +65,23 @@ class Sidecar:
         import json
 
         self.config = config
-        self.sock.sendall(json.dumps(config.document()).encode() + b"\n")
+        try:
+            self.sock.sendall(json.dumps(config.document()).encode() + b"\n")
+        except ConnectionError as error:
+            raise self.why_ended() from error
+
+    def why_ended(self) -> SandboxError:
+        """What to say of a bundle that has ended before it was ready: its own last words, if there are any."""
+        said = ""
+        try:
+            self.sock.settimeout(ORDER_WITHIN)
+            while (messages := self.read()) is not None:
+                said = next((str(one["failed"]) for one in messages if one.get("failed")), said)
+        except OSError:
+            pass  # it says no more
+        if said:
+            return SandboxError("The bundle refused to serve", details=said)
+        return SandboxError("The bundle ended while starting", details=f"exit code {self.reap()}")
 
     def order(self, message: "Mapping[str, Any]") -> None:
         """Sends a running bundle one line. Raises OSError when it does not take it whole, soon: then it hears no other."""
@@ -97,7 +113,7 @@ class Sidecar:
                     "The bundle did not become ready", details=f"waited {READY_WITHIN:.0f} s"
                 ) from error
             if messages is None:
-                raise SandboxError("The bundle ended while starting", details=f"exit code {self.reap()}")
+                raise self.why_ended()
             for message in messages:
                 self.facts = message if message.get("ready") or message.get("failed") else self.facts
             if self.facts.get("failed"):
@@ -161,6 +177,14 @@ class Sidecar:
             _, status = os.waitpid(self.pid, 0)
             self.code = os.waitstatus_to_exitcode(status)
         return self.code
+
+    def has_ended(self) -> bool:
+        """Whether it has closed its end of the keeper's socket; what it said before can still be read."""
+        import select
+
+        waiting = select.poll()
+        waiting.register(self.sock, select.POLLRDHUP)
+        return bool(waiting.poll(0))
 
     def say_stop(self) -> None:
         """Tells the bundle to end, and does not wait for it."""

@@ -6,7 +6,6 @@ Who serves a wish is imported when the first one comes, so that starting does no
 import socket
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
 
 from bot_bottle.door.model import Listener
 from bot_bottle.launch import control
@@ -14,16 +13,21 @@ from bot_bottle.launch.session import MISTAKES, Client, Session
 from bot_bottle.launch.sidecar import Sidecar
 from bot_bottle.plan.model import RunPlan
 from bot_bottle.policy.model import EgressPolicy
+from bot_bottle.typed import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from bot_bottle.launch.asks import Asks
     from bot_bottle.launch.change import Changes
     from bot_bottle.launch.engine import EngineKeeper
     from bot_bottle.launch.figures import Figures
     from bot_bottle.launch.metrics import Scrapes
+    from bot_bottle.state.store import Store
 
 FIGURES_WITHIN = 2.0
 """Seconds for the bundle to say its figures, which takes it 0.001."""
 Told = Callable[["Figures | None"], None]
+_OF_ASKS = frozenset(("hold", "unhold", "used", "spent"))
+"""Messages of the bundle that are about what an agent asked for."""
 
 
 class After(Protocol):
@@ -41,9 +45,11 @@ class Kept(Protocol):
     restarts: int
     has_way_out: bool
     engine: "EngineKeeper | None"
+    store: "Store"
 
     def open_further(self, listeners: list[Listener]) -> None: ...
     def start_anew(self, policy: EgressPolicy) -> None: ...
+    def fresh(self, policy: EgressPolicy) -> EgressPolicy: ...
     def record(self, kind: str, data: Mapping[str, object]) -> None: ...
 
 
@@ -53,6 +59,7 @@ class Wishes:
     def __init__(self, run: Kept) -> None:
         self._run = run
         self._changes: Changes | None = None
+        self._asks: Asks | None = None
         self._asked: list[Told] = []
         self._session: Session | None = None
         self._scrapes: Scrapes | None = None
@@ -61,13 +68,21 @@ class Wishes:
     def serve(self, session: Session, metrics: socket.socket) -> None:
         """Answers on the session's control socket from now on, and on `metrics`."""
         self._session = session
-        session.wishes = {"policy": self._policy, "change": self._change, "stats": self._stats}
+        session.wishes = {
+            "policy": self._policy,
+            "change": self._change,
+            "stats": self._stats,
+            "decided": self._decided,
+            "withdraw": self._withdraw,
+        }
         session.watch(metrics, lambda: self._accept(metrics))
 
     def hear(self, message: Mapping[str, Any]) -> None:
         """What the bundle says that is no event."""
         if self._changes is not None:
             self._changes.hear(message)
+        if not _OF_ASKS.isdisjoint(message):
+            self.asks().hear_bundle(message)
         if "stats" in message and self._asked:
             from bot_bottle.launch.figures import read
 
@@ -75,9 +90,51 @@ class Wishes:
 
     def bundle_died(self) -> None:
         """After it was started again, or could not be."""
+        if self._asks is not None:
+            self._asks.bundle_gone()
         if self._changes is not None:
             self._changes.bundle_died()
+        if self._asks is not None:
+            self._asks.holding.bundle_began()
         self._tell(None)
+
+    def changes(self) -> "Changes":
+        """The changes of the run's policy."""
+        from bot_bottle.launch.change import Changes
+
+        if self._changes is None:
+            self._changes = Changes(self._run, self.after)
+        return self._changes
+
+    def asks(self) -> "Asks":
+        """What the agent asks for; made when it first does."""
+        if self._asks is None:
+            from bot_bottle.host import presence
+            from bot_bottle.launch.asks import Around, Asks
+            from bot_bottle.launch.notices import Notices
+
+            notices = Notices(self.after)
+            around = Around(self.changes, self.after, presence.anybody, notices.tell)
+            self._asks = Asks(self._run, self._run.store, around)
+        return self._asks
+
+    def fresh(self, policy: EgressPolicy) -> EgressPolicy:
+        """`policy` as another bundle may get it, which takes the place of the one there is now."""
+        asks = self._asks
+        if asks is None:
+            return policy
+        asks.bundle_gone()
+        self.after(0.0, asks.holding.bundle_began)
+        return asks.holding.fresh(policy)
+
+    def spent(self) -> tuple[str, ...]:
+        """The grants for one use that were used."""
+        return () if self._asks is None else self._asks.holding.spent()
+
+    def end(self) -> None:
+        """The run is over."""
+        if self._asks is not None:
+            self._asks.end()
 
     def after(self, seconds: float, act: Callable[[], None]) -> None:
         """Calls `act` once, when that time has passed."""
@@ -85,8 +142,10 @@ class Wishes:
 
     def tick(self) -> float | None:
         """Does what is due; how many seconds until there is more to do."""
-        if not self._timers:
-            return None
+        waits = [self._asks.tick() if self._asks is not None else None, self._due() if self._timers else None]
+        return min((wait for wait in waits if wait is not None), default=None)
+
+    def _due(self) -> float | None:
         now = time.monotonic()
         due = [act for at, act in self._timers if at <= now]
         self._timers = [timer for timer in self._timers if timer[0] > now]
@@ -120,15 +179,17 @@ class Wishes:
             {
                 "policy": run.policy.document(),
                 "fingerprint": run.policy.fingerprint(),
+                "base": self._base().document(),
                 "credentials": {
                     item.name: list(item._replace(placeholder="")) for item in run.plan.credentials
                 },
+                "model": run.plan.model,
                 "way_out": run.has_way_out,
             },
         )
 
     def _change(self, client: Client, hello: dict[str, Any]) -> None:
-        from bot_bottle.launch.change import Change, Changes
+        from bot_bottle.launch.change import Change
 
         who, why = _who(client), str(hello.get("why", ""))[:300]
         try:
@@ -141,17 +202,40 @@ class Wishes:
             )
             self._reply(client, {"applied": False, "reason": reason, "fingerprint": in_force})
             return
-        if self._changes is None:
-            self._changes = Changes(self._run, self.after)
-        self._changes.ask(
+
+        def answer(outcome: dict[str, Any]) -> None:
+            if outcome["applied"] and self._asks is not None:
+                self._asks.rebased(policy)
+            self._reply(client, {**outcome, "base": self._base().fingerprint()})
+
+        self.changes().ask(
             Change(
                 policy=policy,
                 who=who,
                 why=why,
                 expecting=str(hello.get("expecting", "")),
-                answer=lambda outcome: self._reply(client, outcome),
+                answer=answer,
+                make=lambda: policy if self._asks is None else self._asks.over(policy),
             )
         )
+
+    def _base(self) -> EgressPolicy:
+        """The policy without what was granted."""
+        return self._run.policy if self._asks is None else self._asks.holding.base
+
+    def _decided(self, client: Client, _hello: dict[str, Any]) -> None:
+        if self._asks is not None:
+            self._asks.decided()
+        self._reply(client, {})
+
+    def _withdraw(self, client: Client, hello: dict[str, Any]) -> None:
+        def told(ended: bool, why: str) -> None:
+            self._reply(client, {"ended": ended, "why": why})
+
+        if self._asks is None:
+            told(False, "it does not hold any more")
+        else:
+            self._asks.withdraw(str(hello["grant"]), _who(client), told)
 
     def _stats(self, client: Client, _hello: dict[str, Any]) -> None:
         from bot_bottle.launch.figures import document

@@ -9,13 +9,13 @@ import contextlib
 import json
 import os
 import stat
-from typing import Any, cast
 
 from bot_bottle import __version__
 from bot_bottle.digest import sha256_hex
 from bot_bottle.manifest.document import ManifestDocument
 from bot_bottle.manifest.skills import find_skill
 from bot_bottle.manifest.source import Reading, StrPath, UnreadableError, read_file
+from bot_bottle.typed import Any, cast
 
 SCHEMA = 2
 """Raised with every change of what the same files mean."""

@@ -58,6 +58,7 @@ def compose(name: str, parts: Sequence[Part], reading: Reading) -> BottleDocumen
         "engine": _last(stated, "engine", "builtin"),
         "mode": _last(stated, "mode", "enforce"),
         "routes": [one.route for one in placed],
+        "ask": list(dict.fromkeys(canonical_host(host) for egress in stated for host in egress.ask)),
         "secrets": _secrets(stated),
         "upstream": _egress_upstream(stated),
     }
@@ -155,6 +156,7 @@ def route_document(route: Route) -> RouteDocument:
         "paths": sorted(set(route.paths)),
         "headers": dict(sorted(route.headers.items())),
         "scan": route.scan,
+        "on_match": route.on_match,
         "credential": route.credential,
         "upstream": upstream,
     }
@@ -170,7 +172,7 @@ def _routes(parts: Sequence[Part], reading: Reading) -> list[_Placed]:
             key = _scope(route)
             before = kept.get(key)
             if before is not None and before.file == part.file and before.route != route:
-                what = f"`{route['host']}` is on line {before.line} already, with another upstream, credential or scan"
+                what = f"`{route['host']}` is on line {before.line} already, with another upstream, credential, scan or on_match"
                 reading.wrong(part.file, placed.line, f"egress.routes[{index}]: {what}; keep one")
             kept[key] = placed
     return list(kept.values())

@@ -30,6 +30,16 @@ CLAUDE_CLIENT_ID = "9d1c250a-e61b-44d9-88ed-5944d1962f5e"
 """Where Claude Code's own logins are renewed, and as whom: both stand in the program."""
 
 
+_NEEDED = frozenset(
+    (
+        "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TERM", "TZ", "PWD", "TMPDIR", "IFS", "ENV", "BASH_ENV",
+        "EDITOR", "PAGER", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "NODE_OPTIONS", "NODE_EXTRA_CA_CERTS",
+        "JAVA_TOOL_OPTIONS", "SSL_CERT_FILE", "SSL_CERT_DIR", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "GIT_SSL_CAINFO",
+    )
+)  # fmt: skip
+_NEEDED_BEGINNINGS = ("LD_", "LC_", "PYTHON", "BOT_BOTTLE")
+
+
 def _a_map(value: Any, says: str) -> Any:
     """Whoever writes text here has probably written the secret itself."""
     if isinstance(value, str):
@@ -98,6 +108,15 @@ class Credential(Strict):
     )
     query: QueryName | None = Field(None, description="A parameter of the URL.")
     env: Variable | None = Field(None, description="The variable inside that holds the placeholder.")
+
+    @field_validator("env")
+    @classmethod
+    def _not_needed(cls, name: str | None) -> str | None:
+        if name and (name.upper() in _NEEDED or name.upper().startswith(_NEEDED_BEGINNINGS)):
+            raise wrong(
+                f"{name} is a variable that programs need to run; a placeholder there would break them"
+            )
+        return name
 
     @model_validator(mode="before")
     @classmethod

@@ -4,7 +4,7 @@ Every default is filled in and every value normalised (memory in bytes, names ch
 reading it needs no checks and no heavy import. `manifest/load.py` makes it; a test holds the two together.
 """
 
-from typing import Literal, NotRequired, TypedDict
+from bot_bottle.typed import Literal, NotRequired, TypedDict
 
 
 class UpstreamDocument(TypedDict):
@@ -24,6 +24,7 @@ class RouteDocument(TypedDict):
     headers: dict[str, str]
     """Names in lower case; all must match."""
     scan: bool
+    on_match: Literal["hold", "redact", "block"] | None
     credential: str | None
     upstream: UpstreamDocument | None
 
@@ -59,6 +60,8 @@ class EgressDocument(TypedDict):
     engine: Literal["builtin", "pipelock"]
     mode: Literal["enforce", "observe"]
     routes: list[RouteDocument]
+    ask: list[str]
+    """Hosts as in routes, in their one spelling, each once."""
     secrets: SecretsDocument | None
     """None unless the file has `secrets:`"""
     upstream: EgressUpstreamDocument

@@ -51,7 +51,13 @@ class Route(Strict):
             "if": {"properties": {"protocol": {"const": "tcp"}}, "required": ["protocol"]},
             "then": {
                 "required": ["port"],
-                "properties": {"methods": False, "paths": False, "headers": False, "credential": False},
+                "properties": {
+                    "methods": False,
+                    "paths": False,
+                    "headers": False,
+                    "credential": False,
+                    "on_match": False,
+                },
             },
         }
     )
@@ -69,6 +75,9 @@ class Route(Strict):
         {}, description="Only with these headers; in a value `*` is anything."
     )
     scan: bool = Field(True, description="Whether it is searched for secrets, if `secrets:` says so.")
+    on_match: Literal["hold", "redact", "block"] | None = Field(
+        None, description="What happens to a secret here; default: as `secrets:` says."
+    )
     upstream: UpstreamText | None = Field(
         None, description="Where connections really go, instead of to the name."
     )
@@ -85,7 +94,7 @@ class Route(Strict):
             raise wrong("is missing: a route with `protocol: tcp` needs its `port:`")
         return 80 if info.data.get("protocol") == "http" else 443
 
-    @field_validator("methods", "paths", "headers")
+    @field_validator("methods", "paths", "headers", "on_match")
     @classmethod
     def _only_http(cls, value: T, info: ValidationInfo) -> T:
         if info.data.get("protocol") == "tcp":
@@ -141,6 +150,7 @@ class Egress(Strict):
         "enforce", description="observe: what no route allows passes, and is recorded."
     )
     routes: list[Route] = Field([], description="An empty list allows nothing.")
+    ask: list[Host] = Field([], description="Hosts for which you are asked what no route allows; it waits.")
     secrets: Secrets | None = None
     upstream: EgressUpstream | None = None
 

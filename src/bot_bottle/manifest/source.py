@@ -6,10 +6,10 @@ No heavy import: a start that finds its manifest in the cache goes through here 
 import os
 import stat
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from bot_bottle.digest import sha256_hex
 from bot_bottle.errors import ManifestError
+from bot_bottle.typed import NamedTuple
 
 FILE_LIMIT = 256 * 1024
 SHOWN_PROBLEMS = 40

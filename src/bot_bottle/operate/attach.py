@@ -58,7 +58,10 @@ def _relay(client: socket.socket, changed: int | None) -> Ended | None:
                 else:
                     client.sendall(control.frame(control.INPUT, typed))
             elif key.data == "keeper":
-                data = client.recv(65536)
+                try:
+                    data = client.recv(65536)
+                except ConnectionError:
+                    data = b""
                 if not data:
                     raise SandboxError(
                         "The bottle's keeper went away", resolution="bot-bottle cleanup removes what it left."

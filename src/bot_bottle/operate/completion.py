@@ -6,7 +6,7 @@ from bot_bottle.host import paths
 
 
 def known(kind: str) -> list[str]:
-    """Names of `agents`, `bottles`, `runs` (running ones), or `past` (all runs)."""
+    """Names of `agents`, `bottles`, `runs` (running ones), `past` (all runs), open `proposals`, or `grants` that hold."""
     from bot_bottle.manifest.places import find_repository, known_agents, known_bottles
     from bot_bottle.operate.record import existing_store
 
@@ -19,5 +19,10 @@ def known(kind: str) -> list[str]:
     if store is None:
         return []
     with store:
+        if kind in ("proposals", "grants"):
+            from bot_bottle.state.proposals import Proposals
+
+            there = Proposals(store)
+            return [each.id for each in (there.pending() if kind == "proposals" else there.grants())]
         living = ("starting", "running", "stopping")
         return [record.id for record in store.runs(None if kind == "past" else living)]

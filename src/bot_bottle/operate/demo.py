@@ -1,5 +1,6 @@
-"""The demo: one agent repairs a real program in a bottle, tries to get out and to take a secret along, and everything that
-happened is shown. The model's key is put in outside: with the scripted model, one that it demands, made up for the occasion.
+"""The demo: one agent repairs a real program in a bottle, asks for what it lacks, tries to get out and to take a secret along,
+and everything that happened is shown. The model's key is put in outside: with the scripted model, one that it demands, made
+up for the occasion. What the agent asks for a person decides at the inbox, or, when nobody is there, the demo, which says so.
 
 It goes the way that a person goes: `bot-bottle start … --headless`, `events`, `diff`, `apply`, each as a
 program of its own, in a home that only the demo knows. Whether the bug is repaired, a second bottle finds
@@ -10,24 +11,36 @@ import json
 import os
 import re
 import secrets
+import select
 import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import IO, Any, NamedTuple, Protocol
 
 from bot_bottle.errors import HostError
 from bot_bottle.host import paths, process
-from bot_bottle.operate.demo_setup import API_HOST, MODEL_HOST, Stage, lay_out, package_file
+from bot_bottle.operate.demo_setup import (
+    API_HOST,
+    CALENDAR_HOST,
+    CALENDAR_PAGE,
+    MODEL_HOST,
+    Stage,
+    lay_out,
+    package_file,
+)
 from bot_bottle.operate.transcript import Transcript, clean, read_transcript
 
 _PROGRAM = (sys.executable, "-m", "bot_bottle")
 _AGENT_TIMEOUT = 1800.0
 _TIMEOUT = 120.0
+_LOOK_EACH = 0.2
+_FETCHED = "timesheet/holidays.json"
 
 Report = Callable[[str], None]
 
@@ -38,6 +51,31 @@ class Refusal(NamedTuple):
     via: str
     target: str
     reason: str
+
+
+class Asked(NamedTuple):
+    """One thing that the agent asked for: the change that was shown, the agent's words, who decided, what became of it.
+
+    `seconds` are from the decision to its being seen in force; 0.0 when it never was.
+    """
+
+    id: str
+    title: str
+    added: tuple[str, ...]
+    words: str
+    by: str = "nobody"
+    state: str = "pending"
+    seconds: float = 0.0
+
+
+class Person(Protocol):
+    """Who watches the demo."""
+
+    def report(self, text: str, /) -> None:
+        """Says what is going on."""
+
+    def decides(self, asked: Asked, /) -> bool:
+        """Whether somebody is there who wants to decide that in the inbox; takes as long as a countdown."""
 
 
 class Phase(NamedTuple):
@@ -58,6 +96,7 @@ class Demo:
     transcript: Transcript
     placeholder: str
     key_seen: bool
+    asked: tuple[Asked, ...]
     refusals: tuple[Refusal, ...]
     phases: tuple[Phase, ...]
     diff: str
@@ -71,13 +110,20 @@ class Demo:
         return any(one.reason.startswith("secret_found") for one in self.refusals)
 
     @property
-    def held(self) -> bool:
-        """Whether the demo showed what it is for: the bug repaired, something refused, the key not inside.
+    def answered(self) -> bool:
+        """Whether the agent got what it was given, and nothing that it was not."""
+        given = any(one.state == "applied" for one in self.asked)
+        return given == (f"b/{_FETCHED}" in self.diff)
 
-        The scripted model always tries to send the secret; a real one may not want to.
+    @property
+    def held(self) -> bool:
+        """Whether the demo showed what it is for: the bug repaired, something refused, an ask answered, the key not inside.
+
+        The scripted model always asks and always tries to send the secret; a real one may not want to.
         """
-        stopped = self.secret_stopped or self.model != "scripted"
-        return self.fixed and bool(self.refusals) and stopped and not self.key_seen
+        scripted = self.model == "scripted"
+        done = (self.secret_stopped and bool(self.asked)) or not scripted
+        return self.fixed and bool(self.refusals) and done and self.answered and not self.key_seen
 
 
 class Started(NamedTuple):
@@ -97,6 +143,10 @@ class Product(Protocol):
     def events(self, run: str) -> Sequence[Mapping[str, Any]]: ...
     def diff(self, run: str) -> str: ...
     def apply(self, run: str) -> None: ...
+    def watch(self) -> AbstractContextManager[IO[bytes]]: ...
+    def inbox(self) -> None: ...
+    def approve(self, asked: Asked, digest: str) -> None: ...
+    def reject(self, asked: Asked, reason: str) -> None: ...
 
 
 class CommandLine:
@@ -134,6 +184,22 @@ class CommandLine:
     def apply(self, run: str) -> None:
         self._run("apply", run).or_raise("The demo's changes could not be applied")
 
+    def watch(self) -> AbstractContextManager[IO[bytes]]:
+        """A line of JSON for each proposal as it comes; agents are told meanwhile that somebody is there."""
+        return process.background((*_PROGRAM, "approvals", "watch", "--json"), env=self._environment)
+
+    def inbox(self) -> None:
+        """On this terminal, until everything is decided or the person leaves."""
+        import subprocess
+
+        subprocess.run([*_PROGRAM, "inbox", "--once"], env=dict(self._environment), check=False)
+
+    def approve(self, asked: Asked, digest: str) -> None:
+        self._run("approvals", "approve", f"{asked.id}@{digest}").or_raise("The demo could not approve")
+
+    def reject(self, asked: Asked, reason: str) -> None:
+        self._run("approvals", "reject", asked.id, "--reason", reason).or_raise("The demo could not refuse")
+
     def _run(self, *arguments: str, stdin: bytes = b"", timeout: float = _TIMEOUT) -> process.Finished:
         argv, where = (*_PROGRAM, *arguments), self._stage.repository
         return process.run(argv, env=self._environment, cwd=where, stdin=stdin, timeout=timeout)
@@ -142,7 +208,7 @@ class CommandLine:
 def demo(
     *,
     keep: bool,
-    report: Report,
+    person: Person,
     api_key: str = "",
     product: Callable[[Stage, Mapping[str, str]], Product] = CommandLine,
 ) -> Demo:
@@ -150,23 +216,23 @@ def demo(
 
     Raises what installing the provider raises, and HostError when the product could not be started.
     """
+    report = person.report
     report("Looking for Claude Code")
     _installed(report)
     with _folder(keep) as root:
         key = api_key or f"sk-ant-api03-{secrets.token_urlsafe(48)}"
-        authority = None if api_key else root / "authority.pem"
-        with _model(root, key, authority) as upstream:
+        authority = root / "authority.pem"
+        with _served(root, key, authority) as pages:
             report("Making the demo's repository")
-            stage = lay_out(root, upstream=upstream, authority=authority)
+            stage = lay_out(root, pages=pages, authority=authority, real=bool(api_key))
             environment = stage.environment(data_home=str(Path(paths.data_root()).parent), api_key=key)
-            shown = _show(product(stage, environment), report, API_HOST if api_key else "scripted", key)
+            shown = _show(product(stage, environment), person, API_HOST if api_key else "scripted", key)
     return replace(shown, kept=str(root)) if keep else shown
 
 
-def _show(product: Product, report: Report, model: str, key: str) -> Demo:
-    report("The agent works in its bottle")
-    task = package_file("prompt.md").read_text()
-    started = product.start("fixer", task if model == "scripted" else task.replace(MODEL_HOST, model))
+def _show(product: Product, person: Person, model: str, key: str) -> Demo:
+    person.report("The agent works in its bottle")
+    started, asked = _work(product, person, package_file("prompt.md").read_text())
     transcript = read_transcript(started.output)
     if not transcript.actions:
         raise HostError(
@@ -175,7 +241,7 @@ def _show(product: Product, report: Report, model: str, key: str) -> Demo:
         )
     events = product.events(started.run)
     diff = product.diff(started.run)
-    report("A second bottle runs the tests")
+    person.report("A second bottle runs the tests")
     fixed, tests = False, "the agent changed nothing"
     if diff.strip():
         product.apply(started.run)
@@ -188,12 +254,67 @@ def _show(product: Product, report: Report, model: str, key: str) -> Demo:
         transcript=transcript,
         placeholder=_placeholder(transcript),
         key_seen=key.encode() in started.output,
+        asked=tuple(_became(one, events) for one in asked),
         refusals=refusals(events),
         phases=phases(started, events),
         diff=diff,
         fixed=fixed,
         tests=tests,
     )
+
+
+def _work(product: Product, person: Person, task: str) -> tuple[Started, list[Asked]]:
+    """The agent's work, and meanwhile an answer to whatever it asks."""
+    asked: list[Asked] = []
+    with product.watch() as heard, ThreadPoolExecutor(1) as pool:
+        running = pool.submit(product.start, "fixer", task)
+        for document in _until(running, heard):
+            one = Asked(
+                id=str(document["id"]),
+                title=clean(document["title"], 200),
+                added=tuple(clean(line, 300) for line in document["added"]),
+                words=clean(document["words"], 500),
+            )
+            asked.append(one._replace(by=_decide(product, person, one, str(document["digest"]))))
+            person.report("The agent goes on")
+        return running.result(), asked
+
+
+def _until(running: "Future[Started]", heard: IO[bytes]) -> Iterator[Mapping[str, Any]]:
+    """What is asked for, until the agent's work is over."""
+    begun = b""
+    while not running.done():
+        if select.select([heard], [], [], _LOOK_EACH)[0]:
+            data = os.read(heard.fileno(), 65536)
+            if not data:
+                raise HostError("The demo can't hear what the agent asks for")
+            *lines, begun = (begun + data).split(b"\n")
+            yield from map(json.loads, lines)
+
+
+def _decide(product: Product, person: Person, asked: Asked, digest: str) -> str:
+    """Who decided it. That nobody does in an inbox that was opened is no yes."""
+    if not person.decides(asked):
+        product.approve(asked, digest)
+        return "the demo"
+    product.inbox()
+    try:
+        product.reject(asked, "The inbox was closed without an answer.")
+    except HostError:  # it is decided
+        return "you"
+    return "nobody"
+
+
+def _became(asked: Asked, events: Sequence[Mapping[str, Any]]) -> Asked:
+    """What the record says of it."""
+    at = {
+        str(event["kind"]).removeprefix("proposal."): float(event["at"])
+        for event in events
+        if str(event.get("kind", "")).startswith("proposal.") and event["data"].get("proposal") == asked.id
+    }
+    state = next((state for state in ("applied", "failed", "rejected", "approved") if state in at), "pending")
+    seconds = at["applied"] - at["approved"] if {"applied", "approved"} <= set(at) else 0.0
+    return asked._replace(state=state, seconds=max(seconds, 0.0))
 
 
 def refusals(events: Sequence[Mapping[str, Any]]) -> tuple[Refusal, ...]:
@@ -251,20 +372,27 @@ def _folder(keep: bool) -> Iterator[Path]:
 
 
 @contextmanager
-def _model(root: Path, key: str, authority: Path | None) -> Iterator[str]:
-    """The route's upstream: empty for the API itself, else a scripted model that runs while the block lasts.
+def _served(root: Path, key: str, authority: Path) -> Iterator[str]:
+    """Where the scripted model and the calendar answer while the block lasts, over TLS with certificates that `authority` signs.
 
-    That one speaks TLS, with a certificate that `authority` signs, and answers only who brings `key`.
+    The model answers only who brings `key`.
     """
-    if authority is None:
-        yield ""
-        return
     script = ("--script", str(package_file("script.json")), "--log", str(root / "model.jsonl"))
-    demands = ("--tls", MODEL_HOST, "--authority", str(authority), "--key-in", "DEMO_KEY")
-    argv = (sys.executable, "-m", "bot_bottle.testing.model", *script, *demands, "--until-eof")
+    names = (
+        "--tls",
+        MODEL_HOST,
+        "--tls",
+        CALENDAR_HOST,
+        "--authority",
+        str(authority),
+        "--key-in",
+        "DEMO_KEY",
+    )
+    page = ("--page", f"{CALENDAR_PAGE}={package_file('holidays.json')}")
+    argv = (sys.executable, "-m", "bot_bottle.testing.model", *script, *names, *page, "--until-eof")
     kept = {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}
     with process.background(argv, env={**process.base_environment(), **kept, "DEMO_KEY": key}) as output:
         said = output.readline().decode().strip()
         if not said.startswith("listening on http://"):
-            raise HostError("The scripted model did not start", details=said)
+            raise HostError("The demo's servers did not start", details=said)
         yield said.removeprefix("listening on http://")

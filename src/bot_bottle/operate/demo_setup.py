@@ -16,18 +16,25 @@ MODEL_HOST = "model.example.org"
 """The scripted model's name inside; the bottle's route says where it really is."""
 
 API_HOST = "api.anthropic.com"
+CALENDAR_HOST = "calendar.example.org"
+"""Where the task sends the agent, and the policy lets it ask for one page only."""
+
+CALENDAR_PAGE = "/2026.json"
 
 _BOTTLE = """---
 egress:
   routes:
     - {{host: {host}, credential: model{upstream}}}
+    - {{host: {calendar}, methods: [GET], paths: ["/about"], upstream: "{pages}"}}
   secrets: {{on_match: block}}
-{authority}credentials:
+  upstream: {{ca: {authority}}}
+credentials:
   model: {{from: {{env: ANTHROPIC_API_KEY}}, header: x-api-key}}
 git:
   user: {{name: Demo Agent, email: agent@example.org}}
+supervise: true
 ---
-The demo's bottle: the model's API, whose key is put in outside, and nothing else.
+The demo's bottle: the model's API, whose key is put in outside, and one page of a calendar. For more the agent has to ask.
 """
 
 _CLOSED = "---\negress: {routes: []}\n---\nA bottle that reaches nothing.\n"
@@ -37,7 +44,7 @@ provider: claude
 bottle: demo
 base_url: https://{host}
 ---
-You work unattended. Nobody can answer a question.
+You work unattended. Nobody answers questions in this conversation; a person can be asked to allow what is refused.
 """
 
 _CHECKER = """---
@@ -74,20 +81,22 @@ class Stage:
         return {**process.base_environment(), **kept, **own, "ANTHROPIC_API_KEY": api_key}
 
 
-def lay_out(root: Path, *, upstream: str, authority: Path | None) -> Stage:
+def lay_out(root: Path, *, pages: str, authority: Path, real: bool) -> Stage:
     """Makes the demo's home and repository below `root`. Raises HostError when git is missing or fails.
 
-    The model is the real API, unless it is at `upstream`, with a certificate that `authority` signed.
+    The calendar is at `pages`, with a certificate that `authority` signed; so is the model, unless it is the `real` API.
     """
     stage = Stage(root)
     (root / "xdg_runtime_dir").mkdir(mode=0o700)
-    host = MODEL_HOST if upstream else API_HOST
+    host = API_HOST if real else MODEL_HOST
     manifest = stage.home / ".bot-bottle"
     files = {
         "bottles/demo.md": _BOTTLE.format(
             host=host,
-            upstream=f', upstream: "{upstream}"' if upstream else "",
-            authority=f"  upstream: {{ca: {authority}}}\n" if authority else "",
+            upstream="" if real else f', upstream: "{pages}"',
+            calendar=CALENDAR_HOST,
+            pages=pages,
+            authority=authority,
         ),
         "bottles/closed.md": _CLOSED,
         "agents/fixer.md": _FIXER.format(host=host),

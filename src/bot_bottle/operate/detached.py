@@ -19,17 +19,25 @@ if TYPE_CHECKING:
 
 
 def start_detached(
-    request: "StartRequest", *, phase: Callable[[str], None], noted: Callable[[str], None]
+    request: "StartRequest",
+    *,
+    phase: Callable[[str], None],
+    noted: Callable[[str], None],
+    said: Callable[[str], None] = lambda _: None,
+    owner: bool,
 ) -> dict[str, Any]:
     """Starts the run in a keeper of its own and returns when the agent runs: `{"id", "phases", "run_path", "copied", "pid"}`.
 
-    `noted` hears the plan's notes. Raises what the keeper raised when it could not start it. Ctrl-C stops the keeper, too.
+    With `owner`, the agent is held back until the owner's terminal is attached, which is to be done next.
+
+    `noted` hears the plan's notes, and what goes wrong and ends nothing; `said` what is done. Raises what the keeper raised
+    when it could not start it. Ctrl-C stops the keeper, too.
     """
     reading, writing = os.pipe()
     keeper = os.fork()
     if keeper == 0:
         os.close(reading)
-        _keep(request, writing)
+        _keep(request, writing, owner=owner)
     os.close(writing)
     try:
         with open(reading, encoding="utf-8") as news:
@@ -39,6 +47,8 @@ def start_detached(
                     phase(message["phase"])
                 elif "note" in message:
                     noted(message["note"])
+                elif "said" in message:
+                    said(message["said"])
                 elif "error" in message:
                     os.waitpid(keeper, 0)
                     raise _error(message["error"])
@@ -60,12 +70,12 @@ def _error(shape: dict[str, str]) -> BotBottleError:
     return error
 
 
-def _keep(request: "StartRequest", news: int) -> NoReturn:
+def _keep(request: "StartRequest", news: int, *, owner: bool) -> NoReturn:
     """The keeper; what cannot go on is told over `news`."""
     code = 70
     tell = _teller(news)
     try:
-        code = _run(request, news, tell)
+        code = _run(request, news, tell, owner=owner)
     except BotBottleError as error:
         tell({"error": _shape(error)})
     except Exception as error:  # noqa: BLE001 - the process boundary
@@ -77,7 +87,7 @@ def _keep(request: "StartRequest", news: int) -> NoReturn:
         os._exit(code)
 
 
-def _run(request: "StartRequest", news: int, tell: Callable[[dict[str, Any]], None]) -> int:
+def _run(request: "StartRequest", news: int, tell: Callable[[dict[str, Any]], None], *, owner: bool) -> int:
     from bot_bottle.operate import ahead
 
     early = ahead.bundle()  # before all other imports
@@ -95,8 +105,11 @@ def _run(request: "StartRequest", news: int, tell: Callable[[dict[str, Any]], No
             prepared,
             early=early,
             foreground=False,
+            owner=owner,
             phase=lambda name: tell({"phase": name}),
             ready=lambda begun: tell({"id": begun.id, "phases": begun.phases, **place}),
+            noted=lambda note: tell({"note": note}),
+            said=lambda text: tell({"said": text}),
         )
     finally:
         early.discard()

@@ -70,6 +70,7 @@ def needs(events: "Iterable[Event]", policy: EgressPolicy) -> Needs:
     refused: dict[Place, _Seen] = {}
     looked_up: dict[str, int] = {}
     private: set[str] = set()
+    missing: dict[str, int] = {}
     warnings: list[str] = []
     for event in events:
         data, reason = event.data, str(event.data.get("reason"))
@@ -79,6 +80,9 @@ def needs(events: "Iterable[Event]", policy: EgressPolicy) -> Needs:
             _note(refused, data, [])
         elif event.kind == "egress.refused" and reason in _NOT_PUBLIC:
             private.add(str(data.get("host")))
+        elif event.kind == "egress.failed" and reason == "not_resolved":
+            name = str(data.get("host"))
+            missing[name] = missing.get(name, 0) + _times(data)
         elif event.kind == "dns.refused" and reason == "host_not_allowed":
             name = str(data.get("host", ""))
             looked_up[name] = looked_up.get(name, 0) + _times(data)
@@ -88,10 +92,20 @@ def needs(events: "Iterable[Event]", policy: EgressPolicy) -> Needs:
             )
     for host in sorted({place.host for place in observed}.intersection(private)):
         warnings.append(f"{host} has no public address; only a route with an `upstream:` reaches it")
-    observed = {place: seen for place, seen in observed.items() if place.host not in private}
+    nowhere = _never_found(observed, missing)
+    warnings += [f"{host} was never found by DNS; it is left out" for host in sorted(nowhere)]
+    observed = {place: seen for place, seen in observed.items() if place.host not in private | nowhere}
     routes = [route for place, seen in observed.items() for route in _routes(place, seen, policy, warnings)]
     routes = _sayable(routes, warnings)
     return Needs(routes, _refusals(refused, looked_up, policy, routes), list(dict.fromkeys(warnings)))
+
+
+def _never_found(observed: dict[Place, _Seen], missing: dict[str, int]) -> set[str]:
+    """Hosts of which not one connection came further than the look-up of their name: misspelt, or made up."""
+    tries: dict[str, int] = {}
+    for place, seen in observed.items():
+        tries[place.host] = tries.get(place.host, 0) + seen.times
+    return {host for host, times in tries.items() if missing.get(host, 0) >= times}
 
 
 def _sayable(routes: list[Route], warnings: list[str]) -> list[Route]:

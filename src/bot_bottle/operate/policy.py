@@ -13,11 +13,17 @@ another bundle is started, which may take 15 on a host that is very busy."""
 
 
 class InForce(NamedTuple):
-    """What a running bottle's bundle enforces; `credentials` are those of its plan, by reference."""
+    """What a running bottle's bundle enforces; `credentials` are those of its plan, by reference.
+
+    `base` is the policy without what was granted, which a reload puts another one in the place of; `model` is as in
+    `RunPlan`.
+    """
 
     policy: EgressPolicy
+    base: EgressPolicy
     credentials: dict[str, list[Any]]
     way_out: bool
+    model: tuple[tuple[str, int, str], ...] = ()
 
 
 class Changed(NamedTuple):
@@ -45,7 +51,9 @@ def in_force(run: RunRecord) -> InForce:
     from bot_bottle.launch import control
 
     said = control.ask(run.run_path, {"want": "policy"}, seconds=ANSWER_WITHIN)
-    return InForce(EgressPolicy.from_document(said["policy"]), said["credentials"], said["way_out"])
+    policy, base = (EgressPolicy.from_document(said[name]) for name in ("policy", "base"))
+    model = tuple((str(host), int(port), str(protocol)) for host, port, protocol in said["model"])
+    return InForce(policy, base, said["credentials"], said["way_out"], model)
 
 
 def change_policy(run: RunRecord, policy: EgressPolicy, why: str, *, expecting: str = "") -> str:
@@ -69,8 +77,8 @@ def change(run: RunRecord, policy: EgressPolicy, why: str, *, expecting: str = "
             details=str(said["reason"]),
             resolution=f"In force is {str(said['fingerprint'])[:12]}; bot-bottle events {run.id} has the record.",
         )
-    if said["fingerprint"] != policy.fingerprint():
-        raise SandboxError("The keeper speaks of another policy", details=str(said["fingerprint"]))
+    if said["base"] != policy.fingerprint():
+        raise SandboxError("The keeper speaks of another policy", details=str(said["base"]))
     return Changed(said["fingerprint"], said["previous"], said["changed"], said["restarted"])
 
 
@@ -88,10 +96,10 @@ def from_file(name: str) -> Reload:
     run = find(name)
     now = in_force(run)
     bottle = load_bottle(run.bottle, root=paths.manifest_root())
-    policy = egress(bottle["egress"])
+    policy = egress(bottle["egress"], now.model)
     problems = (*check.of_bottle(bottle, policy), *_other_credentials(bottle, policy, now))
     check.refuse(problems, f"Bottle {run.bottle}")
-    added, removed = difference(now.policy, policy)
+    added, removed = difference(now.base, policy)
     return Reload(
         run, policy, now.policy.fingerprint(), added, removed, check.notes_on_egress(bottle["egress"])
     )

@@ -1,12 +1,13 @@
 """What front ends do with providers: list them, install what they bring."""
 
+import os
 from typing import NamedTuple
 
 from bot_bottle.host import paths
 from bot_bottle.providers import registry
 from bot_bottle.providers.install import Installed, Report, install, versions
 from bot_bottle.providers.packages import TOOLS
-from bot_bottle.providers.place import locate
+from bot_bottle.providers.place import current, locate
 
 
 class Listed(NamedTuple):
@@ -31,7 +32,7 @@ def _listed(root: str, name: str) -> Listed:
     if not provider.tool:
         return Listed(name, provider.summary, "", (), "", "")
     program = locate(root, provider.tool)
-    used = program.split("/")[-2] if program else ""
+    used = os.path.basename(os.path.realpath(current(root, provider.tool))) if program else ""
     return Listed(
         name, provider.summary, TOOLS[provider.tool].version, versions(root, provider.tool), used, program
     )

@@ -54,11 +54,11 @@ def existing_store() -> "Store | None":
     return open_store() if os.path.exists(store_path()) else None
 
 
-def find_run(store: "Store | None", reference: str) -> "RunRecord":
-    """The run that `reference` names. Raises NotFoundError."""
+def find_run(store: "Store | None", reference: str, *, latest: bool = False) -> "RunRecord":
+    """The run that `reference` names, see `Store.run`. Raises NotFoundError."""
     if store is None:
         raise NotFoundError(f"There is no run {reference!r}", resolution="bot-bottle start AGENT makes one.")
-    return store.run(reference)
+    return store.run(reference, latest=latest)
 
 
 def shown_state(run: "RunRecord") -> str:

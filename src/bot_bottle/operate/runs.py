@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from contextlib import ExitStack
 
 from bot_bottle.errors import HostError, UsageError
 from bot_bottle.host import facts as host_facts
@@ -10,6 +10,7 @@ from bot_bottle.host import paths
 from bot_bottle.names import new_run_id
 from bot_bottle.operate.record import existing_store, find_run, open_store
 from bot_bottle.plan.model import RunPlan, WorkspaceMode
+from bot_bottle.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import socket
@@ -51,6 +52,7 @@ def plan(request: StartRequest) -> RunPlan:
     from bot_bottle.manifest.places import find_repository
     from bot_bottle.plan import check
     from bot_bottle.plan.resolve import Choices, resolve
+    from bot_bottle.policy.ports import SUPERVISE_URL
     from bot_bottle.providers.base import Request
     from bot_bottle.providers.place import locate
     from bot_bottle.providers.placeholders import offered
@@ -82,6 +84,7 @@ def plan(request: StartRequest) -> RunPlan:
             bottle_env=manifest["bottle"]["env"],
             credentials=offered(manifest["bottle"]),
             token=os.urandom(8).hex(),
+            supervise=SUPERVISE_URL if manifest["bottle"]["supervise"] else "",
         )
     )
     skills = read_skills(manifest["agent"]["skills"], setup.skills)
@@ -97,6 +100,8 @@ def plan(request: StartRequest) -> RunPlan:
             mounts=setup.mounts,
             placeholders=setup.placeholders,
             notes=(*setup.notes, *check.notes(manifest)),
+            model=tuple((one.host, one.port, one.protocol) for one in setup.routes),
+            registration=setup.registration,
         ),
     )
     from bot_bottle.backends.registry import backend
@@ -136,15 +141,20 @@ def start_here(
     phase: Callable[[str], None],
     ready: Callable[["Outcome"], None],
     noted: Callable[[str], None],
+    said: Callable[[str], None] = lambda _: None,
 ) -> "Outcome":
-    """Plans the run and keeps it in this process until it has ended; `noted` hears the plan's notes.
+    """Plans the run and keeps it in this process until it has ended.
+
+    `noted` hears the plan's notes, and what goes wrong and ends nothing; `said` what is done.
 
     `early` is the bundle that `operate/ahead.py` began; it is the caller's to discard.
     """
     prepared = prepare(request)
     for note in prepared.plan.notes:
         noted(note)
-    return run_here(prepared, early=early, foreground=foreground, phase=phase, ready=ready)
+    return run_here(
+        prepared, early=early, foreground=foreground, phase=phase, ready=ready, noted=noted, said=said
+    )
 
 
 def run_here(
@@ -154,15 +164,20 @@ def run_here(
     phase: Callable[[str], None],
     ready: Callable[["Outcome"], None],
     early: "Sidecar | None" = None,
+    noted: Callable[[str], None] = lambda _: None,
+    said: Callable[[str], None] = lambda _: None,
+    owner: bool = False,
 ) -> "Outcome":
-    """Keeps the run in this process until it has ended."""
+    """Keeps the run in this process until it has ended, which has nothing to do with the store after that."""
     from bot_bottle.backends.registry import backend
     from bot_bottle.launch.launcher import Surroundings, keep
     from bot_bottle.launch.reap import reap
     from bot_bottle.launch.signals import Interrupts
     from bot_bottle.operate.text import visible_parts
 
-    with Interrupts() as interrupts, open_store() as store:
+    with Interrupts() as interrupts, ExitStack() as after:
+        store = open_store()
+        after.callback(store.leave)
         reap(store, paths.runtime_root())
         return keep(
             prepared.plan,
@@ -177,6 +192,9 @@ def run_here(
                 phase=phase,
                 ready=ready,
                 shown=visible_parts,
+                warn=noted,
+                say=said,
+                owner=owner,
             ),
         )
 
@@ -193,8 +211,11 @@ def find(name: str) -> "RunRecord":
 
 def cleanup(*, forget: bool) -> list[str]:
     """Removes what dead keepers left and, when told to `forget`, what ended runs keep; a sentence for each thing."""
+    import time
+
     from bot_bottle.launch import folders
-    from bot_bottle.launch.reap import reap
+    from bot_bottle.launch.reap import ALIVE, reap
+    from bot_bottle.provision import trust
 
     with open_store() as store:
         said = reap(store, paths.runtime_root())
@@ -202,6 +223,9 @@ def cleanup(*, forget: bool) -> list[str]:
             folders.remove(record.state_path)
             store.forget_run(record.id)
             said.append(f"{record.id}: forgotten")
+        now = time.time()
+        oldest = min((run.started_at for run in store.runs(states=ALIVE)), default=now)
+        said += trust.forget_copies(paths.data_root(), now=now, oldest_run=oldest)
     return said
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bot_bottle.errors import BotBottleError
+from bot_bottle.errors import BotBottleError, NotFoundError
 
 if TYPE_CHECKING:
     from bot_bottle.events import Event
@@ -139,10 +139,14 @@ def metrics(name: str | None) -> str:
 
 
 def metrics_socket(name: str) -> str:
-    """Where the run `name` answers `/metrics` and `/health`."""
+    """Where the run `name` answers `/metrics` and `/health`. Raises NotFoundError when it does not run."""
     import os
 
     from bot_bottle.launch.folders import METRICS
     from bot_bottle.operate.runs import find
 
-    return os.path.join(find(name).run_path, METRICS)
+    run = find(name)
+    where = os.path.join(run.run_path, METRICS)
+    if run.state == "ended" or not os.path.exists(where):
+        raise NotFoundError(f"{run.id} does not run", resolution="bot-bottle list shows what does.")
+    return where

@@ -10,7 +10,7 @@ from bot_bottle.errors import PlanError
 from bot_bottle.manifest.document import BottleDocument, EgressDocument, ManifestDocument, RouteDocument
 from bot_bottle.plan.facts import HostFacts
 from bot_bottle.plan.model import RunPlan
-from bot_bottle.policy.model import EgressPolicy
+from bot_bottle.policy.model import MOST_ASKED, EgressPolicy
 from bot_bottle.policy.ports import unreachable
 
 OPEN = (
@@ -43,15 +43,14 @@ def refuse(problems: tuple[str, ...], where: str) -> None:
 
 def notes(manifest: ManifestDocument) -> tuple[str, ...]:
     """What a person has to know before it runs: what is asked for and not there yet, and what opens more than routes."""
-    found = notes_on_egress(manifest["bottle"]["egress"])
-    if manifest["bottle"]["supervise"]:
-        found += ("supervise: the agent can't ask yet in this version; what policy refuses stays refused",)
-    return found
+    return notes_on_egress(manifest["bottle"]["egress"])
 
 
 def notes_on_egress(egress: EgressDocument) -> tuple[str, ...]:
     """What a person has to know of what may be reached."""
-    return (OPEN,) if egress["mode"] == "observe" else ()
+    if egress["mode"] != "observe":
+        return ()
+    return (OPEN, *(("egress.ask: nothing waits in a bottle that is only watched",) if egress["ask"] else ()))
 
 
 def _bottle(bottle: BottleDocument) -> Iterator[str]:
@@ -66,6 +65,10 @@ def _bottle(bottle: BottleDocument) -> Iterator[str]:
         name = f"egress.routes: {route['host']}:{route['port']}"
         if route["credential"] and route["protocol"] != "https" and not _tls_outside(route):
             yield f"{name}: a credential needs protocol https or an https:// upstream: it never goes out in the clear"
+    if egress["ask"] and not bottle["supervise"]:
+        yield "egress.ask: nobody is asked in a bottle without `supervise: true`; add that, or take it away"
+    if len(egress["ask"]) > MOST_ASKED:
+        yield f"egress.ask: more than {MOST_ASKED} hosts"
     if bottle["sensitive"] and not egress["secrets"]:
         yield "sensitive: nothing is searched for it without `egress.secrets:`; add that, or take it away"
     if bottle["git"]["remotes"]:

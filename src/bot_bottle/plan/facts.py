@@ -1,6 +1,6 @@
 """What planning has to know of the host. `host/facts.py` finds it out; a test writes it down."""
 
-from typing import NamedTuple
+from bot_bottle.typed import NamedTuple
 
 
 class StoreFolder(NamedTuple):

@@ -4,9 +4,8 @@
 plan` prints it. Secrets are in it by reference only.
 """
 
-from typing import Literal, NamedTuple
-
 from bot_bottle.policy.model import EgressPolicy
+from bot_bottle.typed import Literal, NamedTuple
 
 WorkspaceMode = Literal["mount", "copy"]
 INSIDE_HOME = "/home/agent"
@@ -15,7 +14,13 @@ INSIDE_USER = "agent"
 INSIDE_UID = 1000
 COPY_FOLDER = "workspace"
 """In `copy` mode, the copy's folder below `Paths.state`."""
-BASE_FOLDER = "base.git"
+SUPERVISE_NAME = "supervise"
+"""What the server that the agent asks for help is called inside."""
+SUPERVISE_TOKEN_FILE = f"{INSIDE_HOME}/.bot-bottle/supervise.token"
+"""Where the bearer token stands inside when it stands in no tool's own configuration."""
+TOKEN = "{token}"  # noqa: S105 - where the token is to stand
+"""Stands for the bearer token in `Registration.settings`; the token itself is in no plan."""
+BASE_FOLDER = "base"
 """What the copy looked like at the start, beside it."""
 
 
@@ -145,6 +150,45 @@ class Outward(NamedTuple):
     """What the proxy of the bottle's file is told; by reference, as every credential."""
 
 
+class Registration(NamedTuple):
+    """How the agent's tool is told of the supervise server, as the agent's user, before the agent runs.
+
+    Its own CLI registers the server: `program` with `add`, and with `remove` where something stands under the name already;
+    a person inside calls it `called`. It is told no secret. Then what it can't be told is put into `config`, the file that it
+    wrote: `settings`, a JSON object, is merged into the entry that `entry` leads to, TOKEN in it standing for the bearer
+    token. Without a `program` there is no tool to tell, and the token stands in SUPERVISE_TOKEN_FILE for whoever asks.
+    """
+
+    url: str
+    tool: str = ""
+    called: str = ""
+    program: tuple[str, ...] = ()
+    add: tuple[str, ...] = ()
+    remove: tuple[str, ...] = ()
+    config: str = ""
+    format: Literal["json", "toml"] = "json"
+    entry: tuple[str, ...] = ()
+    settings: str = "{}"
+
+
+class Supervise(NamedTuple):
+    """The server inside that the agent may ask for help, at `url`. `hold` is how many seconds a call waits for a person.
+
+    `registration` is how the agent's tool is told of it.
+    """
+
+    address: str
+    port: int
+    url: str
+    registration: Registration | None = None
+    hold: int = 86_400
+
+    @property
+    def expected(self) -> bool:
+        """Whether the agent's tool connects by itself as soon as it starts."""
+        return self.registration is not None and bool(self.registration.program)
+
+
 class RunPlan(NamedTuple):
     """Everything about one run. `uid` and `gid` are those of the agent on the host; never 0.
 
@@ -173,7 +217,11 @@ class RunPlan(NamedTuple):
     credentials: tuple[Credential, ...] = ()
     """Those that a route names."""
     sensitive: tuple[Sensitive, ...] = ()
+    model: tuple[tuple[str, int, str], ...] = ()
+    """Host, port and protocol of the routes without which the agent's tool can't work: of its model's API."""
     trust: Trust | None = None
     """None: nothing may be reached, so nothing has to be trusted."""
+    supervise: Supervise | None = None
+    """None: the agent can't ask."""
     notes: tuple[str, ...] = ()
     """What the person should know: something asked for that this version or host can't do, and that weakens nothing."""

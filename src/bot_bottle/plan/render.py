@@ -8,7 +8,11 @@ from bot_bottle.policy.model import Route
 
 ENGINE = "pipelock behind our own proxy: what has no upstream of its own leaves only when both agree"
 
-_HELD = "is refused, since nobody can be asked yet"
+_FOUND = {
+    "block": "is refused",
+    "redact": "goes on with stars in the secret's place",
+    "hold": "waits for you, and is refused without you",
+}
 
 
 def document(plan: RunPlan) -> dict[str, Any]:
@@ -71,7 +75,12 @@ def reach(plan: RunPlan) -> list[str]:
             line += f" with credential {route.credential}, put in outside the bottle"
         if plan.egress.secrets and not route.scan:
             line += ", not searched for secrets"
+        elif plan.egress.secrets and route.on_match:
+            line += f", a request with a secret in it {_FOUND[route.on_match]}"
         found.append(line)
+    found += [
+        f"{host}: what no route allows waits for you, and is refused without you" for host in plan.egress.ask
+    ]
     return found
 
 
@@ -79,7 +88,7 @@ def _beyond(plan: RunPlan) -> list[str]:
     """What may be reached without a route, in words."""
     if plan.egress.mode == "observe":
         return ["every other public host: mode: observe lets through what no route allows, and records it"]
-    return [] if plan.egress.routes else ["nothing: no route is allowed"]
+    return [] if plan.egress.routes or plan.egress.ask else ["nothing: no route is allowed"]
 
 
 def searched(plan: RunPlan) -> list[str]:
@@ -87,11 +96,10 @@ def searched(plan: RunPlan) -> list[str]:
     rules = plan.egress.secrets
     if rules is None:
         return []
-    found = {"block": "is refused", "redact": "goes on with stars in the secret's place", "hold": _HELD}
     size = f"{rules.limit / 2**10:g} KiB" if rules.limit % 2**20 else f"{rules.limit >> 20} MiB"
     large = "refused" if rules.oversize == "block" else "passed on unsearched"
     return [
-        f"for secrets: a request with one in it {found[rules.on_match]} (on_match: {rules.on_match})",
+        f"for secrets: a request with one in it {_FOUND[rules.on_match]} (on_match: {rules.on_match})",
         f"bodies above {size} are {large} (oversize: {rules.oversize})",
     ]
 
@@ -99,7 +107,7 @@ def searched(plan: RunPlan) -> list[str]:
 def way(plan: RunPlan) -> list[str]:
     """A line for each thing about the way to the servers outside that is not the usual one."""
     outward = plan.outward
-    if not plan.egress.routes and plan.egress.mode == "enforce":
+    if not (plan.egress.routes or plan.egress.ask) and plan.egress.mode == "enforce":
         return []
     found = []
     for protocol, proxy in (("https", outward.https), ("http", outward.http), ("tcp", outward.tcp)):

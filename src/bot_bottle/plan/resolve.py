@@ -1,8 +1,7 @@
 """Makes the plan: checked manifest and host facts in, frozen data out. No I/O."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
 from zlib import crc32
 
 from bot_bottle.manifest.document import (
@@ -25,18 +24,26 @@ from bot_bottle.plan.model import (
     Outward,
     Paths,
     ProxyReference,
+    Registration,
     RunPlan,
     Sensitive,
+    Supervise,
     Trust,
     Workspace,
     WorkspaceMode,
 )
 from bot_bottle.policy.model import EgressPolicy, HeaderMatch, Route, SecretsPolicy, Upstream
+from bot_bottle.policy.ports import SUPERVISE_ADDRESS, SUPERVISE_PORT, SUPERVISE_URL
+from bot_bottle.typed import NamedTuple
 
 FIRST_UNUSED_UID = 1_879_048_192
 UNUSED_UIDS = 130_000_000
 """Above everything that systemd and subuid(5) hand out (systemd's UIDS-GIDS: 1879048191 is the last); below 2**31,
 with as many above them for the bundles."""
+
+
+Place = tuple[str, int, str]
+"""A host, a port and what is spoken there."""
 
 
 class Choices(NamedTuple):
@@ -51,6 +58,10 @@ class Choices(NamedTuple):
     placeholders: Mapping[str, str] = MappingProxyType({})
     """By the credential's name."""
     notes: tuple[str, ...] = ()
+    model: tuple[Place, ...] = ()
+    """Where the model's API is, as the provider says."""
+    registration: Registration | None = None
+    """How the tool is told of the server that it may ask for help."""
 
 
 def resolve(manifest: ManifestDocument, facts: HostFacts, choices: Choices) -> RunPlan:
@@ -61,8 +72,9 @@ def resolve(manifest: ManifestDocument, facts: HostFacts, choices: Choices) -> R
     uid, gid = host_identity(facts, choices.id)
     apart = 0 if facts.uid else UNUSED_UIDS
     paths = Paths(run=f"{facts.runtime_root}/{choices.id}", state=state)
-    policy = egress(bottle["egress"])
-    stores = certificate_stores(policy, facts, run=paths.run, ca=bottle["egress"]["upstream"]["ca"] or "")
+    policy = egress(bottle["egress"], choices.model)
+    ca = bottle["egress"]["upstream"]["ca"] or ""
+    stores = certificate_stores(policy, facts, run=paths.run, ca=ca, supervised=bottle["supervise"])
     command = choices.command
     if stores:
         command = command._replace(env=trust.environment(command.env, intercepts=stores.intercepts))
@@ -93,14 +105,28 @@ def resolve(manifest: ManifestDocument, facts: HostFacts, choices: Choices) -> R
         outward=outward(bottle, facts.proxies),
         credentials=credentials(bottle, choices.placeholders),
         sensitive=tuple(Sensitive(name, source) for name, source in sorted(bottle["sensitive"].items())),
+        model=choices.model,
         trust=stores,
+        supervise=supervise(bottle, choices.registration),
         notes=choices.notes,
     )
 
 
-def certificate_stores(policy: EgressPolicy, facts: HostFacts, *, run: str, ca: str) -> Trust | None:
-    """What the bottle trusts, wherever something may be reached: a later policy may open TLS that this one does not."""
-    if not policy.routes:
+def supervise(bottle: BottleDocument, registration: Registration | None) -> Supervise | None:
+    """Where the agent asks for help, if it may, and how its tool is told of that."""
+    if not bottle["supervise"]:
+        return None
+    return Supervise(SUPERVISE_ADDRESS, SUPERVISE_PORT, SUPERVISE_URL, registration)
+
+
+def certificate_stores(
+    policy: EgressPolicy, facts: HostFacts, *, run: str, ca: str, supervised: bool = False
+) -> Trust | None:
+    """What the bottle trusts, wherever something may be reached: a later policy may open TLS that this one does not.
+
+    Where the agent can ask, an approval may be such a policy.
+    """
+    if not policy.routes and not policy.ask and not supervised:
         return None
     from bot_bottle.policy import (
         egress as judge,
@@ -158,15 +184,28 @@ def credential(name: str, item: CredentialDocument, placeholder: str = "") -> Cr
     )
 
 
-def egress(document: EgressDocument) -> EgressPolicy:
-    """What may be reached."""
+def egress(document: EgressDocument, model: Sequence[Place] = ()) -> EgressPolicy:
+    """What may be reached. `model` is where the model's API is.
+
+    An agent that has read a secret has it in every request to its model. Where nothing else is said, it is taken out of those
+    that go there by a credential of the bottle's, so that neither the secret gets out nor the agent gets stuck.
+    """
     secrets = document["secrets"]
+    routes = tuple(map(route, document["routes"]))
+    if secrets and secrets["on_match"] != "redact":
+        routes = tuple(_as_models(one, model) for one in routes)
     return EgressPolicy(
-        routes=tuple(map(route, document["routes"])),
+        routes=routes,
         secrets=SecretsPolicy(**secrets) if secrets else None,
         mode=document["mode"],
         engine=document["engine"],
+        ask=tuple(document["ask"]),
     )
+
+
+def _as_models(route: Route, model: Sequence[Place]) -> Route:
+    own = route.credential is not None and (route.host, route.port, route.protocol) in model
+    return route._replace(on_match="redact") if own and route.on_match is None else route
 
 
 def outward(bottle: BottleDocument, host: HostProxies) -> Outward:
@@ -199,4 +238,5 @@ def route(item: RouteDocument) -> Route:
         paths=tuple(item["paths"]),
         headers=tuple(HeaderMatch(name, pattern) for name, pattern in item["headers"].items()),
         scan=item["scan"],
+        on_match=item["on_match"],
     )

@@ -15,6 +15,7 @@ def difference(old: EgressPolicy, new: EgressPolicy) -> tuple[list[str], list[st
 def lines_of(policy: EgressPolicy) -> list[str]:
     """The whole policy: a line a route, and one for each other thing that it says."""
     lines = [line_of(route) for route in policy.routes]
+    lines += [f"ask: {word(pattern)}" for pattern in policy.ask]
     lines += [f"mode: {policy.mode}"] if policy.mode != "enforce" else []
     lines += [f"engine: {policy.engine}"] if policy.engine != "builtin" else []
     if policy.secrets is not None:
@@ -45,4 +46,6 @@ def line_of(route: Route) -> str:
         parts.append(f"credential: {word(route.credential)}")
     if not route.scan:
         parts.append("scan: false")
+    if route.on_match:
+        parts.append(f"on_match: {route.on_match}")
     return f"- {{{', '.join(parts)}}}"

@@ -9,13 +9,13 @@ says where it goes and with which credential.
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from bot_bottle.policy import lines
 from bot_bottle.policy.hosts import canonical_host, canonical_pattern, matches, why_no_name
 from bot_bottle.policy.model import EgressPolicy, Protocol, Route
 from bot_bottle.policy.paths import canonical_path, literal_length, path_matches
 from bot_bottle.policy.rules import Headers, objection
+from bot_bottle.typed import NamedTuple
 
 __all__ = (
     "REASONS",
@@ -26,6 +26,7 @@ __all__ = (
     "canonical_host",
     "canonical_path",
     "canonical_pattern",
+    "asks",
     "decide",
     "decide_request",
     "intercepted_names",
@@ -91,8 +92,18 @@ REASONS = {
     "secret_unreadable": "it can't be searched for secrets",
     "placeholder_misused": "there is a credential's placeholder in it, which may go to that credential's route only",
     "body_too_large": "its body is larger than what is searched for secrets",
+    "body_stalled": "its body was long in coming, and others needed the room",
     "override_not_allowed": "a header asks the server to take another method or path than the policy judged",
+    "held_rejected": "a person was asked for it, and said no",
+    "held_withdrawn": "a person was asked for it, and the question was taken back before there was an answer",
+    "held_expired": "a person was asked for it, and nobody answered in time",
+    "held_absent": "a person has to be asked for it, and nobody is there",
+    "held_crowded": "a person has to be asked for it, and too much waits for an answer already",
+    "held_left": "a person was asked for it, and who wanted it went away before there was an answer",
+    "held_failed": "a person has to be asked for it, and could not be, or the answer could not be put in force",
 }
+HELD_REASONS = frozenset(reason for reason in REASONS if reason.startswith("held_"))
+"""Why what waited for a person goes no further. None of them is a yes, and nothing but a route is one."""
 REQUEST_REASONS = (
     "method_not_allowed",
     "bad_path",
@@ -103,9 +114,33 @@ REQUEST_REASONS = (
 """Why a request is refused whose connection is allowed. Of several routes the one that came furthest, in this order, says it."""
 
 
+ASKED_FOR = frozenset(
+    {
+        "host_not_allowed",
+        "port_not_allowed",
+        "protocol_not_allowed",
+        "method_not_allowed",
+        "path_not_allowed",
+        "header_not_allowed",
+    }
+)
+"""The reasons of refusals that another line under `routes:` would make an allowance."""
+
+
 def names_allowed(policy: EgressPolicy, host: str) -> bool:
-    """Whether any route names the canonical `host`, on whatever port: whether the bottle's DNS knows it."""
-    return any(matches(route.host, host) for route in policy.routes)
+    """Whether any route or `ask` names the canonical `host`, on whatever port: whether the bottle's DNS knows it."""
+    return any(matches(route.host, host) for route in policy.routes) or names_asked(policy, host)
+
+
+def names_asked(policy: EgressPolicy, host: str) -> bool:
+    """Whether `ask` names the canonical `host`."""
+    return any(matches(pattern, host) for pattern in policy.ask)
+
+
+def asks(policy: EgressPolicy, decision: Decision) -> bool:
+    """Whether a person is to be asked for what `decision` refuses: only where a line could allow it. It stays refused."""
+    askable = not decision.allowed and decision.reason in ASKED_FOR and decision.needed is not None
+    return askable and policy.mode == "enforce" and names_asked(policy, decision.wanted.host)
 
 
 def decide(policy: EgressPolicy, *, host: str, port: int, protocol: str) -> Decision:
@@ -150,7 +185,7 @@ def protocol_on(policy: EgressPolicy, *, host: str, port: int) -> Protocol | Non
     """What is spoken on `port` of `host`: as the most exact route says, and never `tcp` beside another; None without a route."""
     name = canonical_host(host)
     routes = [route for route in policy.routes if route.port == port and name and matches(route.host, name)]
-    best = max(routes, key=lambda route: (_exactness(route), route.protocol != "tcp"), default=None)
+    best = max(routes, key=lambda route: (_exactness(route)[:2], route.protocol != "tcp"), default=None)
     return best.protocol if best else None
 
 
@@ -166,13 +201,13 @@ def intercepts(policy: EgressPolicy, *, host: str, port: int) -> bool:
 
 
 def intercepts_any(policy: EgressPolicy) -> bool:
-    """Whether TLS to anything has to be opened: whether the bottle needs a certificate authority."""
-    return any(_needs_opening(policy, route) for route in policy.routes)
+    """Whether TLS to anything has to be opened, or may be once it was asked for: whether the bottle needs an authority."""
+    return bool(policy.ask) or any(_needs_opening(policy, route) for route in policy.routes)
 
 
 def intercepted_names(policy: EgressPolicy) -> frozenset[str]:
-    """The hosts, as routes name them, to which TLS is opened."""
-    return frozenset(route.host for route in policy.routes if _needs_opening(policy, route))
+    """The hosts, as routes name them, to which TLS is opened, and those for which it may be asked."""
+    return frozenset((*policy.ask, *(route.host for route in policy.routes if _needs_opening(policy, route))))
 
 
 def _needs_opening(policy: EgressPolicy, route: Route) -> bool:
@@ -201,12 +236,16 @@ def _fitting(
     return Decision(False, None, reason, wanted, None if taken else lines.for_connection(wanted))
 
 
-def _exactness(route: Route) -> tuple[bool, int]:
-    return (not route.host.startswith("*."), len(route.host))
+def _exactness(route: Route) -> tuple[bool, int, bool, bool]:
+    """An exact host before a pattern; of the same, what the file allows before what was granted, and that before `once`."""
+    return (not route.host.startswith("*."), len(route.host), not route.grant, not route.once)
 
 
-def _request_exactness(route: Route, path: str | None) -> tuple[tuple[bool, int], int, int, bool]:
-    """An exact host before a pattern; then the path that is spelled out furthest, more headers, methods."""
+def _request_exactness(
+    route: Route, path: str | None
+) -> tuple[tuple[bool, int], int, int, bool, tuple[bool, bool]]:
+    """An exact host before a pattern; then the path that is spelled out furthest, more headers, methods; then as above."""
     fitting: Iterable[str] = (pattern for pattern in route.paths if path and path_matches(pattern, path))
     spelled = max((literal_length(pattern) for pattern in fitting), default=-1)
-    return (_exactness(route), spelled, len(route.headers), bool(route.methods))
+    exact, length, *lasting = _exactness(route)
+    return (exact, length), spelled, len(route.headers), bool(route.methods), (lasting[0], lasting[1])

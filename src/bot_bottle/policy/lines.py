@@ -2,7 +2,8 @@
 
 import json
 import re
-from typing import Protocol
+
+from bot_bottle.typed import Protocol
 
 USUAL_PORTS = {"https": 443, "http": 80}
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")

@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
 
 from bot_bottle.digest import sha256_hex
+from bot_bottle.typed import Any, Literal, NamedTuple
 
 Protocol = Literal["https", "http", "tcp"]
 Mode = Literal["enforce", "observe"]
@@ -12,6 +12,8 @@ Engine = Literal["builtin", "pipelock"]
 OnMatch = Literal["hold", "redact", "block"]
 Oversize = Literal["block", "pass"]
 MIB = 2**20
+MOST_ASKED = 200
+"""Patterns under `ask:`."""
 
 
 class Upstream(NamedTuple):
@@ -39,6 +41,10 @@ class Route(NamedTuple):
 
     `methods`, `paths` and `headers` narrow it to requests that have one of the methods, one of the paths and all of the
     headers; empty means all. `scan` is whether what it carries may be opened and searched for secrets.
+
+    `on_match` is what happens to a secret on this route, where that is not what `SecretsPolicy` says.
+    `grant` is the id of the approval that it came by, empty for one of the bottle's file; with `once` it is for one connection
+    or request. Neither is part of what it allows, so neither is shown of it.
     """
 
     host: str
@@ -50,6 +56,9 @@ class Route(NamedTuple):
     paths: tuple[str, ...] = ()
     headers: tuple[HeaderMatch, ...] = ()
     scan: bool = True
+    on_match: OnMatch | None = None
+    grant: str = ""
+    once: bool = False
 
     @property
     def has_rules(self) -> bool:
@@ -91,12 +100,16 @@ class SecretsPolicy(NamedTuple):
 
 
 class EgressPolicy(NamedTuple):
-    """Everything that is allowed; an empty one allows nothing. Without `secrets` nothing is searched."""
+    """Everything that is allowed; an empty one allows nothing. Without `secrets` nothing is searched.
+
+    `ask` are hosts (as in routes) for which a person is asked what no route allows: it waits meanwhile. It allows nothing.
+    """
 
     routes: tuple[Route, ...] = ()
     secrets: SecretsPolicy | None = None
     mode: Mode = "enforce"
     engine: Engine = "builtin"
+    ask: tuple[str, ...] = ()
 
     def document(self) -> dict[str, Any]:
         """The policy as JSON-able data."""
@@ -105,6 +118,7 @@ class EgressPolicy(NamedTuple):
             "secrets": self.secrets._asdict() if self.secrets else None,
             "mode": self.mode,
             "engine": self.engine,
+            "ask": list(self.ask),
         }
 
     @classmethod
@@ -114,6 +128,7 @@ class EgressPolicy(NamedTuple):
         made = {
             "routes": tuple(Route.from_document(route) for route in document["routes"]),
             "secrets": SecretsPolicy(**secrets) if secrets else None,
+            "ask": tuple(document["ask"]),
         }
         return cls(**{**document, **made})
 

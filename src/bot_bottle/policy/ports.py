@@ -3,9 +3,15 @@
 from bot_bottle.policy.model import EgressPolicy
 
 PROXY_PORT = 3128
+SUPERVISE_ADDRESS, SUPERVISE_PORT = "127.0.0.1", 3129
+SUPERVISE_URL = f"http://{SUPERVISE_ADDRESS}:{SUPERVISE_PORT}/mcp"
 DNS_PORT = 53
 HTTP_PORT, TLS_PORT = 80, 443
-TAKEN = {DNS_PORT: "the bottle's DNS", PROXY_PORT: "the bottle's proxy"}
+TAKEN = {
+    DNS_PORT: "the bottle's DNS",
+    PROXY_PORT: "the bottle's proxy",
+    SUPERVISE_PORT: "the server that the agent asks for help",
+}
 """Ports on which nothing else can be served inside, whatever address is dialled."""
 OBSERVED = {
     22: "tcp", 2222: "tcp", 1433: "tcp", 3306: "tcp", 5432: "tcp", 5672: "tcp", 6379: "tcp", 9418: "tcp", 27017: "tcp",

@@ -1,7 +1,8 @@
 """A company's HTTP proxy as it is written down, and which hosts are not reached through it. Pure and total."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
+
+from bot_bottle.typed import NamedTuple
 
 _PORTS = {"http": 80, "https": 443}
 

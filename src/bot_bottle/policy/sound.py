@@ -5,10 +5,10 @@ could match nothing, or that nobody could compare with anything, is wrong.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
-from bot_bottle.policy.egress import canonical_pattern
-from bot_bottle.policy.model import EgressPolicy, HeaderMatch, Route, SecretsPolicy, Upstream
+from bot_bottle.policy.egress import canonical_pattern, intercepts_any
+from bot_bottle.policy.model import MOST_ASKED, EgressPolicy, HeaderMatch, Route, SecretsPolicy, Upstream
 from bot_bottle.policy.paths import canonical_path_pattern
 
 MOST_ROUTES = 2000
@@ -28,6 +28,23 @@ def flaws(policy: EgressPolicy) -> list[str]:
     return found
 
 
+def hindrance(old: EgressPolicy, new: EgressPolicy, *, trusts: bool, credentials: Collection[str]) -> str:
+    """Why a bottle that runs with `old` can't come to enforce `new`; empty when it can.
+
+    `trusts` is whether it started with what makes programs in it trust its own authority, `credentials` are those it has.
+    """
+    if new.engine != old.engine:
+        return "the engine can't change while a bottle runs; start it anew"
+    if not trusts and intercepts_any(new):
+        return (
+            "it opens TLS, and the bottle started without what makes programs in it trust that; start it anew"
+        )
+    named = {route.credential for route in new.routes if route.credential is not None}
+    if unknown := sorted(named.difference(credentials)):
+        return f"it names credentials that were not read when the bottle started: {', '.join(unknown)}; start it anew"
+    return ""
+
+
 def _of_policy(policy: EgressPolicy) -> Iterator[str]:
     if not isinstance(policy.routes, tuple):
         yield "routes are no list"
@@ -39,6 +56,10 @@ def _of_policy(policy: EgressPolicy) -> Iterator[str]:
         yield "there is no such engine"
     if policy.engine == "pipelock" and policy.mode == "observe":
         yield "pipelock refuses what observe would let through"
+    if not isinstance(policy.ask, tuple) or len(policy.ask) > MOST_ASKED:
+        yield f"ask is no list, or one of more than {MOST_ASKED} hosts"
+    elif not all(isinstance(one, str) and canonical_pattern(one) == one for one in policy.ask):
+        yield "ask names something that is no host name in its one spelling"
     secrets = policy.secrets
     if secrets is not None and not _is_secrets(secrets):
         yield "secrets say nothing that can be done"
@@ -62,7 +83,13 @@ def _of_route(route: Route) -> Iterator[str]:
         yield "its credential is no name"
     if type(route.scan) is not bool:
         yield "scan is neither true nor false"
-    if route.protocol == "tcp" and (route.has_rules or route.credential is not None):
+    if route.on_match not in (None, "hold", "redact", "block"):
+        yield "its on_match is nothing that can be done"
+    if route.grant != "" and (not _is_token(route.grant) or len(route.grant) > 64):
+        yield "its grant is none"
+    if type(route.once) is not bool or (route.once and not route.grant):
+        yield "it is for once, and nobody granted it"
+    if route.protocol == "tcp" and (route.has_rules or route.credential is not None or route.on_match):
         yield "it says something about HTTP, but its protocol is tcp"
     if not all(_is_token(method) for method in route.methods):
         yield "one of its methods is none"

@@ -7,13 +7,16 @@ Fetching the tool is `providers/install.py`'s; writing the files is `provision/`
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NamedTuple, Protocol
 
 from bot_bottle.manifest.document import AgentDocument
-from bot_bottle.plan.model import INSIDE_HOME, Command, File, Mount
+from bot_bottle.plan.model import INSIDE_HOME, TOKEN, Command, File, Mount, Registration
+from bot_bottle.typed import NamedTuple, Protocol
 
 INSIDE_TOOLS = "/opt/bot-bottle"
 """Where installed tools are mounted inside, read-only; on the agent's PATH."""
+
+INSIDE_PARTS = f"{INSIDE_TOOLS}/lib"
+"""Where those that are more than one file are mounted, a folder each; not on PATH."""
 
 INSIDE_NOTES = f"{INSIDE_HOME}/.bot-bottle"
 """Where the prompt and the agent's instructions are written inside."""
@@ -55,6 +58,8 @@ class Request(NamedTuple):
     credentials: tuple[Offered, ...] = ()
     token: str = ""
     """What makes this run's placeholders its own."""
+    supervise: str = ""
+    """The URL of the server that the agent may ask for help; empty when it is not supervised."""
 
 
 class NeededRoute(NamedTuple):
@@ -82,6 +87,15 @@ class Setup(NamedTuple):
     skills: str = ""
     placeholders: Mapping[str, str] = MappingProxyType({})
     notes: tuple[str, ...] = ()
+    registration: Registration | None = None
+    """How the tool is told of `Request.supervise`; None when there is none."""
+
+
+BEARER = f"Bearer {TOKEN}"
+"""What a tool's MCP client sends to supervise, in a registration's settings."""
+
+CLIENT_PATIENCE = 90_000
+"""Seconds that a tool's MCP client waits for an answer of supervise: longer than a proposal lives (24 hours)."""
 
 
 class Provider(Protocol):

@@ -8,10 +8,18 @@ outside, too.
 import json
 from urllib.parse import urlsplit
 
-from bot_bottle.errors import NotFoundError, UsageError
-from bot_bottle.plan.model import INSIDE_HOME, INSIDE_WORKSPACE, Command, File, Mount
-from bot_bottle.policy.egress import matches
+from bot_bottle.plan.model import (
+    INSIDE_HOME,
+    INSIDE_WORKSPACE,
+    SUPERVISE_NAME,
+    Command,
+    File,
+    Mount,
+    Registration,
+)
 from bot_bottle.providers.base import (
+    BEARER,
+    CLIENT_PATIENCE,
     INSIDE_TOOLS,
     INSTRUCTIONS_FILE,
     PROMPT_FILE,
@@ -22,6 +30,7 @@ from bot_bottle.providers.base import (
 )
 from bot_bottle.providers.environment import environment
 from bot_bottle.providers.placeholders import named, shaped
+from bot_bottle.providers.unattended import FROM_FILE, credential_for, must_be_installed, route, texts
 
 _API = "https://api.anthropic.com"
 _KEY, _OAUTH, _GATEWAY = "ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN", "ANTHROPIC_AUTH_TOKEN"
@@ -37,9 +46,12 @@ _ENVIRONMENT = {
     "DISABLE_INSTALLATION_CHECKS": "1",
 }
 
-_FROM_FILE = ("/bin/sh", "-c", 'exec "$@" <"$0"')
-"""`… FILE PROGRAM ARGUMENT…` runs PROGRAM reading FILE, so that the prompt stands on no command line: a
-bottle's processes can be seen in the host's process list, and a command line has a length limit."""
+_SUPERVISED = {
+    "MCP_TOOL_TIMEOUT": str(CLIENT_PATIENCE * 1000),
+    "CLAUDE_CODE_MCP_TOOL_IDLE_TIMEOUT": "0",
+    "CLAUDE_CODE_MCP_AUTO_BACKGROUND_MS": "0",
+}
+"""An answer that a person has to give takes its time: the tool neither gives up nor goes on without it."""
 
 
 class Claude:
@@ -50,44 +62,48 @@ class Claude:
     tool = "claude"
 
     def setup(self, request: Request) -> Setup:
-        if not request.program:
-            raise NotFoundError(
-                "Claude Code is not installed", resolution="Run `bot-bottle provider install claude`."
-            )
+        must_be_installed(request, "Claude Code", self.tool)
         agent = request.agent
-        task, instructions = _texts(request)
-        api = _route(agent["base_url"] or _API)
+        task, instructions = texts(request, "Claude Code")
+        api = route(agent["base_url"] or _API)
         login, placeholders = _login(request, api)
-        tool_env = {**_ENVIRONMENT, **login}
+        tool_env = {**_ENVIRONMENT, **login, **(_SUPERVISED if request.supervise else {})}
         if agent["base_url"]:
             tool_env["ANTHROPIC_BASE_URL"] = agent["base_url"]
-        texts = [(PROMPT_FILE, task if request.headless else ""), (INSTRUCTIONS_FILE, instructions)]
+        written = [(PROMPT_FILE, task if request.headless else ""), (INSTRUCTIONS_FILE, instructions)]
         env = environment(request, tool_env)
         return Setup(
             command=Command(argv=_argv(request, task, instructions), env=env),
             files=(
                 *_configuration(dict(env).get(_KEY, "")),
-                *(File(target=place, content=text.encode()) for place, text in texts if text),
+                *(File(target=place, content=text.encode()) for place, text in written if text),
             ),
             mounts=(Mount(source=request.program, target=_INSIDE_PROGRAM),),
             routes=(api,),
             skills=f"{INSIDE_HOME}/.claude/skills",
             placeholders=placeholders,
+            registration=_registration(request.supervise) if request.supervise else None,
         )
 
 
-def _texts(request: Request) -> tuple[str, str]:
-    """The task and the instructions. The agent's text instructs; started headless without a prompt, it is
-    the task."""
-    prompt, text = request.prompt.strip(), request.agent["prompt"].strip()
-    if prompt or not request.headless:
-        return prompt, text
-    if not text:
-        raise UsageError(
-            "Claude Code needs to be told what to do when nobody is there to ask",
-            resolution=f"Give it with `--prompt TEXT`, or write it into {request.agent['file']}.",
-        )
-    return text, ""
+def _registration(url: str) -> Registration:
+    """The server may hold an answer back as long as a person takes; its tools are shown to the model from the start."""
+    settings = {
+        "headers": {"Authorization": BEARER},
+        "timeout": CLIENT_PATIENCE * 1000,
+        "alwaysLoad": True,
+    }
+    return Registration(
+        url=url,
+        tool="Claude Code",
+        called="claude",
+        program=(_INSIDE_PROGRAM,),
+        add=("mcp", "add", "--scope", "user", "--transport", "http", SUPERVISE_NAME, url),
+        remove=("mcp", "remove", "--scope", "user", SUPERVISE_NAME),
+        config=f"{INSIDE_HOME}/.claude.json",
+        entry=("mcpServers", SUPERVISE_NAME),
+        settings=json.dumps(settings),
+    )
 
 
 def _argv(request: Request, task: str, instructions: str) -> tuple[str, ...]:
@@ -98,7 +114,7 @@ def _argv(request: Request, task: str, instructions: str) -> tuple[str, ...]:
         argv += ["--append-system-prompt-file", INSTRUCTIONS_FILE]
     if request.headless:
         argv += ["--print", "--output-format", "stream-json", "--verbose", *request.arguments]
-        return (*_FROM_FILE, PROMPT_FILE, *argv)
+        return (*FROM_FILE, PROMPT_FILE, *argv)
     # Interactive, standard input is the terminal: only the command line is left for the first message.
     return (*argv, *request.arguments, *(["--", task] if task else []))
 
@@ -106,8 +122,7 @@ def _argv(request: Request, task: str, instructions: str) -> tuple[str, ...]:
 def _login(request: Request, api: NeededRoute) -> tuple[dict[str, str], dict[str, str]]:
     """The variable in which the tool finds its login, and every credential's placeholder by name."""
     placeholders = named(request)
-    leads = (item for item in request.credentials if any(_leads_to(route, api) for route in item.routes))
-    credential = next(leads, None)
+    credential = credential_for(request, api)
     if credential is None:
         return {_KEY: shaped(_KEY, "none", request.token)}, placeholders
     if credential.variable:
@@ -115,10 +130,6 @@ def _login(request: Request, api: NeededRoute) -> tuple[dict[str, str], dict[str
     variable = _variable(credential, api)
     placeholders[credential.name] = shaped(variable, credential.name, request.token)
     return {variable: placeholders[credential.name]}, placeholders
-
-
-def _leads_to(route: NeededRoute, api: NeededRoute) -> bool:
-    return matches(route.host, api.host) and (route.port, route.protocol) == (api.port, api.protocol)
 
 
 def _variable(credential: Offered, api: NeededRoute) -> str:
@@ -140,9 +151,3 @@ def _configuration(key: str) -> tuple[File, ...]:
         File(target=f"{INSIDE_HOME}/.claude.json", content=json.dumps(state).encode()),
         File(target=f"{INSIDE_HOME}/.claude/settings.json", content=json.dumps(settings).encode()),
     )
-
-
-def _route(url: str) -> NeededRoute:
-    parts = urlsplit(url)
-    protocol = "http" if parts.scheme == "http" else "https"
-    return NeededRoute(parts.hostname or "", parts.port or (80 if protocol == "http" else 443), protocol)

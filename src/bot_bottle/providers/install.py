@@ -2,6 +2,7 @@
 
     DATA/providers/claude/2.1.330/claude      the program, readable by the users that agents run as
     DATA/providers/claude/current -> 2.1.330  the version that runs use
+    DATA/providers/codex/0.169.0/codex -> bin/codex      where a tool has several files
 
 Everything before the rename happens in `.incoming`, held by a lock: an interrupted install leaves at most
 that folder, and the next one removes it.
@@ -20,10 +21,10 @@ from typing import NamedTuple
 
 from bot_bottle.errors import HostError, NotFoundError, UsageError
 from bot_bottle.providers import npm
-from bot_bottle.providers.packages import TOOLS, Tool
+from bot_bottle.providers.packages import TOOLS, Part, Tool
 from bot_bottle.providers.place import folder
+from bot_bottle.providers.unpacking import unpack
 
-_MOST_BYTES = 2 << 30
 _VERSION = re.compile(r"[0-9]{1,6}\.[0-9]{1,6}\.[0-9]{1,6}(?:-[0-9A-Za-z.]{1,32})?")
 
 Report = Callable[[str], None]
@@ -75,9 +76,9 @@ def install(
 
 
 def _install(place: Path, tool: Tool, version: str, report: Report) -> Installed:
-    build = tool.build(platform.machine())
+    parts = tool.build(platform.machine())
     recorded = version == tool.version
-    expected = build.integrity if recorded else ""
+    expected = parts[0].integrity if recorded else ""
     final = place / version
     there = (final / tool.name).is_file()
     if not there:
@@ -85,18 +86,32 @@ def _install(place: Path, tool: Tool, version: str, report: Report) -> Installed
         shutil.rmtree(incoming, ignore_errors=True)
         try:
             incoming.mkdir(mode=0o700)
-            report(f"fetching {build.package} {version}")
-            expected = expected or npm.integrity(build.package, version, incoming)
-            archive = npm.pack(build.package, version, incoming)
-            report("checking its hash")
-            check(archive, expected)
-            report("unpacking")
-            _unpack(archive, tool, incoming / "new")
-            (incoming / "new").rename(final)
+            new = incoming / "new"
+            new.mkdir(mode=0o755)
+            new.chmod(0o755)
+            expected, *_ = [_fetch(part, version, recorded, incoming, report) for part in parts]
+            if tool.program:
+                (new / tool.name).symlink_to(tool.program)
+            new.rename(final)
         finally:
             shutil.rmtree(incoming, ignore_errors=True)
     _point(place, version)
     return Installed(tool.name, version, str(final / tool.name), expected, not there, recorded)
+
+
+def _fetch(part: Part, version: str, recorded: bool, incoming: Path, report: Report) -> str:
+    """Puts what is taken out of one package below `incoming`/new, and answers the integrity that it has."""
+    wanted = part.version or version + part.suffix
+    report(f"fetching {part.package} {wanted}")
+    known = recorded or part.version
+    expected = part.integrity if known else npm.integrity(part.package, wanted, incoming)
+    archive = npm.pack(part.package, wanted, incoming)
+    report("checking its hash")
+    check(archive, expected)
+    report("unpacking")
+    unpack(archive, part, incoming / "new")
+    archive.unlink()
+    return expected
 
 
 @contextmanager
@@ -130,28 +145,6 @@ def check(archive: Path, expected: str) -> None:
             details=f"expected {expected}\nfound    {found}",
             resolution="Try again; if it stays so, somebody on the way to the registry changed it: ask them.",
         )
-
-
-def _unpack(archive: Path, tool: Tool, target: Path) -> None:
-    """Takes the one program out of `archive`; no other path in the archive is used for anything."""
-    import tarfile
-
-    target.mkdir(mode=0o755)
-    target.chmod(0o755)
-    try:
-        with tarfile.open(archive, "r:gz") as members:
-            member = members.getmember(tool.member)
-            content = members.extractfile(member) if member.isreg() else None
-            if content is None or member.size > _MOST_BYTES:
-                raise HostError(f"{tool.member} in the package is not a plain file of a sensible size")
-            program = target / tool.name
-            with program.open("xb") as out:
-                shutil.copyfileobj(content, out, 1 << 20)
-                out.flush()
-                os.fsync(out.fileno())
-            program.chmod(0o755)
-    except (tarfile.TarError, KeyError, EOFError) as error:
-        raise HostError(f"The package holds no readable {tool.member}", details=str(error)) from error
 
 
 def _point(place: Path, version: str) -> None:

@@ -51,7 +51,7 @@ def pack(package: str, version: str, scratch: Path) -> Path:
     Raises HostError: no npm, offline, no such version, disk full, or what npm said.
     """
     target = scratch / "pack"
-    target.mkdir()
+    target.mkdir(exist_ok=True)
     _npm(("pack", f"{package}@{version}", "--pack-destination", str(target)), scratch, f"{package} {version}")
     archives = sorted(target.glob("*.tgz"))
     if len(archives) != 1:

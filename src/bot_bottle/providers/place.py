@@ -15,5 +15,5 @@ def current(data_root: str, tool: str) -> str:
 
 def locate(data_root: str, tool: str) -> str:
     """The program of `tool` that runs use, by its real path; empty when it isn't installed."""
-    program = os.path.join(os.path.realpath(current(data_root, tool)), tool)
+    program = os.path.realpath(os.path.join(current(data_root, tool), tool))
     return program if os.access(program, os.X_OK) else ""

@@ -11,9 +11,11 @@ from bot_bottle.providers.base import NeededRoute, Offered, Request
 _SHAPES: Mapping[str, str] = {
     "ANTHROPIC_API_KEY": "sk-ant-api03-",
     "CLAUDE_CODE_OAUTH_TOKEN": "sk-ant-oat01-",
+    "GEMINI_API_KEY": "AIza",
     "GH_TOKEN": "ghp_",
     "GITHUB_TOKEN": "ghp_",
     "GITLAB_TOKEN": "glpat-",
+    "GOOGLE_GENERATIVE_AI_API_KEY": "AIza",
     "OPENAI_API_KEY": "sk-",
 }
 """How a value of that variable begins: some clients look."""

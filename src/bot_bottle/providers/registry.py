@@ -1,14 +1,17 @@
 """Providers by name. Asking for one imports that one and no other; asking for the names imports none."""
 
 from importlib import import_module
-from typing import cast
 
 from bot_bottle.errors import NotFoundError
 from bot_bottle.providers.base import Provider
+from bot_bottle.typed import cast
 
 _CLASSES = {
     "claude": "bot_bottle.providers.claude:Claude",
+    "codex": "bot_bottle.providers.codex:Codex",
     "command": "bot_bottle.providers.command:AnyCommand",
+    "gemini": "bot_bottle.providers.gemini:Gemini",
+    "opencode": "bot_bottle.providers.opencode:Opencode",
 }
 
 

@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from bot_bottle.errors import HostError, NotFoundError, StateError, UsageError
 from bot_bottle.host import files, git, tree
@@ -11,6 +10,7 @@ from bot_bottle.plan.model import BASE_FOLDER, COPY_FOLDER
 from bot_bottle.provision import flagged, snapshot
 from bot_bottle.provision.flagged import Flag
 from bot_bottle.state.model import RunRecord
+from bot_bottle.typed import NamedTuple
 
 PATCH = "changes.patch"
 LISTED = "changes.json"

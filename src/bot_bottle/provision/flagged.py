@@ -6,9 +6,9 @@ They are changed like any other file, but shown first, and applied only when a p
 
 import posixpath
 from functools import cache
-from typing import NamedTuple
 
 from bot_bottle.host import ignore
+from bot_bottle.typed import NamedTuple
 
 EDITOR = "an editor acts on it when the folder is opened"
 GIT = "git acts on it"

@@ -5,12 +5,12 @@ backend. All files go in at once: what a bottle costs to provision is the number
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 from bot_bottle.backends.base import Bottle
 from bot_bottle.errors import SandboxError
 from bot_bottle.plan.model import File, RunPlan
 from bot_bottle.provision.files import checked
+from bot_bottle.typed import NamedTuple
 
 Report = Callable[[str], None]
 """Hears each step's description as it begins."""

@@ -6,18 +6,22 @@ repositories and submodules are folders like any other, but for their `.git`. No
 follows no link and opens no pipe, and git gets contents over a pipe of its own.
 """
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Collection
 from functools import cached_property
-from typing import NamedTuple
 
 from bot_bottle.errors import HostError
 from bot_bottle.host import files, git, ignore, tree
+from bot_bottle.host.commits import Commands, Kept
 from bot_bottle.provision.workspace import START
+from bot_bottle.typed import NamedTuple
 
 MAX_BYTES = 1 << 30
 MAX_FILES = 200_000
+_COMMANDS = "commit"
+_REPOSITORY = "git"
 _IN_MEMORY = 1 << 20
 _IGNORE_FILE_BYTES = 1 << 20
 _NO_FILE = "neither a file nor a link"
@@ -91,15 +95,16 @@ class _Selection:
 
 
 def begin(copy: str, base: str) -> None:
-    """Makes the repository `base` with what `copy` looks like now, before the agent runs. Raises HostError, OSError."""
-    git.create(base, only_import=True)
+    """Makes the folder `base` with what `copy` looks like now, before the agent runs. Raises HostError, OSError."""
+    git.must_be_there()
+    os.mkdir(base, 0o700)
     top = tree.open_folder(copy)
     exclude = _own_excludes(top)
     files.write(os.path.join(base, "exclude"), exclude)
     lines: list[bytes] = []
     left_out: dict[str, str] = {}
     selection = _Selection(exclude, lambda: _tracked_by_own_git(copy, base), left_out.__setitem__)
-    with git.Import(base, "start") as into:
+    with Kept(os.path.join(base, _COMMANDS), "start") as into:
         for found in tree.walk(top, selection.enter, left_out.__setitem__):
             if selection.takes(found):
                 facts, _ = take_in(found, into)
@@ -117,10 +122,11 @@ def is_complete(base: str) -> bool:
 
 def compare(copy: str, base: str, scratch: str) -> Differences:
     """What is different in `copy` since `begin`; makes the repository `scratch` for it. Raises HostError, OSError."""
-    start = git.head(base)
+    repository = _repository(base)
+    start = git.head(repository)
     if not start:
         raise HostError("What the workspace looked like at the start is not known", details=base)
-    git.create(scratch, objects_of=base)
+    git.create(scratch, objects_of=repository)
     begun, known = _recorded(base)
     left_out: dict[str, str] = {}
     selection = _known_selection(base, known, left_out)
@@ -147,6 +153,28 @@ def compare(copy: str, base: str, scratch: str) -> Differences:
             if not _hidden(path, left_out):
                 into.removed(path)
     return Differences(start, into.commit, links, _said(left_out))
+
+
+def _repository(base: str) -> str:
+    """The repository that has the start as a commit, made when there is none yet: whole, whoever else does so meanwhile."""
+    there = os.path.join(base, _REPOSITORY)
+    if os.path.isdir(there):
+        return there
+    import tempfile
+
+    made = tempfile.mkdtemp(prefix=f"{_REPOSITORY}-", dir=base)
+    try:
+        git.create(made, only_import=True)
+        git.take_in(made, os.path.join(base, _COMMANDS))
+        os.rename(made, there)
+    except OSError as error:
+        tree.remove(made)
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+    except BaseException:
+        tree.remove(made)
+        raise
+    return there
 
 
 def unchanged(copy: str, base: str) -> tuple[str, ...] | None:
@@ -196,7 +224,7 @@ def _facts(found: os.stat_result) -> Facts:
     return found.st_mode, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
 
 
-def take_in(found: tree.Found, into: git.Import) -> tuple[Facts, str | None]:
+def take_in(found: tree.Found, into: Commands) -> tuple[Facts, str | None]:
     """Puts what was found into the commit; its facts, and where it leads when it is a link. Raises HostError, OSError."""
     if stat.S_ISLNK(found.stat.st_mode):
         link = os.readlink(found.name, dir_fd=found.folder)
@@ -258,5 +286,8 @@ def _tracked_by_own_git(copy: str, base: str) -> set[str]:
     index = os.path.join(copy, ".git", "index")
     if not os.path.isfile(index) or os.path.islink(index) or os.path.islink(os.path.dirname(index)):
         return set()
-    done = git.run(base, "ls-files", "-z", "--cached", worktree=copy, extra={"GIT_INDEX_FILE": index})
+    empty = os.path.join(base, "names")
+    git.create(empty, only_import=True)
+    done = git.run(empty, "ls-files", "-z", "--cached", worktree=copy, extra={"GIT_INDEX_FILE": index})
+    tree.remove(empty)
     return {os.fsdecode(path) for path in done.stdout.split(b"\0") if path} if done.code == 0 else set()

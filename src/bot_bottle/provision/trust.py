@@ -4,6 +4,7 @@ Files are changed where they are, at their end: what is mounted shows it at once
 host's. Only certificates come here; the key of the bottle's authority never leaves its bundle.
 """
 
+import contextlib
 import os
 import stat
 
@@ -16,6 +17,9 @@ from bot_bottle.plan.trust import AUTHORITY, CERTIFICATES, FILES
 from bot_bottle.provision import truststore
 
 _LARGEST = 4 * 1024 * 1024
+_KEPT_SECONDS = 7 * 24 * 3600.0
+_APART_SECONDS = 600.0
+"""Between a run's beginning, as it is recorded, and its use of a copy; generously."""
 _SEEN_INSIDE = ("/usr/", "/etc/ssl/certs/", "/etc/pki/", "/etc/ca-certificates/", "/var/lib/ca-certificates/")
 """Where a link of the host's store may lead and be right inside; what it leads to elsewhere is copied."""
 
@@ -82,6 +86,26 @@ class TrustStore:
             file.truncate()
 
 
+def forget_copies(data: str, *, now: float, oldest_run: float) -> list[str]:
+    """Removes the copies of the host's folders below `data` that no run began with for a week; a sentence for each.
+
+    `oldest_run` is when the oldest run began that has not ended: what was used since then may be in use. Raises HostError.
+    """
+    said = []
+    folder = os.path.join(data, "trust")
+    for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
+        path = os.path.join(folder, name)
+        used = os.lstat(path).st_mtime
+        if used > now - _KEPT_SECONDS or used > oldest_run - _APART_SECONDS:
+            continue
+        gone = f"{path}.gone"  # in one step: who begins with it now has all of it or none
+        tree.remove(gone)
+        os.rename(path, gone)
+        tree.remove(gone)
+        said.append(f"removed a copy of the host's certificates that nothing has used for a week: {path}")
+    return said
+
+
 def _read(path: str) -> bytes:
     """A store of the host's; nothing when it is not there or too large to be one."""
     try:
@@ -105,7 +129,8 @@ def _copy_folder(source: str, target: str) -> None:
 
     Shared by bottles for as long as the host's folder stays as it is, because some hundred links take 20 ms.
     """
-    if os.path.isdir(target):
+    with contextlib.suppress(FileNotFoundError):
+        os.utime(target)  # `forget_copies` goes by it
         return
     made = f"{target}.{os.getpid()}"
     tree.remove(made)

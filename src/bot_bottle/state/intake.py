@@ -3,10 +3,10 @@
 import json
 import math
 from collections.abc import Mapping
-from typing import Any
 
 from bot_bottle.errors import StateError
 from bot_bottle.events import NewEvent
+from bot_bottle.typed import Any
 
 
 def text_of(data: Mapping[str, Any]) -> str:

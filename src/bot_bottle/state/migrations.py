@@ -45,7 +45,97 @@ _FIRST = (
     """,
 )
 
-STEPS: tuple[tuple[str, ...], ...] = (_FIRST,)
+_SECOND = (
+    """
+    CREATE TABLE proposals (
+        id TEXT PRIMARY KEY,
+        run TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        subject TEXT NOT NULL,
+        words TEXT NOT NULL,
+        content TEXT NOT NULL,
+        routes TEXT NOT NULL,
+        state TEXT NOT NULL CHECK (
+            state IN ('pending', 'approved', 'applied', 'failed', 'rejected', 'expired', 'withdrawn')
+        ),
+        made_at REAL NOT NULL,
+        expires_at REAL NOT NULL,
+        decided_at REAL NOT NULL,
+        ended_at REAL NOT NULL,
+        reason TEXT NOT NULL,
+        repeats INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+    "CREATE UNIQUE INDEX proposals_open ON proposals (run, content) WHERE state IN ('pending', 'approved')",
+    "CREATE INDEX proposals_by_state ON proposals (state, made_at)",
+    "CREATE INDEX proposals_by_run ON proposals (run, made_at)",
+    """
+    CREATE TABLE decisions (
+        proposal TEXT PRIMARY KEY REFERENCES proposals (id),
+        verdict TEXT NOT NULL CHECK (verdict IN ('approved', 'rejected')),
+        at REAL NOT NULL,
+        who TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        policy TEXT NOT NULL,
+        scope TEXT NOT NULL,
+        seconds INTEGER NOT NULL,
+        routes TEXT NOT NULL,
+        added TEXT NOT NULL,
+        removed TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        again INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE grants (
+        id TEXT PRIMARY KEY,
+        proposal TEXT NOT NULL UNIQUE REFERENCES proposals (id),
+        run TEXT NOT NULL,
+        scope TEXT NOT NULL,
+        routes TEXT NOT NULL,
+        since REAL NOT NULL,
+        until REAL NOT NULL,
+        used INTEGER NOT NULL,
+        used_at REAL NOT NULL,
+        ended TEXT NOT NULL,
+        ended_at REAL NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+    "CREATE INDEX grants_by_run ON grants (run, since)",
+    """
+    CREATE TABLE standings (
+        run TEXT PRIMARY KEY,
+        document TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TRIGGER proposals_that_ended_stay BEFORE UPDATE ON proposals
+    WHEN OLD.state NOT IN ('pending', 'approved')
+    BEGIN SELECT RAISE(ABORT, 'what became of a proposal does not change'); END
+    """,
+    """
+    CREATE TRIGGER proposals_are_not_removed BEFORE DELETE ON proposals
+    BEGIN SELECT RAISE(ABORT, 'proposals are kept'); END
+    """,
+    """
+    CREATE TRIGGER decisions_are_not_changed BEFORE UPDATE ON decisions
+    BEGIN SELECT RAISE(ABORT, 'a decision does not change'); END
+    """,
+    """
+    CREATE TRIGGER decisions_are_not_removed BEFORE DELETE ON decisions
+    BEGIN SELECT RAISE(ABORT, 'decisions are kept'); END
+    """,
+    """
+    CREATE TRIGGER grants_that_ended_stay BEFORE UPDATE ON grants WHEN OLD.ended <> ''
+    BEGIN SELECT RAISE(ABORT, 'a grant that ended does not hold again'); END
+    """,
+    """
+    CREATE TRIGGER grants_are_not_removed BEFORE DELETE ON grants
+    BEGIN SELECT RAISE(ABORT, 'grants are kept'); END
+    """,
+)
+
+STEPS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND)
 VERSION = len(STEPS)
 
 

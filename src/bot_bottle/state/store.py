@@ -13,13 +13,15 @@ from bot_bottle.state.trouble import Explained
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any, Self
 
     from bot_bottle.events import Event, NewEvent
     from bot_bottle.state.verify import Verification
 
 BUSY_SECONDS = 30
+_left: "list[sqlite3.Connection]" = []
+"""What Python would close if nobody knew of it any more."""
 FILE_NAME = "store.db"
 
 _COLUMNS = RunRecord._fields
@@ -52,6 +54,14 @@ class Store:
         if self._owner == os.getpid():
             self._connection.close()
 
+    def leave(self) -> None:
+        """Ends the use of it in a process that is about to end.
+
+        Closing the last connection moves the whole log into the database, which waits for the disk twice and makes the next one
+        that writes wait twice more, for a new log. All of it is on the disk already, and whoever opens the store next finds it.
+        """
+        _left.append(self._connection)
+
     def __enter__(self) -> "Self":
         return self
 
@@ -72,10 +82,11 @@ class Store:
         """
         return self.record((), run_id, **fields)
 
-    def run(self, reference: str) -> "RunRecord":
+    def run(self, reference: str, *, latest: bool = False) -> "RunRecord":
         """The run whose id is `reference`, or begins with it, or whose agent it is, if that is only one.
 
-        When it fits several and exactly one of them has not ended, that one is meant. Raises NotFoundError.
+        When it fits several and exactly one of them has not ended, that one is meant; with `latest`, when all runs of an agent
+        have ended, the one that began last. Raises NotFoundError.
         """
         fitting = "id = ?1 OR agent = ?1 OR substr(id, 1, length(?1)) = ?1" if reference else "0 AND ?1"
         rows = self._rows(f"{_SELECT_RUNS} WHERE {fitting} ORDER BY started_at DESC, id", reference)
@@ -86,6 +97,8 @@ class Store:
         for choice in (exact, named, alive):
             if len(choice) == 1:
                 return choice[0]
+        if latest and named and named[0].agent == reference and not alive:
+            return named[0]
         if not runs:
             raise NotFoundError(
                 f"There is no run {reference!r}", resolution="bot-bottle list --all shows them."
@@ -133,23 +146,56 @@ class Store:
             self._advance_head(chained[-1])
         return done
 
-    def events(self, run: str | None = None, *, after: int = 0, limit: int | None = None) -> "list[Event]":
-        """The events of `run` (an id; None: of all) with a number above `after`, in order, `limit` at most."""
-        import json
-
-        from bot_bottle.events import Event
-
-        where, values = ("number > ?", [after]) if run is None else ("run = ? AND number > ?", [run, after])
+    def events(
+        self, run: str | None = None, *, after: int = 0, limit: int | None = None, kinds: "Sequence[str]" = ()
+    ) -> "list[Event]":
+        """The events of `run` (an id; None: of all) with a number above `after`, in order, `limit` at most, of `kinds`."""
+        where, values = "number > ?", [after, *kinds]
+        if kinds:
+            where += f" AND kind IN ({','.join('?' * len(kinds))})"
+        if run is not None:
+            where, values = f"run = ? AND {where}", [run, *values]
         rows = self._rows(
             f"SELECT number, previous, run, at, kind, data, digest FROM events WHERE {where} ORDER BY number LIMIT ?",  # noqa: S608
             *values, -1 if limit is None else limit,
         )  # fmt: skip
+        return self._events(rows)
+
+    def latest(self, run: str, *, kinds: "Sequence[str]", limit: int) -> "list[Event]":
+        """The last events of `run` of these kinds, the latest first."""
+        marks = ",".join("?" * len(kinds))
+        rows = self._rows(
+            "SELECT number, previous, run, at, kind, data, digest FROM events "  # noqa: S608
+            f"WHERE run = ? AND kind IN ({marks}) ORDER BY number DESC LIMIT ?",
+            run, *kinds, limit,
+        )  # fmt: skip
+        return self._events(rows)
+
+    @staticmethod
+    def _events(rows: "list[Any]") -> "list[Event]":
+        import json
+
+        from bot_bottle.events import Event
+
         try:
             return [Event._make((*row[:5], json.loads(row[5]), row[6])) for row in rows]
         except ValueError as error:
             raise StateError(
                 "An event can't be read", details=str(error), resolution="bot-bottle verify"
             ) from error
+
+    def transact(self, work: "Callable[[sqlite3.Connection], tuple[Any, Sequence[NewEvent]]]") -> "Any":
+        """What `work` answers, done in one transaction with the events that it gives; all or none. For this room."""
+        with self._transaction() as connection:
+            done, events = work(connection)
+            chained, whole = self._chain(connection, events) if events else ((), False)
+        if whole:
+            self._advance_head(chained[-1])
+        return done
+
+    def rows(self, sql: str, *values: object) -> "list[Any]":
+        """What a SELECT finds. For this room."""
+        return self._rows(sql, *values)
 
     def data_version(self) -> int:
         """A number that changes when another process has written; cheap enough to ask ten times a second."""

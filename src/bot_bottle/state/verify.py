@@ -1,5 +1,7 @@
 """Whether the record of events is still what was recorded: the whole chain, row by row, and its end against the head.
 
+So are the proposals, decisions and grants, whose events name the digests of their rows.
+
 Found are: a changed, removed, added or moved row; rows cut off the end; a chain made anew from some row on; guards (the
 append-only triggers) taken off; a damaged file. Not found is what the store's owner does with all the parts at once, the
 head included: whoever must hold against that copies the head somewhere else now and then.
@@ -11,10 +13,14 @@ from typing import NamedTuple
 
 from bot_bottle.events import GENESIS, NewEvent, digest
 from bot_bottle.state import head, migrations
+from bot_bottle.state.verify_rows import Recorded
 
 
 class Verification(NamedTuple):
-    """`checked` events were found whole; `first_bad` is the number of the first that is not, where one can be named."""
+    """`checked` events were found whole; `first_bad` is the number of the first that is not, where one can be named.
+
+    Of a proposal, a decision or a grant that is not what was recorded, that is the event that recorded it last.
+    """
 
     ok: bool
     checked: int
@@ -34,16 +40,20 @@ def verify(connection: sqlite3.Connection, head_path: str) -> Verification:
     checked = 0
     at_head = GENESIS if sealed and sealed[0] == 0 else ""
     previous = GENESIS
+    recorded = Recorded()
     connection.text_factory = bytes
     try:
+        connection.execute("BEGIN")  # events and the rows that they name are read as of one moment
         for row in connection.execute(
             "SELECT number, previous, run, at, kind, data, digest FROM events ORDER BY number"
         ):
-            previous = _checked(checked + 1, previous, row)
+            previous = _checked(checked + 1, previous, row, recorded)
             checked += 1
             if sealed and checked == sealed[0]:
                 at_head = previous
         why = _damage(connection)
+        connection.text_factory = str
+        other = recorded.first_bad(connection)
     except _BadRow as bad:
         return Verification(ok=False, checked=checked, first_bad=bad.number, why=str(bad))
     except sqlite3.DatabaseError as error:
@@ -51,12 +61,17 @@ def verify(connection: sqlite3.Connection, head_path: str) -> Verification:
         return Verification(ok=False, checked=checked, first_bad=checked + 1, why=why)
     finally:
         connection.text_factory = str
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
     if why:
         return Verification(ok=False, checked=checked, why=why)
-    return _against_the_head(sealed, at_head, checked, head_path)
+    found = _against_the_head(sealed, at_head, checked, head_path)
+    if found.ok and other is not None:
+        return Verification(ok=False, checked=checked, first_bad=other[0], why=other[1])
+    return found
 
 
-def _checked(number: int, previous: str, row: tuple[object, ...]) -> str:
+def _checked(number: int, previous: str, row: tuple[object, ...], recorded: Recorded) -> str:
     """The digest of the row, which must be event `number` after `previous`."""
     found = row[0]
     if found != number:
@@ -72,6 +87,7 @@ def _checked(number: int, previous: str, row: tuple[object, ...]) -> str:
         raise _BadRow(number, f"event {number} does not follow the event before it")
     if kept != expected or text != canonical:
         raise _BadRow(number, f"event {number} is not what was recorded: its digest does not fit")
+    recorded.add(number, kind, data)
     return expected
 
 

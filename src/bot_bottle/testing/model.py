@@ -1,11 +1,13 @@
-"""A model that plays a script: the Messages API for a real agent tool, without a model and without a network.
+"""A model that plays a script: the APIs of real agent tools, without a model and without a network.
 
-    python -m bot_bottle.testing.model --script FILE --port 0 --log FILE [--tls HOST --authority FILE] [--key-in VARIABLE]
+    python -m bot_bottle.testing.model --script FILE --port 0 --log FILE [--tls HOST … --authority FILE] [--key-in VARIABLE]
+        [--page PATH=FILE …]
 
-The first line on standard output names the address it listens on. It answers `POST /v1/messages` (as a
-stream of events or as one JSON document), `POST /v1/messages/count_tokens`, `GET /v1/models` and the
-agents' health checks; anything else is 404. A request that offers no tools is an agent's side question (a
-title, a topic): it is answered with a word and moves nothing.
+The first line on standard output names the address it listens on. It answers `POST /v1/messages` (Anthropic), `POST
+/v1/responses` (OpenAI) and `POST /v1beta/models/NAME:generateContent` (Google), each as a stream of events or as one JSON
+document (`testing/dialects.py`), `POST /v1/messages/count_tokens`, `GET /v1/models` and the agents' health checks; anything
+else is 404. A `--page` is answered with its file, whoever asks and on whatever host. A request that offers no tools is an
+agent's side question (a title, a topic): it is answered with a word and moves nothing.
 
 The log has one JSON line a request: what was asked for, which turn answered. Headers are never logged, so
 that no credential can be. A test may say who is admitted by their headers; whoever is not gets a 401, as from the real API.
@@ -23,9 +25,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from bot_bottle.errors import BotBottleError
+from bot_bottle.testing import dialects
+from bot_bottle.testing.dialects import Dialect
 from bot_bottle.testing.script import Reply, Script, Turn, parse, reply
 
 MOST_BODY = 64 << 20
@@ -59,8 +64,10 @@ class _Server(ThreadingHTTPServer):
         *,
         admit: Admit | None,
         tls: ssl.SSLContext | None,
+        pages: Mapping[str, bytes],
     ) -> None:
         super().__init__(address, _Handler)
+        self.pages = pages
         self.scripts = scripts
         self.log = log
         self.admit = admit
@@ -97,6 +104,11 @@ class _Handler(BaseHTTPRequestHandler):
         self._json(200, {})
 
     def do_GET(self) -> None:
+        if page := self.server.pages.get(self._route):
+            self._note({"page": len(page)})
+            self._head(200, "application/json", ("content-length", str(len(page))))
+            self.wfile.write(page)
+            return
         if not self._admitted():
             return
         self._note({})
@@ -113,8 +125,8 @@ class _Handler(BaseHTTPRequestHandler):
             if not self._admitted():
                 return
             request = _object(body)
-            if self._route == "/v1/messages":
-                self._messages(request)
+            if found := dialects.spoken_at(self._route):
+                self._converse(found, request)
             elif self._route == "/v1/messages/count_tokens":
                 self._note({})
                 self._json(200, {"input_tokens": len(body) // 4})
@@ -168,18 +180,20 @@ class _Handler(BaseHTTPRequestHandler):
             if size == 0:
                 return
 
-    def _messages(self, request: Mapping[str, Any]) -> None:
+    def _converse(self, found: Dialect, request: Mapping[str, Any]) -> None:
         try:
-            tools = [str(tool.get("name") or "") for tool in request.get("tools") or ()]
-            answer = reply(self.server.scripts, request.get("messages", ()), tools) if tools else _SIDE
-        except (AttributeError, TypeError, KeyError) as error:
+            tools, messages = found.tools(request), found.messages(request)
+            side = Reply(Turn(label="side", text=found.side(request)), "")
+            answer = reply(self.server.scripts, messages, tools) if tools else side
+        except (AttributeError, TypeError, KeyError, ValueError) as error:
             raise _RequestError(400, "these are no messages") from error
         turn = answer.turn
+        streamed = bool(request.get("stream")) or self._route.endswith(":streamGenerateContent")
         self._note(
             {
                 "model": str(request.get("model"))[:_SHOWN],
-                "stream": bool(request.get("stream")),
-                "messages": len(request.get("messages", ())),
+                "stream": streamed,
+                "messages": len(messages),
                 "tools": len(tools),
                 "mcp_tools": [name for name in tools if name.startswith("mcp__")],
                 "turn": turn.label,
@@ -191,15 +205,16 @@ class _Handler(BaseHTTPRequestHandler):
             time.sleep(turn.delay)
         if turn.http_status:
             self._json(turn.http_status, _error("api_error", "the script says so"))
-        elif request.get("stream"):
-            self._stream(_events(_message(str(request.get("model")), turn)))
+        elif streamed:
+            self._stream(found.events(found.document(str(request.get("model")), turn)))
         else:
-            self._json(200, _message(str(request.get("model")), turn))
+            self._json(200, found.document(str(request.get("model")), turn))
 
     def _stream(self, events: Iterator[Mapping[str, Any]]) -> None:
         self._head(200, "text/event-stream", ("transfer-encoding", "chunked"))
         for event in events:
-            data = f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode()
+            named = f"event: {event['type']}\n" if "type" in event else ""
+            data = f"{named}data: {json.dumps(event)}\n\n".encode()
             self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
             self.wfile.flush()
         self.wfile.write(b"0\r\n\r\n")
@@ -227,9 +242,6 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.log({**known, **more})
 
 
-_SIDE = Reply(Turn(label="side", text="ok"), "")
-
-
 def _object(body: bytes) -> Mapping[str, Any]:
     try:
         document = json.loads(body or b"{}")
@@ -242,54 +254,6 @@ def _object(body: bytes) -> Mapping[str, Any]:
 
 def _error(kind: str, text: str) -> Mapping[str, Any]:
     return {"type": "error", "error": {"type": kind, "message": text[:_SHOWN]}}
-
-
-def _message(model: str, turn: Turn) -> dict[str, Any]:
-    """The whole answer as the API's message."""
-    blocks: list[dict[str, Any]] = [{"type": "text", "text": turn.text}] if turn.text is not None else []
-    for call in turn.calls:
-        blocks.append(
-            {
-                "type": "tool_use",
-                "id": f"toolu_{secrets.token_hex(12)}",
-                "name": call.tool,
-                "input": call.input,
-            }
-        )
-    usage = {
-        "input_tokens": 1,
-        "output_tokens": 1,
-        "cache_creation_input_tokens": 0,
-        "cache_read_input_tokens": 0,
-    }
-    return {
-        "id": f"msg_{secrets.token_hex(12)}",
-        "type": "message",
-        "role": "assistant",
-        "model": model,
-        "content": blocks,
-        "stop_reason": "tool_use" if turn.calls else "end_turn",
-        "stop_sequence": None,
-        "usage": usage,
-    }
-
-
-def _events(message: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """The same answer as the API's stream of events."""
-    yield {"type": "message_start", "message": {**message, "content": [], "stop_reason": None}}
-    for index, block in enumerate(message["content"]):
-        if block["type"] == "text":
-            begin: dict[str, Any] = {"type": "text", "text": ""}
-            delta = {"type": "text_delta", "text": block["text"]}
-        else:
-            begin = {**block, "input": {}}
-            delta = {"type": "input_json_delta", "partial_json": json.dumps(block["input"])}
-        yield {"type": "content_block_start", "index": index, "content_block": begin}
-        yield {"type": "content_block_delta", "index": index, "delta": delta}
-        yield {"type": "content_block_stop", "index": index}
-    ending = {"stop_reason": message["stop_reason"], "stop_sequence": None}
-    yield {"type": "message_delta", "delta": ending, "usage": {"output_tokens": 1}}
-    yield {"type": "message_stop"}
 
 
 class Serving(NamedTuple):
@@ -311,11 +275,12 @@ def serving(
     port: int = 0,
     admit: Admit | None = None,
     tls: ssl.SSLContext | None = None,
+    pages: Mapping[str, bytes] = MappingProxyType({}),
 ) -> Iterator[Serving]:
     """Serves `scripts` on the loopback interface, in threads of this process, until the block ends.
 
     `port` 0 is any free one; `log` is appended to; with `tls`, it speaks that. Raises OSError when the port is taken or the
-    log can't be written.
+    log can't be written. `pages` are answered to everybody, by path.
     """
     lock = threading.Lock()
     lines = log.open("a") if log else None
@@ -327,7 +292,7 @@ def serving(
                 lines.flush()
 
     try:
-        with _Server(("127.0.0.1", port), scripts, note, admit=admit, tls=tls) as server:
+        with _Server(("127.0.0.1", port), scripts, note, admit=admit, tls=tls, pages=pages) as server:
             thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
             thread.start()
             try:
@@ -349,7 +314,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--script", type=Path, required=True, metavar="FILE")
     parser.add_argument("--port", type=int, default=0, help="0 (the default): any free one")
     parser.add_argument("--log", type=Path, metavar="FILE", help="append a JSON line for each request")
-    parser.add_argument("--tls", metavar="HOST", help="speak TLS, with a certificate for HOST")
+    parser.add_argument(
+        "--tls",
+        metavar="HOST",
+        action="append",
+        help="speak TLS, with a certificate for HOST; can be given again",
+    )
+    parser.add_argument(
+        "--page", metavar="PATH=FILE", action="append", default=[], help="answer GET PATH with FILE"
+    )
     parser.add_argument("--authority", type=Path, metavar="FILE", help="write there who signed it")
     parser.add_argument(
         "--key-in", metavar="VARIABLE", help="admit only whose x-api-key is that variable's value"
@@ -360,7 +333,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         scripts = parse(json.loads(options.script.read_text()))
         tls = _certificate(options.tls, options.authority) if options.tls else None
         admit = _only(os.environ.get(options.key_in, "")) if options.key_in else None
-        with serving(scripts, log=options.log, port=options.port, tls=tls, admit=admit) as served:
+        pages = {
+            path: Path(file).read_bytes() for path, _, file in (one.partition("=") for one in options.page)
+        }
+        with serving(
+            scripts, log=options.log, port=options.port, tls=tls, admit=admit, pages=pages
+        ) as served:
             sys.stdout.write(f"listening on {served.url}\n")
             sys.stdout.flush()
             if options.until_eof:
@@ -375,14 +353,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _certificate(host: str, authority: Path | None) -> ssl.SSLContext:
-    """TLS for `host`, signed by an authority that is made for it; its certificate goes to the file `authority`."""
+def _certificate(hosts: Sequence[str], authority: Path | None) -> ssl.SSLContext:
+    """TLS for each of `hosts`, signed by an authority that is made for them; its certificate goes to the file `authority`."""
     from bot_bottle.bundle.egress.authority import Authority
 
-    made = Authority([host])
+    made = Authority(hosts)
     if authority:
         authority.write_text(made.pem)
-    return made.context(host)
+    contexts = {host: made.context(host) for host in hosts}
+
+    def choose(sock: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
+        sock.context = contexts.get(name or "", first)
+
+    first = contexts[hosts[0]]
+    first.sni_callback = choose
+    return first
 
 
 def _only(key: str) -> Admit:

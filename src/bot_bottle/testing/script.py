@@ -212,7 +212,13 @@ def _spelling(tool: str, offered: Sequence[str]) -> str:
     if tool in offered:
         return tool
     flat = tool.removeprefix("mcp__").replace("__", "_") if tool.startswith("mcp__") else tool
-    for name in offered:
-        if name.lower() == tool.lower() or name == flat or (flat != tool and name.endswith("__" + flat)):
+    alike = [name for name in offered if _plain(name) in (_plain(tool), _plain(flat))] if flat != tool else []
+    for name in (*alike, *offered):
+        if name in alike or name.lower() == tool.lower() or (flat != tool and name.endswith("__" + flat)):
             return name
     return tool
+
+
+def _plain(name: str) -> str:
+    """A tool's name without what agents spell in their own ways."""
+    return name.replace("-", "_").replace("__", "_")

@@ -1,10 +1,9 @@
 """The `namespace` backend: bottles that the system's bubblewrap makes, for an unprivileged user and for root."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import Any
 
 from bot_bottle.backends.base import Backend, Stdio
 from bot_bottle.backends.namespace import enter, profile, program, sandbox
@@ -12,7 +11,9 @@ from bot_bottle.backends.namespace.bottle import NamespaceBottle
 from bot_bottle.errors import HostError
 from bot_bottle.host import cgroups
 from bot_bottle.host.cgroups import Group
+from bot_bottle.host.spawn import nothing
 from bot_bottle.plan.model import RunPlan
+from bot_bottle.typed import Any
 
 
 class NamespaceBackend:
@@ -26,13 +27,15 @@ class NamespaceBackend:
     def traces(self, plan: RunPlan) -> Mapping[str, Any]:
         return {"cgroups": dict(cgroups.names(plan.id, plan.limits))}
 
-    def create(self, plan: RunPlan, stdio: Stdio) -> NamespaceBottle:
+    def create(
+        self, plan: RunPlan, stdio: Stdio, *, meanwhile: Callable[[], object] = nothing
+    ) -> NamespaceBottle:
         if problems := profile.mismatches(plan):
             raise HostError("This bottle can't be made", details="\n".join(problems))
         with ExitStack() as owned:
             group = _make_group(plan, owned)
             seccomp = program.seccomp_filter()
-            made = sandbox.make(plan, seccomp, owned)
+            made = sandbox.make(plan, seccomp, owned, meanwhile)
             way = enter.Way(
                 holder=made.holder,
                 outer=made.outer,

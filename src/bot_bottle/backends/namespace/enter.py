@@ -8,13 +8,13 @@ import os
 import resource
 import socket
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, NoReturn
 
 from bot_bottle.backends.base import Stdio
 from bot_bottle.backends.namespace import held
 from bot_bottle.door.model import Listener
 from bot_bottle.host import kernel, spawn
 from bot_bottle.plan.model import Command, Limits
+from bot_bottle.typed import NamedTuple, NoReturn
 
 _PATIENCE = 10.0
 """Seconds for being confined, which takes 0.005: the agent can stop whoever comes in, and must not hold up the keeper."""

@@ -5,10 +5,10 @@ Contents of small files stand in the list as `Content` and become descriptors wh
 """
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
 
 from bot_bottle.backends.namespace.view import View
 from bot_bottle.plan.model import INSIDE_HOME, INSIDE_UID, INSIDE_USER, INSIDE_WORKSPACE, Mount, RunPlan
+from bot_bottle.typed import Final, NamedTuple
 
 HOLDER: Final = "/.bottle"
 """Where the bottle's process 1 is, inside."""

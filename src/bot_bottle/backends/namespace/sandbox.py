@@ -11,16 +11,16 @@ import os
 import select
 import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import NamedTuple
 
 from bot_bottle.backends.namespace import enter, failures, profile, program, stage, view
 from bot_bottle.backends.namespace.holder import program as holder_program
 from bot_bottle.errors import BotBottleError, HostError, SandboxError
 from bot_bottle.host import kernel, spawn
 from bot_bottle.plan.model import Mount, RunPlan
+from bot_bottle.typed import NamedTuple
 
 _PATIENCE = 60.0
 """Seconds that bubblewrap may take; it takes 0.01."""
@@ -35,8 +35,11 @@ class Sandbox(NamedTuple):
     outer: int
 
 
-def make(plan: RunPlan, seccomp: bytes, owned: ExitStack) -> Sandbox:
-    """Makes the place and waits until everything is in it. What was made is in `owned`, also after a failure."""
+def make(
+    plan: RunPlan, seccomp: bytes, owned: ExitStack, meanwhile: Callable[[], object] = spawn.nothing
+) -> Sandbox:
+    """Makes the place and waits until everything is in it, doing `meanwhile` first. What was made is in `owned`, also after a
+    failure."""
     life, theirs = _lifeline(owned)
     info, said = (os.memfd_create(name) for name in ("info", "said"))
     owned.callback(os.close, info)
@@ -45,12 +48,12 @@ def make(plan: RunPlan, seccomp: bytes, owned: ExitStack) -> Sandbox:
         nothing = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         until_started.callback(os.close, nothing)
         standard = (theirs.fileno(), nothing, said)
-        bubblewrap = _start(plan, seccomp=seccomp, info=info, standard=standard, held=until_started)
+        bubblewrap = _start(
+            plan, seccomp=seccomp, info=info, standard=standard, held=until_started, meanwhile=meanwhile
+        )
     owned.callback(bubblewrap.close)
     owned.callback(_end, bubblewrap, info)
     owned.callback(life.close)
-    from bot_bottle.door import inside, passing  # noqa: F401 - needed next, and now is the time for it
-
     waiting = select.poll()
     waiting.register(life, select.POLLIN)
     waiting.register(bubblewrap, select.POLLIN)
@@ -101,6 +104,7 @@ def _start(
     info: int,
     standard: tuple[int, int, int],
     held: ExitStack,
+    meanwhile: Callable[[], object],
 ) -> spawn.Child:
     """Opens everything first, and forks then. Not in the group: moving a process costs more than all else here, and the
     holder does nothing; whatever else is in the bottle comes in by `enter`, and joins there."""
@@ -135,7 +139,7 @@ def _start(
         {},
     )
     try:
-        return spawn.start(steps, started, keep=[info, *contents], for_steps=for_steps)
+        return spawn.start(steps, started, keep=[info, *contents], for_steps=for_steps, meanwhile=meanwhile)
     except spawn.ChildFailed as failed:
         raise SandboxError("The bottle could not be made", details=str(failed)) from failed
 

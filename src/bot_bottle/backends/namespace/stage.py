@@ -10,11 +10,11 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from typing import NamedTuple
 
 from bot_bottle.errors import HostError
 from bot_bottle.host import kernel, spawn
 from bot_bottle.plan.model import INSIDE_WORKSPACE, Mount, RunPlan
+from bot_bottle.typed import NamedTuple
 
 _STAGE = "/run"
 """Covered by a tmpfs in the child's own mount namespace; nothing that bubblewrap itself needs is there."""

@@ -3,9 +3,9 @@
 import os
 import stat
 from collections.abc import Callable
-from typing import NamedTuple
 
 from bot_bottle.host import files
+from bot_bottle.typed import NamedTuple
 
 _MERGED = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 _FOLDERS = (

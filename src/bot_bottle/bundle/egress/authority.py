@@ -62,7 +62,7 @@ class Authority:
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.changed: Callable[[str], None] = lambda _: None
+        self.changed: Callable[[str], object] = lambda _: None
         self._clock = clock
         self._names: frozenset[str] = frozenset()
         self._issuers: list[_Issuer] = []

@@ -1,26 +1,31 @@
 """What every connection of one bottle shares, and the one place where a connection is judged and its end recorded."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from socket import socket
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from bot_bottle.bundle.egress.asking import Asking, Left, Question
 from bot_bottle.bundle.egress.credentials import Credentials
 from bot_bottle.bundle.egress.decided import Decided
 from bot_bottle.bundle.egress.denial import Refusal, explain
 from bot_bottle.bundle.egress.dial import Dialer, DialFailed, OpenTls
+from bot_bottle.bundle.egress.grants import Grants
 from bot_bottle.bundle.egress.heads import BadMessage, Body, Headers
+from bot_bottle.bundle.egress.held import turn
 from bot_bottle.bundle.egress.hello import INTERNAL_ERROR, Hello
 from bot_bottle.bundle.egress.hooks import Filter, Guard, Head
 from bot_bottle.bundle.egress.live import Judge, Live
 from bot_bottle.bundle.egress.names import Names
 from bot_bottle.bundle.egress.observe import let_through, spoken
+from bot_bottle.bundle.egress.pardon import Pardon, SecretHeld
 from bot_bottle.bundle.egress.pump import Pump
 from bot_bottle.bundle.egress.selector import DirectSelector
 from bot_bottle.bundle.egress.wire import Ended, SocketTransport, Transport, Wire, say_last
 from bot_bottle.bundle.model import BundleLimits
 from bot_bottle.bundle.record import Record
-from bot_bottle.policy.egress import Decision, Wanted, decide, decide_request, intercepts
+from bot_bottle.policy.egress import Decision, Wanted, asks, decide, decide_request, intercepts
 from bot_bottle.policy.model import EgressPolicy, Route
+from bot_bottle.policy.ports import HTTP_PORT
+from bot_bottle.typed import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from bot_bottle.bundle.egress.intercept import Interceptor
@@ -54,6 +59,8 @@ class Context:
         bottle_file: str,
         record: Record,
         live: Live,
+        grants: Grants,
+        asking: Asking,
         names: Names,
         dialer: Dialer,
         pump: Pump,
@@ -66,13 +73,18 @@ class Context:
         self.bottle_file = bottle_file
         self.record = record
         self.live = live
+        self.grants = grants
+        self.asking = asking
         self.names = names
         self.dialer = dialer
         self.pump = pump
         self.selector = selector
         self.tls = tls
         self.guard: Guard | None = None
-        self._decided = Decided()
+        self._decided, self._opened = (
+            Decided(),
+            Decided(),
+        )  # of what is usable of the policy, and of all of it
 
     def judge(self, *, host: str, port: int, protocol: str) -> Decision:
         """What the policy says. Whatever goes wrong in deciding is a no."""
@@ -84,6 +96,55 @@ class Context:
             return self._decided.recall(policy, (host, port, protocol), judge)
 
         return self._judged(recall, judge, Wanted(host, port, protocol))
+
+    def judge_tunnel(self, *, host: str, port: int) -> Decision:
+        """The same of what is inside a CONNECT: as a route says what is spoken there, else TLS, and plain HTTP on its port."""
+        if self.speaks_tcp(host=host, port=port):
+            return self.judge(host=host, port=port, protocol="tcp")
+        decision = self.judge(host=host, port=port, protocol="https")
+        is_plain = decision.reason == "protocol_not_allowed" or (
+            port == HTTP_PORT and not decision.allowed and self._is_asked(decision)
+        )
+        return self.judge(host=host, port=port, protocol="http") if is_plain else decision
+
+    async def admitted(self, via: str, left: Left, judge: Callable[[], Decision]) -> Decision:
+        """What `judge` says; where a person can be asked for what it refuses, what it says once they have answered.
+
+        `left` gives what is done when the agent has gone away.
+        """
+        decision = judge()
+        if not self._is_asked(decision):
+            return decision
+        again: list[Decision] = []
+
+        def settled() -> bool:
+            now = judge()
+            if now.allowed or not self._is_asked(now):
+                again.append(now)
+            return bool(again)
+
+        self.live.asks()
+        self._event("egress.held", via, decision.reason, decision.wanted)
+        reason = await self.asking.answer(Question("request", decision.wanted), left, settled)
+        if reason:
+            return decision._replace(reason=reason)
+        if again:
+            return again[0]
+        now = judge()
+        return now if now.allowed else now._replace(reason="held_failed")
+
+    def _is_asked(self, decision: Decision) -> bool:
+        """Whether a person is asked for what `decision` refuses. Never for what must not be read by them, either."""
+        try:
+            wanted = decision.wanted
+            return (
+                self.asking.able
+                and asks(self.policy, decision)
+                and not self.look_at_name(wanted.host)
+                and self._shown_text(wanted.path) == wanted.path
+            )
+        except Exception:  # noqa: BLE001 - as in `judge`: it is refused
+            return False
 
     def judge_request(
         self,
@@ -121,7 +182,7 @@ class Context:
     def intercepts(self, wanted: Wanted) -> bool:
         """Whether TLS to it is opened; when that can't be decided, nothing passes through."""
         try:
-            return self._decided.recall(
+            return self._opened.recall(
                 self.policy,
                 ("intercepts", wanted.host, wanted.port),
                 lambda policy: intercepts(policy, host=wanted.host, port=wanted.port),
@@ -133,7 +194,7 @@ class Context:
         """Whether connections to it are carried as they are, whatever they speak."""
         try:
             return self._decided.recall(
-                self.policy,
+                self.grants.usable(self.policy),
                 ("speaks tcp", host, port),
                 lambda policy: spoken(policy, host=host, port=port) == "tcp",
             )
@@ -159,19 +220,52 @@ class Context:
     def _judged(self, now: Judge, again: Judge, asked: Wanted) -> Decision:
         """What `now` says of the policy in force; for what lets something through, `again` is kept, to be asked of the next."""
         try:
-            decision = self._named(asked.host, now(self.policy))
+            decision = self._named(asked.host, now(self.grants.usable(self.policy)))
+            if not self._taken(decision):
+                return Decision(False, None, "undecided", asked)
             self.live.note(decision, again)
         except Exception:  # noqa: BLE001 - a decision that can't be made must not let anything through
             return Decision(False, None, "undecided", asked)
         return decision
 
-    def look_at_head(self, wanted: Wanted, route: Route, method: str, head: Head) -> Head:
+    def _taken(self, decision: Decision) -> bool:
+        """Notes the use of the approval by which `decision` allows something; False when it may not be used.
+
+        Where single requests are judged, each of them is a use, and the connection that they come on is none.
+        """
+        route, wanted = decision.route, decision.wanted
+        if route is None or not route.grant:
+            return True
+        by_request = wanted.protocol == "http" or (wanted.protocol == "https" and self.intercepts(wanted))
+        if by_request and not wanted.method:
+            return True
+        if not self.grants.take(route):
+            return False
+        if route.once:
+            self.live.uses_once(route.grant)
+        return True
+
+    def pardon(self, via: str, left: Left) -> Pardon:
+        """For one request, in which a secret may be found; `left` as for `admitted`."""
+
+        def note(kind: str, held: SecretHeld) -> None:
+            self._event(kind, via, held.reason, held.wanted, **held.what)
+
+        return Pardon(self.asking, left, note, self._shown_text)
+
+    async def look_at_head(
+        self, wanted: Wanted, route: Route, method: str, head: Head, pardon: Pardon
+    ) -> Head:
         """`head` as the guard lets it go on. Raises Refusal, also when the guard itself fails."""
         if self.guard is None:
             self._needs_no_guard(wanted)
             return head
+        guard, (target, headers) = self.guard, head
+        await turn(len(target) + sum(len(name) + len(value) for name, value in headers))
         try:
-            return self.guard.head(wanted, route, method, head.target, head.headers)
+            return await pardon.through(
+                lambda passed: guard.head(wanted, route, method, target, headers, passed)
+            )
         except Refusal:
             raise
         except Exception as error:
@@ -215,14 +309,31 @@ class Context:
         except Exception as error:
             raise _undecided(wanted) from error
 
+    async def look_at_collected(
+        self, data: bytes, headers: Headers, wanted: Wanted, route: Route, pardon: Pardon
+    ) -> bytes:
+        """The same of one that a person may let go with a secret in it."""
+        if self.guard is None:
+            self._needs_no_guard(wanted)
+            return data
+        guard = self.guard
+        try:
+            return await pardon.through(
+                lambda passed: guard.whole(data, headers, wanted, route, passed), holds=len(data)
+            )
+        except Refusal:
+            raise
+        except Exception as error:
+            raise _undecided(wanted) from error
+
     async def look_at_body(
-        self, agent: Wire, framing: Body, headers: Headers, wanted: Wanted, route: Route
+        self, agent: Wire, framing: Body, headers: Headers, wanted: Wanted, route: Route, pardon: Pardon
     ) -> bytes | None:
         """The body as the guard lets it go on, None to stream it. Raises as `look_at_head`, and as reading it does."""
         if self.guard is None:
             return None
         try:
-            return await self.guard.body(agent, framing, headers, wanted, route)
+            return await self.guard.body(agent, framing, headers, wanted, route, pardon)
         except (Refusal, BadMessage, Ended, OSError, TimeoutError):
             raise
         except Exception as error:
@@ -276,12 +387,14 @@ class Context:
         self.record.event(kind, self._shown(data) if unsearched else data)
 
     def refused(self, via: str, reason: str, wanted: Wanted | None, **more: str) -> None:
-        asked = wanted.asked() if wanted else {}
-        self.record.event("egress.refused", self._shown({"via": via, **asked, "reason": reason, **more}))
+        self._event("egress.refused", via, reason, wanted, **more)
 
     def failed(self, via: str, reason: str, wanted: Wanted | None, **more: str) -> None:
+        self._event("egress.failed", via, reason, wanted, **more)
+
+    def _event(self, kind: str, via: str, reason: str, wanted: Wanted | None, **more: str) -> None:
         asked = wanted.asked() if wanted else {}
-        self.record.event("egress.failed", self._shown({"via": via, **asked, "reason": reason, **more}))
+        self.record.event(kind, self._shown({"via": via, **asked, "reason": reason, **more}))
 
     def closed(self, via: str, wanted: Wanted, *, up: int, down: int, seconds: float, reason: str) -> None:
         reason = self.live.ended_by() or reason
@@ -290,6 +403,9 @@ class Context:
             return
         counts = {"up": up, "down": down, "seconds": round(seconds, 3), "reason": reason}
         self.record.event("egress.closed", self._shown({"via": via, **wanted.asked(), **counts}))
+
+    def _shown_text(self, text: str) -> str:
+        return text if self.guard is None else self.guard.shown(text)
 
     def _shown(self, data: dict[str, Any]) -> dict[str, Any]:
         """`data` with the agent's own words as the guard lets them into the record."""

@@ -2,9 +2,9 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
 from bot_bottle.bundle.model import Injection
+from bot_bottle.typed import Any
 
 SAID_EVERY = 60.0
 """Seconds between two times that the keeper is told of the same credential that it is not taken."""
@@ -22,7 +22,7 @@ class Credentials(Mapping[str, Injection]):
         self._now = dict(now)
         self._said: dict[str, float] = {}
         self.retired: tuple[Injection, ...] = ()
-        self.tell: Callable[[Mapping[str, Any]], None] = lambda _: None
+        self.tell: Callable[[Mapping[str, Any]], object] = lambda _: None
         self.changed: Callable[[], None] = lambda: None
 
     def __getitem__(self, name: str) -> Injection:

@@ -5,17 +5,21 @@ looks at.
 """
 
 from collections.abc import Callable
-from typing import Any, TypeVar
 
 from bot_bottle.policy.egress import Decision
 from bot_bottle.policy.model import EgressPolicy
 from bot_bottle.policy.rules import Headers, looked_at
+from bot_bottle.typed import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    Answer = TypeVar("Answer", Decision, bool)
 
 _MOST = 256
 _LONGEST = 1024
 """Answers that are kept, and bytes of a question that may be kept with each."""
 Question = tuple[object, ...]
-Answer = TypeVar("Answer", Decision, bool)
 
 
 class Decided:
@@ -27,8 +31,8 @@ class Decided:
         self._looked_at: frozenset[bytes] = frozenset()
 
     def recall(
-        self, policy: EgressPolicy, question: Question, work: Callable[[EgressPolicy], Answer]
-    ) -> Answer:
+        self, policy: EgressPolicy, question: Question, work: "Callable[[EgressPolicy], Answer]"
+    ) -> "Answer":
         """What `work` says of `policy`, which depends on `question` alone. Raises what it raises."""
         self._are_about(policy)
         found: Answer | None = self._found.get(question)

@@ -1,11 +1,11 @@
 """What the agent reads when it is not let through: one JSON shape for every refusal and failure, and how to ask."""
 
 import json
-from typing import Any
 
 from bot_bottle.bundle.egress.heads import Body, Headers, write_head
 from bot_bottle.bundle.record import clean
 from bot_bottle.policy.egress import REASONS, REQUEST_REASONS, Decision, Wanted
+from bot_bottle.typed import Any
 
 _PHRASES = {
     400: b"Bad Request",

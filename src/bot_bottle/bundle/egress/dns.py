@@ -3,7 +3,7 @@
 What stands behind the question (EDNS, padding, a smuggled payload) is not read at all.
 """
 
-from typing import NamedTuple
+from bot_bottle.typed import NamedTuple
 
 MAX_QUERY = 4096
 HEADER = 12

@@ -1,7 +1,6 @@
 """One request carried to its upstream and the response carried back: heads written anew, bodies piece by piece."""
 
 import asyncio
-from typing import NamedTuple
 
 from bot_bottle.bundle.egress.bodies import SinkFailed, carry
 from bot_bottle.bundle.egress.heads import (
@@ -24,6 +23,7 @@ from bot_bottle.bundle.egress.via import refusal
 from bot_bottle.bundle.egress.websocket.handshake import Switch, Switched, check, fields
 from bot_bottle.bundle.egress.wire import Ended, TooLarge, Wire
 from bot_bottle.bundle.model import BundleLimits, Injection, Proxy
+from bot_bottle.typed import NamedTuple
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _MOST_INTERIM = 16

@@ -7,6 +7,7 @@ What is not understood is not let through: unknown compression, a body that unpa
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from bot_bottle.bundle.egress.bodies import collect
@@ -14,6 +15,7 @@ from bot_bottle.bundle.egress.denial import Refusal, explain
 from bot_bottle.bundle.egress.heads import Body, Headers, values
 from bot_bottle.bundle.egress.held import Held, turn
 from bot_bottle.bundle.egress.hooks import Head
+from bot_bottle.bundle.egress.pardon import NOTHING, Pardon, Passed, SecretHeld
 from bot_bottle.bundle.egress.wire import Wire
 from bot_bottle.bundle.model import Injection
 from bot_bottle.digest import sha256_hex
@@ -37,7 +39,7 @@ _TEXTS, _SHORT = 256, 256
 _WITHHELD = "(withheld)"
 _ADVICE = {
     "secret_found": "Leave it out. If it has to go there, a person can give the route a `credential:`, or `scan: false`.",
-    "secret_held": "It is held for a person to decide, whom this version can't ask yet: so it is refused. Leave it out.",
+    "secret_held": "A person would have to let it go, and can't be asked here: so it is refused. Leave it out.",
     "placeholder_misused": "A placeholder is of use on its credential's own route only.",
     "secret_unreadable": "Send it uncompressed or with gzip, deflate or br, and encoded less.",
     "body_too_large": "A person can raise `limit:` or say `oversize: pass` under `egress:`, `secrets:`.",
@@ -91,7 +93,9 @@ class SecretGuard:
             matches = self._full.scan(_APART.join((text, text.replace(b".", b""))))
         except (TooTangled, Unreadable):
             return "secret_unreadable"
-        return self._reason(matches[0]) if matches else ""
+        if not matches:
+            return ""
+        return "placeholder_misused" if _is_placeholder(matches[0]) else "secret_found"
 
     def shown(self, text: str) -> str:
         """The agent's text as it may stand in the record: with stars for secrets, or nothing of it when that does not help."""
@@ -117,22 +121,26 @@ class SecretGuard:
             return _WITHHELD
         return data.decode("utf-8", "replace") if matches else text
 
-    def head(self, wanted: Wanted, route: Route, method: str, target: bytes, headers: Headers) -> Head:
-        """The head as it may go on. Raises Refusal."""
+    def head(
+        self, wanted: Wanted, route: Route, method: str, target: bytes, headers: Headers, passed: Passed
+    ) -> Head:
+        """The head as it may go on, with the secrets in `passed`. Raises Refusal."""
         looks = self._scanner(route).looks_for_anything
         if looks and self._matches(_joined(method, target, headers), route, wanted, "head"):
-            self._settle(method.encode(), route, wanted, "method", changeable=False)
-            target = self._settle(target, route, wanted, "url")
-            headers = [self._field(name, value, route, wanted) for name, value in headers]
-            self._settle(_joined(method, target, headers), route, wanted, "head", changeable=False)
+            self._settle(method.encode(), route, wanted, "method", passed, changeable=False)
+            target = self._settle(target, route, wanted, "url", passed)
+            headers = [self._field(name, value, route, wanted, passed) for name, value in headers]
+            self._settle(_joined(method, target, headers), route, wanted, "head", passed, changeable=False)
         if route.credential in self._credentials:
             headers = [field for field in headers if field[0] != b"accept-encoding"]
             headers.append((b"accept-encoding", b"identity"))  # what comes back has to be readable here
         return Head(target, headers)
 
-    def _field(self, name: bytes, value: bytes, route: Route, wanted: Wanted) -> tuple[bytes, bytes]:
-        self._settle(name, route, wanted, "header name", changeable=False)
-        return name, self._settle(value, route, wanted, f"header {name.decode('ascii')}")
+    def _field(
+        self, name: bytes, value: bytes, route: Route, wanted: Wanted, passed: Passed
+    ) -> tuple[bytes, bytes]:
+        self._settle(name, route, wanted, "header name", passed, changeable=False)
+        return name, self._settle(value, route, wanted, f"header {name.decode('ascii')}", passed)
 
     def before_body(self, framing: Body, headers: Headers, wanted: Wanted, route: Route) -> None:
         """What can be said before a byte of the body was read. Raises Refusal."""
@@ -144,7 +152,7 @@ class SecretGuard:
             raise _refusal("secret_unreadable", wanted, place="body", detail="an unknown Content-Encoding")
 
     async def body(
-        self, agent: Wire, framing: Body, headers: Headers, wanted: Wanted, route: Route
+        self, agent: Wire, framing: Body, headers: Headers, wanted: Wanted, route: Route, pardon: Pardon
     ) -> bytes | None:
         """The whole body, read from `agent`, as it may go on; None when it is to be streamed. Raises Refusal."""
         if not self._scanner(route).looks_for_anything:
@@ -152,18 +160,22 @@ class SecretGuard:
         self.before_body(framing, headers, wanted, route)
         held = Held(wanted, self._rules.limit)
         try:
-            data = await collect(agent, framing, limit=self._rules.limit, holds=held.are)
+            async with held.coming():
+                data = await collect(agent, framing, limit=self._rules.limit, holds=held.are)
             if data is None:
                 if self._searches(route) and self._rules.oversize == "block":
                     raise _refusal("body_too_large", wanted, place="body")
                 return None
             await turn(_UNPACKED * self._rules.limit if _codings(headers) else len(data))
-            return self.whole(data, headers, wanted, route)
+            look = partial(self.whole, data, headers, wanted, route)
+            return await pardon.through(look, holds=len(data))
         finally:
             held.nothing()
 
-    def whole(self, data: bytes, headers: Headers, wanted: Wanted, route: Route) -> bytes:
-        """A body that is there already, as it may go on. Raises Refusal."""
+    def whole(
+        self, data: bytes, headers: Headers, wanted: Wanted, route: Route, passed: Passed = NOTHING
+    ) -> bytes:
+        """A body that is there already, as it may go on, with the secrets in `passed`. Raises Refusal."""
         codings = _codings(headers)
         try:
             plain = unpack(data, codings, limit=_UNPACKED * self._rules.limit)
@@ -171,7 +183,7 @@ class SecretGuard:
             if not self._searches(route):
                 return data
             raise _refusal("secret_unreadable", wanted, place="body", detail=str(error)) from error
-        changed = self._settle(plain, route, wanted, "body", changeable=plain is data)
+        changed = self._settle(plain, route, wanted, "body", passed, changeable=plain is data)
         return changed if plain is data else data
 
     def message_limit(self, route: Route) -> int | None:
@@ -199,14 +211,22 @@ class SecretGuard:
         return self._full if route.scan else self._bare
 
     def _settle(
-        self, data: bytes, route: Route, wanted: Wanted, place: str, *, changeable: bool = True
+        self,
+        data: bytes,
+        route: Route,
+        wanted: Wanted,
+        place: str,
+        passed: Passed = NOTHING,
+        *,
+        changeable: bool = True,
     ) -> bytes:
         """`data` as it may go on. Raises Refusal."""
-        matches = self._matches(data, route, wanted, place)
+        matches = [one for one in self._matches(data, route, wanted, place) if one.text not in passed]
         if not matches:
             return data
+        on_match = route.on_match or self._rules.on_match
         secrets_only = not any(_is_placeholder(match) for match in matches)
-        if changeable and secrets_only and self._rules.on_match == "redact":
+        if changeable and secrets_only and on_match == "redact":
             changed = data
             for match in matches:
                 changed = without(changed, match.text)
@@ -214,8 +234,22 @@ class SecretGuard:
                 for match in matches:
                     self._note("egress.redacted", {**self._asked(wanted), **self._describe(match, place)})
                 return changed
+        if secrets_only and on_match == "hold":
+            raise self._to_be_asked(matches, wanted, place)
         worst = next(filter(_is_placeholder, matches), matches[0])
-        raise _refusal(self._reason(worst), wanted, **self._describe(worst, place))
+        reason = "placeholder_misused" if _is_placeholder(worst) else "secret_found"
+        raise _refusal(reason, wanted, **self._describe(worst, place))
+
+    def _to_be_asked(self, matches: Sequence[Match], wanted: Wanted, place: str) -> SecretHeld:
+        """All of `matches` as one thing that a person is asked about."""
+        described = [self._describe(match, place) for match in matches]
+        what = {
+            name: ", ".join(dict.fromkeys(one[name] for one in described))
+            for name in ("detector", "encoding", "fingerprint")
+        }
+        message = f"{explain('secret_held')} {_ADVICE['secret_held']}"
+        texts = frozenset(match.text for match in matches)
+        return SecretHeld(message, wanted=wanted, texts=texts, place=place, **what)
 
     def _asked(self, wanted: Wanted) -> dict[str, Any]:
         return {**wanted.asked(), "path": self.shown(wanted.path)}
@@ -236,11 +270,6 @@ class SecretGuard:
         if match.known is not None:
             return match.known.placeholder and match.known.name == route.credential
         return any(match.text in shown or shown in match.text for shown in self._shown)
-
-    def _reason(self, match: Match) -> str:
-        if _is_placeholder(match):
-            return "placeholder_misused"
-        return "secret_held" if self._rules.on_match == "hold" else "secret_found"
 
     def _describe(self, match: Match, place: str) -> dict[str, str]:
         if match.known is not None and match.known.placeholder:
@@ -267,11 +296,13 @@ def _refusal(reason: str, wanted: Wanted, **what: str) -> Refusal:
 
 
 def _joined(method: str, target: bytes, headers: Headers) -> bytes:
-    """A head as one text to search: its parts apart, and the query's values once more without what stands between them."""
+    """A head as one text to search: its parts apart, and the values of the query, and of all fields, once more without what
+    stands between them."""
     query = target.partition(b"?")[2]
     values_only = b"".join(piece.partition(b"=")[2] for piece in query.split(b"&")) if b"&" in query else b""
     fields = (part for field in headers for part in field)
-    return _APART.join((method.encode(), target, values_only, *fields))
+    all_values = b"".join(value for _, value in headers)
+    return _APART.join((method.encode(), target, values_only, *fields, all_values))
 
 
 def _codings(headers: Headers) -> list[str]:

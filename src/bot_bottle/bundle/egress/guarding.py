@@ -10,6 +10,7 @@ from bot_bottle.bundle.egress.credentials import Credentials
 from bot_bottle.bundle.egress.guard import Note, SecretGuard
 from bot_bottle.bundle.egress.heads import Body, Headers
 from bot_bottle.bundle.egress.hooks import Filter, Head
+from bot_bottle.bundle.egress.pardon import NOTHING, Pardon, Passed
 from bot_bottle.bundle.egress.wire import Wire
 from bot_bottle.policy.egress import Wanted
 from bot_bottle.policy.model import EgressPolicy, Route
@@ -58,19 +59,23 @@ class Guarding:
     def shown(self, text: str) -> str:
         return self._now().shown(text)
 
-    def head(self, wanted: Wanted, route: Route, method: str, target: bytes, headers: Headers) -> Head:
-        return self._now().head(wanted, route, method, target, headers)
+    def head(
+        self, wanted: Wanted, route: Route, method: str, target: bytes, headers: Headers, passed: Passed
+    ) -> Head:
+        return self._now().head(wanted, route, method, target, headers, passed)
 
     def before_body(self, framing: Body, headers: Headers, wanted: Wanted, route: Route) -> None:
         self._now().before_body(framing, headers, wanted, route)
 
     async def body(
-        self, agent: Wire, framing: Body, headers: Headers, wanted: Wanted, route: Route
+        self, agent: Wire, framing: Body, headers: Headers, wanted: Wanted, route: Route, pardon: Pardon
     ) -> bytes | None:
-        return await self._now().body(agent, framing, headers, wanted, route)
+        return await self._now().body(agent, framing, headers, wanted, route, pardon)
 
-    def whole(self, data: bytes, headers: Headers, wanted: Wanted, route: Route) -> bytes:
-        return self._now().whole(data, headers, wanted, route)
+    def whole(
+        self, data: bytes, headers: Headers, wanted: Wanted, route: Route, passed: Passed = NOTHING
+    ) -> bytes:
+        return self._now().whole(data, headers, wanted, route, passed)
 
     def message_limit(self, route: Route) -> int | None:
         return self._now().message_limit(route)

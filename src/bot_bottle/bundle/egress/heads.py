@@ -6,9 +6,10 @@ before a colon, no control character) and llhttp. What was read is never passed 
 
 import re
 from collections.abc import Set
-from typing import NamedTuple
 
 import httptools
+
+from bot_bottle.typed import NamedTuple
 
 Headers = list[tuple[bytes, bytes]]
 """Names in lower case, values without the space around them."""

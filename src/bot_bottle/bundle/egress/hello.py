@@ -3,7 +3,7 @@
 Stricter than TLS: one handshake message and nothing behind it in its records, no extension twice, exactly one name.
 """
 
-from typing import NamedTuple
+from bot_bottle.typed import NamedTuple
 
 MAX_HELLO = 16 * 1024
 """Of the message; with post-quantum key shares and tickets real ones have about 2 KiB."""

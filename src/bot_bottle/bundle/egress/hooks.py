@@ -4,12 +4,12 @@ The order is fixed: judged, looked at by the guard (head, then body), sent on wi
 guard's filters. The guard sees what the agent sent, never the injected credential.
 """
 
-from typing import NamedTuple, Protocol
-
 from bot_bottle.bundle.egress.heads import Body, Headers
+from bot_bottle.bundle.egress.pardon import NOTHING, Pardon, Passed
 from bot_bottle.bundle.egress.wire import Wire
 from bot_bottle.policy.egress import Wanted
 from bot_bottle.policy.model import Route
+from bot_bottle.typed import NamedTuple, Protocol
 
 
 class Head(NamedTuple):
@@ -38,8 +38,10 @@ class Guard(Protocol):
         """The agent's text as it may stand in the record."""
         ...
 
-    def head(self, wanted: Wanted, route: Route, method: str, target: bytes, headers: Headers) -> Head:
-        """The head as it may go on."""
+    def head(
+        self, wanted: Wanted, route: Route, method: str, target: bytes, headers: Headers, passed: Passed
+    ) -> Head:
+        """The head as it may go on, with the secrets in `passed` left in it. Raises SecretHeld for what a person may let go."""
         ...
 
     def before_body(self, framing: Body, headers: Headers, wanted: Wanted, route: Route) -> None:
@@ -47,13 +49,15 @@ class Guard(Protocol):
         ...
 
     async def body(
-        self, agent: Wire, framing: Body, headers: Headers, wanted: Wanted, route: Route
+        self, agent: Wire, framing: Body, headers: Headers, wanted: Wanted, route: Route, pardon: Pardon
     ) -> bytes | None:
         """The whole body, read from `agent`, as it may go on; None when it is to be streamed, and then nothing was read."""
         ...
 
-    def whole(self, data: bytes, headers: Headers, wanted: Wanted, route: Route) -> bytes:
-        """The same of a body that was read already."""
+    def whole(
+        self, data: bytes, headers: Headers, wanted: Wanted, route: Route, passed: Passed = NOTHING
+    ) -> bytes:
+        """The same of a body that was read already. Raises as `head`."""
         ...
 
     def message_limit(self, route: Route) -> int | None:

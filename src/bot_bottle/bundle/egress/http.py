@@ -5,6 +5,7 @@ Every request of a connection is judged anew. Nothing is passed on as it came.
 
 import asyncio
 import socket
+from functools import partial
 
 from bot_bottle.bundle.egress.bodies import SinkFailed
 from bot_bottle.bundle.egress.context import Context, speaks_tls, verified_name
@@ -85,6 +86,7 @@ class HttpConnection:
     async def _one_request(self) -> bool:
         """Serves one request; whether another may follow. Closes the connection unless one may."""
         limits = self._context.limits
+        self._context.live.over()
         self._context.live.waits()
         try:
             head = await self._wire.head(
@@ -109,6 +111,11 @@ class HttpConnection:
         except (BadMessage, SinkFailed) as error:
             raise Ended(clean=False) from error
 
+    def _left(self) -> "asyncio.Future[None]":
+        """For a request that has to wait: what is open from the one before does not, as it is no more judged meanwhile."""
+        self._retire()
+        return self._wire.left()
+
     async def _request(self, request: Request) -> bool:
         target = find_target(request, self._entry)
         body = _body(request)
@@ -116,7 +123,8 @@ class HttpConnection:
         offer = read_offer(request)
         without = _NEVER_FORWARDED if offer is None else _NEVER_FORWARDED | FIELDS
         headers = end_to_end(request.headers, without=without)
-        decision = context.judge_request(
+        judge = partial(
+            context.judge_request,
             host=target.host,
             port=target.port,
             protocol=self._entry.protocol,
@@ -124,10 +132,12 @@ class HttpConnection:
             target=target.path,
             headers=headers,
         )
+        decision = await context.admitted(self._entry.via, self._left, judge)
         wanted, route = decision.wanted, decision.route
         if not decision.allowed or route is None:
             raise not_allowed(decision)
-        head = context.look_at_head(wanted, route, wanted.method, Head(target.path, headers))
+        pardon = context.pardon(self._entry.via, self._left)
+        head = await context.look_at_head(wanted, route, wanted.method, Head(target.path, headers), pardon)
         if (
             head.target != target.path
         ):  # something was taken out of it, and is not to stand in the record either
@@ -137,7 +147,7 @@ class HttpConnection:
             context.look_before_body(body, headers, wanted, route)
             if listed(request.headers, b"expect"):
                 await self._wire.write(CONTINUE)
-            whole = await context.look_at_body(self._wire, body, headers, wanted, route)
+            whole = await context.look_at_body(self._wire, body, headers, wanted, route, pardon)
         messages = None if offer is None else Messages(context, wanted, route)
         context.allowed(self._entry.via, wanted)
         outgoing = self._outgoing(request, head, body, whole, wanted, route)
@@ -249,21 +259,24 @@ class HttpConnection:
             )
         if _body(request) is not None:
             raise Refusal(400, "bad_message", "CONNECT has no body.")
-        if self._context.speaks_tcp(host=authority.host, port=authority.port):
-            return await self._connect_tcp(authority)
-        decision = self._context.judge(host=authority.host, port=authority.port, protocol="https")
-        if decision.reason == "protocol_not_allowed":
-            return await self._connect_http(authority)
+        context = self._context
+        judge = partial(context.judge_tunnel, host=authority.host, port=authority.port)
+        decision = await context.admitted("connect", self._left, judge)
         if not decision.allowed or decision.route is None:
             raise not_allowed(decision, method="CONNECT")
         wanted = decision.wanted
-        if self._context.intercepts(wanted):
+        if wanted.protocol == "http":
+            return await self._connect_http(wanted)
+        if wanted.protocol == "https" and context.intercepts(wanted):
             await self._wire.write(_ESTABLISHED)
-            await tunnel_tls(self._context, self._wire, self._sock, wanted, None)
+            await tunnel_tls(context, self._wire, self._sock, wanted, None)
             return False
-        self._context.allowed("connect", wanted)
+        context.allowed("connect", wanted)
         upstream = await self._establish(decision.route, wanted)
-        await tunnel_tls(self._context, self._wire, self._sock, wanted, upstream)
+        if wanted.protocol == "tcp":  # nothing inside is looked at: name and port are all that is held
+            await carry(context, "connect", wanted, self._wire, self._sock, upstream)
+        else:
+            await tunnel_tls(context, self._wire, self._sock, wanted, upstream)
         return False
 
     async def _establish(self, route: Route, wanted: Wanted) -> socket.socket:
@@ -279,25 +292,10 @@ class HttpConnection:
             raise
         return upstream
 
-    async def _connect_tcp(self, authority: Authority) -> bool:
-        """Nothing inside is looked at: the name, by which it was dialled, and the port are all that is held."""
-        context = self._context
-        decision = context.judge(host=authority.host, port=authority.port, protocol="tcp")
-        if not decision.allowed or decision.route is None:
-            raise not_allowed(decision, method="CONNECT")
-        wanted = decision.wanted
-        context.allowed("connect", wanted)
-        upstream = await self._establish(decision.route, wanted)
-        await carry(context, "connect", wanted, self._wire, self._sock, upstream)
-        return False
-
-    async def _connect_http(self, authority: Authority) -> bool:
+    async def _connect_http(self, wanted: Wanted) -> bool:
         """Some clients (Node's own) tunnel plain HTTP, too: its requests are judged like any others."""
-        decision = self._context.judge(host=authority.host, port=authority.port, protocol="http")
-        if not decision.allowed:
-            raise not_allowed(decision, method="CONNECT")
         await self._wire.write(_ESTABLISHED)
-        fixed = Authority(decision.wanted.host, decision.wanted.port)
+        fixed = Authority(wanted.host, wanted.port)
         await HttpConnection(self._context, self._sock, Entry("connect", fixed=fixed), self._wire).run()
         return False
 

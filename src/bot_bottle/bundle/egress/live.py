@@ -10,10 +10,10 @@ import struct
 from collections.abc import Callable
 from contextvars import ContextVar
 from time import monotonic
-from typing import NamedTuple
 
 from bot_bottle.policy.egress import Decision, intercepts
 from bot_bottle.policy.model import EgressPolicy
+from bot_bottle.typed import NamedTuple
 
 Judge = Callable[[EgressPolicy], Decision]
 """Asks anew, of another policy, what was asked when a connection was let through."""
@@ -36,6 +36,10 @@ class Flow(NamedTuple):
     down: int
 
 
+def _ignored(_: str) -> None:
+    return
+
+
 def _nothing() -> tuple[int, int]:
     return 0, 0
 
@@ -43,16 +47,18 @@ def _nothing() -> tuple[int, int]:
 class Connection:
     """One of the agent's connections. `decision` is the last that let something through on it, None before the first.
 
-    `waiting` is since when the agent's next request, or its hello, is waited for; None while something is under way.
+    `waiting` is since when the agent's next request, or its hello, is waited for; None while something is under way. `once` is the
+    approval for one use by which what is under way was let through.
     """
 
-    __slots__ = ("_sock", "_task", "carried", "decision", "ended_by", "judge", "stop", "waiting")
+    __slots__ = ("_sock", "_task", "carried", "decision", "ended_by", "judge", "once", "stop", "waiting")
 
     def __init__(self, sock: socket.socket | None, task: "asyncio.Task[None] | None") -> None:
         self._sock = sock
         self._task = task
         self.decision: Decision | None = None
         self.judge: Judge | None = None
+        self.once = ""
         self.carried: Callable[[], tuple[int, int]] = _nothing
         self.stop: Callable[[], object] | None = None
         self.ended_by = ""
@@ -81,43 +87,58 @@ class Connection:
             self._task.cancel()
 
 
-class _Served:
-    """While it lasts, `connection` is open and the running one."""
-
-    __slots__ = ("_connection", "_open", "_token")
-
-    def __init__(self, known: set[Connection], connection: Connection) -> None:
-        self._open = known
-        self._connection = connection
-
-    def __enter__(self) -> Connection:
-        self._token = _CURRENT.set(self._connection)
-        self._open.add(self._connection)
-        return self._connection
-
-    def __exit__(self, *_: object) -> None:
-        self._open.discard(self._connection)
-        _CURRENT.reset(self._token)
-
-
 class Live:
     """The open connections of one bottle."""
 
     def __init__(self) -> None:
         self._open: set[Connection] = set()
+        self.once_over: Callable[[str], object] = _ignored
+        """Told the approval for one use when what it let through has ended."""
 
     def __len__(self) -> int:
         return len(self._open)
 
     def connection(self, sock: socket.socket | None) -> "_Served":
         """One connection, served by the running task, for as long as the context lasts; without a `sock` one stream of it."""
-        return _Served(self._open, Connection(sock, asyncio.current_task()))
+        return _Served(self, Connection(sock, asyncio.current_task()))
+
+    def begins(self, connection: Connection) -> None:
+        self._open.add(connection)
+
+    def ends(self, connection: Connection) -> None:
+        self._open.discard(connection)
+        self._over(connection)
 
     def note(self, decision: Decision, judge: Judge) -> None:
         """Remembers what lets something through on the running connection, and how to ask it anew."""
         connection = _CURRENT.get(None)
         if connection is not None and decision.allowed:
             connection.decision, connection.judge, connection.waiting = decision, judge, None
+
+    def uses_once(self, grant: str) -> None:
+        """What was let through on the running connection just now is what `grant` was for."""
+        connection = _CURRENT.get(None)
+        if connection is None:
+            self.once_over(grant)
+        else:
+            connection.once = grant
+
+    def over(self) -> None:
+        """The request that was under way on the running connection has ended."""
+        connection = _CURRENT.get(None)
+        if connection is not None:
+            self._over(connection)
+
+    def _over(self, connection: Connection) -> None:
+        grant, connection.once = connection.once, ""
+        if grant:
+            self.once_over(grant)
+
+    def asks(self) -> None:
+        """The running connection waits for a person: nothing is let through on it now, and the agent is not waited for."""
+        connection = _CURRENT.get(None)
+        if connection is not None:
+            connection.decision = connection.judge = connection.waiting = None
 
     def waits(self) -> None:
         """From now on the running connection waits for what the agent asks next."""
@@ -192,6 +213,25 @@ class Live:
         return list(found.values())
 
 
+class _Served:
+    """While it lasts, `connection` is open in `live` and the running one."""
+
+    __slots__ = ("_connection", "_live", "_token")
+
+    def __init__(self, live: Live, connection: Connection) -> None:
+        self._live = live
+        self._connection = connection
+
+    def __enter__(self) -> Connection:
+        self._token = _CURRENT.set(self._connection)
+        self._live.begins(self._connection)
+        return self._connection
+
+    def __exit__(self, *_: object) -> None:
+        self._live.ends(self._connection)
+        _CURRENT.reset(self._token)
+
+
 def _stays(judge: Judge, old: EgressPolicy, new: EgressPolicy) -> bool:
     """Whether what was let through may go on as it is. Whatever goes wrong in deciding is a no."""
     try:
@@ -207,4 +247,4 @@ def _treatment(policy: EgressPolicy, decision: Decision) -> tuple[object, ...]:
     if route is None:
         return (None,)
     opened = wanted.protocol == "https" and intercepts(policy, host=wanted.host, port=wanted.port)
-    return route.upstream, route.credential, opened, policy.secrets if route.scan else None
+    return route.upstream, route.credential, opened, (policy.secrets, route.on_match) if route.scan else None

@@ -33,7 +33,8 @@ class Names:
 
     def change(self, policy: EgressPolicy) -> None:
         """Answers by `policy` from now on. Raises NoAddressLeft, and then nothing has changed."""
-        exact = {route.host: None for route in policy.routes if not route.host.startswith("*.")}
+        named = (*(route.host for route in policy.routes), *policy.ask)
+        exact = {host: None for host in named if not host.startswith("*.")}
         spelled_out = {*self._spelled_out, *exact}
         limit = self._below_wildcards + len(spelled_out)
         if limit >= _POOL // 2:

@@ -4,27 +4,16 @@ Everything else stays as it is: addresses in place of names, names that are none
 a TLS hello or a request must not say. What is let through this way goes to the public internet and never with a credential.
 """
 
-from bot_bottle.policy.egress import Decision, Wanted, matches, protocol_on
+from bot_bottle.policy.egress import ASKED_FOR, Decision, Wanted, matches, protocol_on
 from bot_bottle.policy.model import EgressPolicy, Protocol, Route
 from bot_bottle.policy.ports import OBSERVED
 
-ONLY_ROUTES = frozenset(
-    {
-        "host_not_allowed",
-        "port_not_allowed",
-        "protocol_not_allowed",
-        "method_not_allowed",
-        "path_not_allowed",
-        "header_not_allowed",
-    }
-)
-"""The reasons of refusals that another line under `routes:` would make an allowance."""
 _PLAIN_PORT = 80
 
 
 def let_through(policy: EgressPolicy, decision: Decision) -> Decision:
     """`decision`, or when it is a refusal that is only to be observed, one that allows it and keeps the refusal's reason."""
-    if decision.allowed or policy.mode != "observe" or decision.reason not in ONLY_ROUTES:
+    if decision.allowed or policy.mode != "observe" or decision.reason not in ASKED_FOR:
         return decision
     wanted = decision.wanted
     if wanted.protocol == "https" and wanted.port == _PLAIN_PORT:

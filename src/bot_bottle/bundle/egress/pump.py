@@ -9,9 +9,9 @@ import select
 import socket
 import struct
 from functools import partial
-from typing import NamedTuple
 
 from bot_bottle.bundle.egress.selector import DirectSelector
+from bot_bottle.typed import NamedTuple
 
 BUFFER = 64 * 1024
 _READ, _WRITE = select.EPOLLIN, select.EPOLLOUT

@@ -59,8 +59,9 @@ def _address(context: Context, host: str) -> bytes | None:
 
 def _carries(context: Context, host: str, text: str) -> str:
     """Why nobody may ask for a name below a wildcard, as it could carry something out; empty for no reason."""
-    routes = context.policy.routes
-    if any(route.host == host for route in routes) or not names_allowed(context.policy, host):
+    policy = context.policy
+    exact = host in policy.ask or any(route.host == host for route in policy.routes)
+    if exact or not names_allowed(context.policy, host):
         return ""
     return context.look_at_name(text)
 

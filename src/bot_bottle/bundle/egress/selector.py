@@ -9,7 +9,8 @@ import select
 import selectors
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+
+from bot_bottle.typed import Any
 
 Handle = Callable[[int], None]
 """Gets the epoll mask. Must not raise."""

@@ -5,10 +5,12 @@ import socket
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Executor
 
+from bot_bottle.bundle.egress.asking import Asking
 from bot_bottle.bundle.egress.context import Context, Tls
 from bot_bottle.bundle.egress.credentials import Credentials
 from bot_bottle.bundle.egress.dial import Dialer, OpenTls, make_lively
 from bot_bottle.bundle.egress.engine import EngineDialer
+from bot_bottle.bundle.egress.grants import Grants, Tell
 from bot_bottle.bundle.egress.http import HttpConnection
 from bot_bottle.bundle.egress.live import CROWDED_OUT, Live
 from bot_bottle.bundle.egress.names import Names
@@ -40,16 +42,22 @@ def make_context(
     executor: Executor,
     tls: Tls,
     selector: DirectSelector,
+    *,
+    tell: Tell,
 ) -> Context:
     """What the connections of `config`'s bottle share, on the running loop, whose selector is `selector`."""
     loop = asyncio.get_running_loop()
+    live, grants = Live(), Grants(tell, spent=config.spent, clock=loop.time)
+    live.once_over = grants.over
     return Context(
         policy=config.policy,
         credentials=Credentials(config.credentials),
         limits=config.limits,
         bottle_file=config.bottle_file,
         record=record,
-        live=Live(),
+        live=live,
+        grants=grants,
+        asking=Asking(tell, limits=config.limits, able=config.supervised),
         names=Names(config.policy, limit=config.limits.names, first=config.first_name),
         dialer=make_dialer(config, executor, tls.to_proxy),
         pump=Pump(loop, selector, idle=config.limits.idle_seconds),

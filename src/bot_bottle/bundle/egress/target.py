@@ -3,12 +3,12 @@
 import re
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Literal, NamedTuple
 
 from bot_bottle.bundle.egress.denial import Refusal
 from bot_bottle.bundle.egress.heads import Request, values
 from bot_bottle.policy.egress import canonical_host
 from bot_bottle.policy.hosts import MAX_HOST
+from bot_bottle.typed import Literal, NamedTuple
 
 _AUTHORITY = re.compile(r"([^:@/\\?#\[\]%\s]+)(?::([0-9]{1,5}))?")
 _ABSOLUTE = re.compile(rb"(?i:(http|https))://([^/?#]+)(/[^#]*|\?[^#]*)?")

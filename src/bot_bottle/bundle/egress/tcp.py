@@ -4,6 +4,7 @@ The name is then dialled by the host's own look-up, so an address that the agent
 """
 
 import socket
+from functools import partial
 
 from bot_bottle.bundle.egress.context import Context
 from bot_bottle.bundle.egress.dial import DialFailed
@@ -23,7 +24,8 @@ async def serve_tcp(context: Context, sock: socket.socket, port: int) -> None:
         context.refused(_VIA, "no_name", Wanted(address, port, "tcp"))
         wire.abort()
         return
-    decision = context.judge(host=host, port=port, protocol="tcp")
+    judge = partial(context.judge, host=host, port=port, protocol="tcp")
+    decision = await context.admitted(_VIA, wire.left, judge)
     if not decision.allowed or decision.route is None:
         context.refused(_VIA, decision.reason, decision.wanted)
         wire.abort()

@@ -40,10 +40,11 @@ async def serve_tls(context: Context, sock: socket.socket, port: int) -> None:
     hello = await _hello(context, wire, "tls", Wanted("", port, "https"))
     if hello is None:
         return
-    decision = context.judge(host=hello.server_name or "", port=port, protocol="https")
-    reason = _objection(hello) or ("" if decision.allowed else decision.reason)
-    if not reason and not context.names.fits(address, decision.wanted.host):
-        reason = "name_mismatch"
+    host = hello.server_name or ""
+    judge = partial(context.judge, host=host, port=port, protocol="https")
+    reason, fits = _objection(hello), context.names.fits(address, canonical_host(host) or "")
+    decision = await context.admitted("tls", wire.left, judge) if fits and not reason else judge()
+    reason = reason or ("" if decision.allowed else decision.reason) or ("" if fits else "name_mismatch")
     if reason or decision.route is None:
         context.refused("tls", reason, decision.wanted)
         await say_last(wire, UNRECOGNIZED_NAME if reason == "no_server_name" else ACCESS_DENIED)

@@ -7,11 +7,11 @@ writing raise TimeoutError; the other side's end is `Ended`, its errors OSError.
 import asyncio
 import socket
 import struct
-from typing import Protocol
 
 from bot_bottle.bundle.egress.heads import END, BadMessage, has_bare_control
 from bot_bottle.bundle.egress.ready import Ready
 from bot_bottle.bundle.egress.selector import DirectSelector
+from bot_bottle.typed import Protocol
 
 CHUNK = 256 * 1024
 _SOME = 32 * 1024
@@ -282,6 +282,10 @@ class Wire:
         self.received += len(data)
         self._moved = self._now()
         return data
+
+    def left(self) -> "asyncio.Future[None]":
+        """Done when the other side is gone, as far as that can be seen without reading."""
+        return self.transport.ready.left()
 
     async def write(self, data: bytes) -> None:
         """Hands everything to the kernel. Raises TimeoutError when the other side takes nothing for too long, OSError."""

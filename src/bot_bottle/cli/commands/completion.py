@@ -5,7 +5,13 @@ import argparse
 from bot_bottle.cli.commands.names import KINDS
 from bot_bottle.cli.console import Console
 
-NAMES = {"AGENT": "agents", "BOTTLE": "runs"}
+NAMES = {
+    "AGENT": "agents",
+    "BOTTLE": "runs",
+    "PROPOSAL": "proposals",
+    "PROPOSAL[@DIGEST]": "proposals",
+    "GRANT": "grants",
+}
 PAST = ("apply", "diff", "egress", "events", "learn", "logs")
 """Commands that look at runs that have ended, too."""
 PREAMBLE = {
@@ -39,7 +45,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         for name, summary in group.items():
             made = command_parser(name)
             commands.add_parser(name, help=summary, parents=[made], add_help=False)
-            for action in made._actions:
+            for action in _all_actions(made):
                 kind = NAMES.get(str(action.metavar)) or ("bottles" if action.dest == "bottle" else "")
                 if kind == "runs" and name in PAST:
                     kind = "past"
@@ -47,3 +53,12 @@ def run(options: argparse.Namespace, console: Console) -> int:
                     action.complete = {"bash": f"_bot_bottle_{kind}", "zsh": f"_bot_bottle_{kind}"}  # type: ignore[attr-defined]
     console.data(shtab.complete(whole, shell=options.shell, preamble=PREAMBLE[options.shell]))
     return 0
+
+
+def _all_actions(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    """Those of a command and of what it is divided into."""
+    found = list(parser._actions)
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            found += [each for inner in action.choices.values() for each in inner._actions]
+    return found

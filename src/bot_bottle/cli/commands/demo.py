@@ -1,10 +1,13 @@
-"""Watch a real agent repair a program in a bottle, hold no key, and be refused a way out. Takes less than a minute."""
+"""Watch a real agent repair a program in a bottle, ask for what it lacks, hold no key, and be refused a way out.
+
+At a terminal you decide what it asks for. Takes less than a minute.
+"""
 
 import argparse
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -12,13 +15,16 @@ from bot_bottle.cli.console import Console
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.status import Status
     from rich.table import Table
 
-    from bot_bottle.operate.demo import Demo
+    from bot_bottle.operate.demo import Asked, Demo
 
 _WIDEST = 100
 _TELLING = 160
 """Characters of a failed call's result."""
+_COUNTED_AT_A_TERMINAL, _COUNTED = 20, 3
+"""Seconds until the demo decides by itself: where somebody may be there, and where nobody is."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,13 +38,64 @@ def run(options: argparse.Namespace, console: Console) -> int:
     """Runs the demo; 1 when the bug was not repaired or nothing was refused."""
     from bot_bottle.operate.demo import demo
 
-    with _progress(console) as report:
-        shown = demo(keep=options.keep, report=report, api_key=os.environ.get("ANTHROPIC_API_KEY", ""))
+    with _progress(console) as status:
+        person = Person(console, status)
+        shown = demo(keep=options.keep, person=person, api_key=os.environ.get("ANTHROPIC_API_KEY", ""))
     if console.as_json:
         console.json(_document(shown))
     else:
         console.data(_page(shown), ours=True)
     return 0 if shown.held else 1
+
+
+class Person:
+    """Whoever is at the terminal, if anybody. `status` is the spinner that shows what is going on, where there is one."""
+
+    def __init__(self, console: Console, status: "Status | None") -> None:
+        self._console = console
+        self._status = status
+
+    def report(self, text: str) -> None:
+        """Says what is going on."""
+        if self._status is not None:
+            self._status.update(text)
+        else:
+            self._console.say(text)
+
+    def decides(self, asked: "Asked") -> bool:
+        """Counts down; whether somebody pressed Enter meanwhile."""
+        there = self._status is not None and sys.stdin.isatty() and sys.stdout.isatty()
+        if self._status is not None:
+            self._status.stop()
+        self._console.say(f"The agent asks to {asked.title}:")
+        for line in asked.added:
+            self._console.say(f"  + {line.removeprefix('- ')}")
+        try:
+            return self._enter_pressed() if there else self._nobody()
+        finally:
+            if self._status is not None:
+                self._status.start()
+
+    def _enter_pressed(self) -> bool:
+        """With the seconds that are left, in one line."""
+        import select
+
+        for left in range(_COUNTED_AT_A_TERMINAL, 0, -1):
+            sys.stderr.write(f"\rPress Enter to decide in the inbox; in {left:2} s the demo approves it. ")
+            sys.stderr.flush()
+            if select.select([sys.stdin], [], [], 1.0)[0]:
+                sys.stdin.readline()
+                return True
+        sys.stderr.write("\n")
+        self._console.say("Nobody pressed a key, so the demo approves it by itself.")
+        return False
+
+    def _nobody(self) -> bool:
+        import time
+
+        self._console.say(f"Nobody is at a terminal, so the demo approves it by itself in {_COUNTED} s.")
+        time.sleep(_COUNTED)
+        return False
 
 
 def _document(shown: "Demo") -> dict[str, object]:
@@ -50,6 +107,7 @@ def _document(shown: "Demo") -> dict[str, object]:
         "last_word": shown.transcript.last_word,
         "placeholder": shown.placeholder,
         "key_seen": shown.key_seen,
+        "asked": [one._asdict() for one in shown.asked],
         "refusals": [one._asdict() for one in shown.refusals],
         "phases": {one.name: round(one.seconds, 3) for one in shown.phases},
         "diff": shown.diff,
@@ -71,7 +129,16 @@ def _page(shown: "Demo") -> str:
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     terminal = Terminal(file=out, width=width, force_terminal=colour, no_color=not colour, highlight=False)
     diff = _diff(shown)
-    for part in (_actions(shown), _key(shown), _refusals(shown), _phases(shown), diff, _verdict(shown)):
+    parts = (
+        _actions(shown),
+        _key(shown),
+        _asked(shown),
+        _refusals(shown),
+        _phases(shown),
+        diff,
+        _verdict(shown),
+    )
+    for part in parts:
         terminal.print(part, soft_wrap=part is diff)  # a wrapped diff could not be applied
         terminal.print()
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()).rstrip()
@@ -101,7 +168,7 @@ def _actions(shown: "Demo") -> "RenderableType":
         outcome = Text(mark, style)
         if action.ok is False:
             outcome.append(f": {_telling(action.result)}", "default")
-        table.add_row(Text(action.tool), Text(action.what), outcome)
+        table.add_row(Text(action.tool.removeprefix("mcp__supervise__")), Text(action.what), outcome)
     return table
 
 
@@ -119,6 +186,20 @@ def _key(shown: "Demo") -> "RenderableType":
     table.add_row("in the bottle", Text(shown.placeholder or "(the agent did not look)"))
     demanded = "; it answers nobody without it" if shown.model == "scripted" else ""
     table.add_row("at the model", f"the key itself, put in outside{demanded}")
+    return table
+
+
+def _asked(shown: "Demo") -> "RenderableType":
+    from rich.text import Text
+
+    table = _table("What it asked for", ("decided by", None), ("the change", 4), ("outcome", 2))
+    for one in shown.asked:
+        lines = "\n".join(f"+ {line.removeprefix('- ')}" for line in one.added)
+        good = one.state == "applied"
+        outcome = f"in force after {one.seconds * 1000:.0f} ms" if good else one.state
+        table.add_row(one.by, Text(lines), Text(outcome, "green" if good else "yellow"))
+    if not shown.asked:
+        table.add_row("", "(it asked for nothing)", "")
     return table
 
 
@@ -168,6 +249,7 @@ def _verdict(shown: "Demo") -> "RenderableType":
         (shown.fixed, "The bug is repaired: the tests pass in a second bottle.", "The bug is not repaired."),
         (not shown.key_seen, key, "The agent showed the model's key."),
         (refused > 0, ways, "Nothing was refused."),
+        *[_answer(one, answered=shown.answered) for one in shown.asked],
         *(
             [(True, "A secret on its way to an allowed host was found, and not sent.", "")]
             if shown.secret_stopped
@@ -182,13 +264,22 @@ def _verdict(shown: "Demo") -> "RenderableType":
     return text
 
 
+def _answer(asked: "Asked", *, answered: bool) -> tuple[bool, str, str]:
+    """Whether an ask came out as it was decided; a line for either."""
+    if asked.state == "applied":
+        yes = f"It asked, {asked.by} approved, and the same request went through."
+    else:
+        yes = f"It asked, {asked.by} did not approve, and it went on without."
+    return answered, yes, f"It asked, {asked.by} decided, and what followed was something else."
+
+
 @contextmanager
-def _progress(console: Console) -> Iterator[Callable[[str], None]]:
-    """A spinner with what is going on, on a terminal; a line for each part elsewhere."""
+def _progress(console: Console) -> Iterator["Status | None"]:
+    """A spinner with what is going on, on a terminal; elsewhere none: each part is a line there."""
     if console.quiet or not sys.stderr.isatty():
-        yield console.say
+        yield None
         return
     from rich.console import Console as Terminal
 
     with Terminal(stderr=True).status("Starting") as shown:
-        yield lambda part: shown.update(part)
+        yield shown

@@ -31,8 +31,10 @@ def run(options: argparse.Namespace, console: Console) -> int:
     from bot_bottle.operate import record
 
     store = record.existing_store()
-    found = record.find_run(store, options.bottle)
+    found = record.find_run(store, options.bottle, latest=True)
     assert store is not None
+    if found.agent == options.bottle and found.state == "ended":
+        console.say(f"bot-bottle: this is {found.id}, the latest run of {found.agent}")
     with store:
         if not options.follow:
             _print(found, *next(_looks(store, found)), console)

@@ -5,7 +5,7 @@ import argparse
 from bot_bottle.cli.console import Console
 from bot_bottle.errors import BotBottleError
 
-KINDS = ("agents", "bottles", "runs", "past")
+KINDS = ("agents", "bottles", "runs", "past", "proposals", "grants")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -16,7 +16,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     installing = actions.add_parser(
         "install", help="fetch a provider's tool: pinned, checked by its hash, cached"
     )
-    installing.add_argument("name", metavar="PROVIDER", help="which tool: claude")
+    installing.add_argument("name", metavar="PROVIDER", help="which tool: claude, codex, gemini, opencode")
     installing.add_argument(
         "--version", metavar="X.Y.Z", help="another version than the pinned one; its hash is npm's word alone"
     )

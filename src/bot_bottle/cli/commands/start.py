@@ -92,7 +92,8 @@ def _headless(options: argparse.Namespace, console: Console) -> int:
                 foreground=not console.as_json,
                 phase=progress.phase,
                 ready=lambda _: progress.clear(),
-                noted=console.warn,
+                noted=progress.between(console.warn),
+                said=progress.between(console.say),
             )
     finally:
         early.discard()
@@ -115,7 +116,8 @@ def tell(outcome: "Outcome", console: Console) -> None:
         )
         return
     for warning in outcome.warnings:
-        console.warn(warning)
+        if warning not in outcome.told:
+            console.warn(warning)
     more = f"; bot-bottle diff {outcome.id} shows what it changed" if outcome.changed else ""
     console.say(f"bot-bottle: {outcome.id} {outcome.reason}, exit code {outcome.exit_code}{more}")
 
@@ -125,7 +127,13 @@ def _kept(request: "StartRequest", console: Console, *, detach: bool) -> int:
     from bot_bottle.operate.detached import start_detached
 
     with Progress(quiet=console.quiet) as progress:
-        begun = start_detached(request, phase=progress.phase, noted=console.warn)
+        begun = start_detached(
+            request,
+            phase=progress.phase,
+            noted=progress.between(console.warn),
+            said=progress.between(console.say),
+            owner=not detach,
+        )
     if detach:
         if console.as_json:
             console.json({"id": begun["id"], "phases": begun["phases"]})

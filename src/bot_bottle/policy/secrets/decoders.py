@@ -1,6 +1,8 @@
 """Undoing what text is wrapped in: views of some bytes, each without one encoding. Total, and linear in the bytes."""
 
 import binascii
+import re
+from codecs import escape_decode, unicode_escape_decode  # not by name: a confined process can load no codec
 from collections.abc import Iterator
 
 from bot_bottle.policy.secrets import shapes
@@ -18,7 +20,12 @@ _NOT_BASE32 = bytes(
     byte for byte in range(256) if byte not in (shapes.BASE32 + shapes.BASE32.lower()).encode()
 )
 _NOT_HEX = bytes(byte for byte in range(256) if byte not in _HEX)
-_HEX_PAIRS = {bytes([high, low]): bytes([int(bytes([high, low]), 16)]) for high in _HEX for low in _HEX}
+_IS_HEX, _IS_PERCENT, _IS_BACKSLASH, _IS_X, _IS_U = (
+    bytes(byte in chosen for byte in range(256)) for chosen in (_HEX, b"%", b"\\", b"x", b"u")
+)
+_MARKS = [bytes([byte]) for byte in (1, 2, 3, 4, 5, 6, 7, 0x0E)]
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9A-Fa-f]{2}")
+_HIGH = re.compile(rb"\\x(?=[89a-fA-F])")
 _MARGIN = 32
 _NEAR = 2 * _MARGIN
 _WHOLE = 512
@@ -59,12 +66,12 @@ def unpercent(view: bytes) -> bytes:
 
 
 def _unpercent(piece: bytes) -> bytes:
-    first, *parts = piece.split(b"%")
-    made = [first]
-    for part in parts:
-        byte = _HEX_PAIRS.get(part[:2])
-        made.append(b"%" + part if byte is None else byte + part[2:])
-    return b"".join(made)
+    if b"%" not in piece:
+        return piece
+    mark, piece = _marked(piece.replace(b"\\", b"\\\\"))
+    hexes = _where(piece, _IS_HEX)
+    good = _where(piece, _IS_PERCENT) & (hexes >> 8) & (hexes >> 16)
+    return escape_decode(_swapped(piece, good, 0x25 ^ mark[0]).replace(mark, b"\\x"))[0]
 
 
 def _pieces(view: bytes, mark: bytes, length: int) -> Iterator[bytes]:
@@ -84,16 +91,37 @@ def unescape(view: bytes) -> bytes:
 
 
 def _unescape(piece: bytes) -> bytes:
-    first, *parts = piece.split(b"\\")
-    made = [first]
-    for part in parts:
-        if part[:1] == b"u" and len(part) >= 5 and not part[1:5].translate(None, _HEX):
-            made.append(chr(int(part[1:5], 16)).encode("utf-8", "replace") + part[5:])
-        elif part[:1] == b"x" and part[1:3] in _HEX_PAIRS:
-            made.append(_HEX_PAIRS[part[1:3]] + part[3:])
-        else:
-            made.append(b"\\" + part)
-    return b"".join(made)
+    if b"\\" not in piece:
+        return piece
+    mark, piece = _marked(piece)
+    hexes = _where(piece, _IS_HEX)
+    pairs = (hexes >> 16) & (hexes >> 24)
+    good = pairs & ((_where(piece, _IS_X) >> 8) | ((_where(piece, _IS_U) >> 8) & (pairs >> 16)))
+    others = _where(piece, _IS_BACKSLASH) & ~good
+    piece = _SURROGATE.sub(b"?", _swapped(piece, others, 0x5C ^ mark[0]))
+    piece = _HIGH.sub(rb"\\udc", piece).replace(mark, b"\\\\")  # a byte of its own, and not a character
+    if not piece.isascii():
+        piece = piece.decode("utf-8", "surrogateescape").encode("ascii", "backslashreplace")
+    return unicode_escape_decode(piece)[0].encode("utf-8", "surrogateescape")
+
+
+# Python takes escapes apart in C, but not those of malformed text. So these are found and made good before, with the bytes of
+# a piece as the digits of one number: what is true of each byte, and of the one behind it, is then an operation on two numbers.
+
+
+def _marked(piece: bytes) -> tuple[bytes, bytes]:
+    """A byte, and `piece` with an escape wherever that stood."""
+    mark = min(_MARKS, key=piece.count)
+    return mark, piece.replace(mark, b"\\x%02x" % mark[0])
+
+
+def _where(piece: bytes, table: bytes) -> int:
+    return int.from_bytes(piece.translate(table), "little")
+
+
+def _swapped(piece: bytes, where: int, difference: int) -> bytes:
+    """`piece` with other bytes `where` there is a one: those that differ by the bits of `difference`."""
+    return (int.from_bytes(piece, "little") ^ where * difference).to_bytes(len(piece), "little")
 
 
 def near(marks: tuple[bytes, ...], found: Pattern, view: bytes, margin: int) -> list[tuple[int, int]]:

@@ -18,6 +18,7 @@ from bot_bottle.bundle.egress.http2.heads import (
     response_fields,
 )
 from bot_bottle.bundle.egress.http2.stream import Broken, Stream
+from bot_bottle.bundle.egress.pardon import Pardon
 from bot_bottle.policy.egress import Wanted
 from bot_bottle.policy.model import Route
 
@@ -40,7 +41,7 @@ class Upload:
         if self._limit is not None and request.is_grpc:
             self._messages = grpc.Messages(self._look, self._limit)
 
-    async def collect(self) -> bytes | None:
+    async def collect(self, pardon: Pardon) -> bytes | None:
         """The whole body, looked at, where it has to be seen whole before anything goes out; None when it goes as it comes.
 
         A body that is too large to be looked at, but may pass, goes as it comes, too. Raises Refusal, Broken.
@@ -52,14 +53,17 @@ class Upload:
         if limit is None or self._messages is not None:
             return None
         body = bytearray()
-        while data := await self._agent.read():
-            body += data
-            self._held.are(len(body))
-            if len(body) > limit:
-                self._first = context.look_at_message(bytes(body), self._wanted, self._route)
-                return None
+        async with self._held.coming():
+            while data := await self._agent.read():
+                body += data
+                self._held.are(len(body))
+                if len(body) > limit:
+                    self._first = context.look_at_message(bytes(body), self._wanted, self._route)
+                    return None
         await turn(len(body))
-        return context.look_at_whole(bytes(body), self._request.headers, self._wanted, self._route)
+        return await context.look_at_collected(
+            bytes(body), self._request.headers, self._wanted, self._route, pardon
+        )
 
     async def carry(self, upstream: Stream, moved: Callable[[], None]) -> None:
         """What was not collected, piece by piece. Raises Refusal, BadMessage, Broken; `OtherBroken` is the upstream's."""
@@ -67,13 +71,14 @@ class Upload:
         self._held.nothing()
         if first:
             await _sent(upstream.send(first))
-        while data := await self._agent.read():
-            moved()
-            if self._messages is not None:
-                data = self._messages.feed(data)
-                self._held.are(self._messages.holds)
-            await _sent(upstream.send(data))
-            moved()
+        async with self._held.coming():
+            while data := await self._agent.read():
+                moved()
+                if self._messages is not None:
+                    data = self._messages.feed(data)
+                    self._held.are(self._messages.holds)
+                await _sent(upstream.send(data))
+                moved()
         if self._messages is not None:
             self._messages.end()
         await _sent(upstream.finish())

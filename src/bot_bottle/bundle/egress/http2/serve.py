@@ -1,6 +1,7 @@
 """One connection of the agent's that speaks HTTP/2: each of its streams judged, looked at and carried like any other request."""
 
 import asyncio
+from functools import partial
 from typing import ClassVar
 
 from h2.errors import ErrorCodes
@@ -146,7 +147,8 @@ class _Exchange:
         request = self._read(await self._agent.head())
         self._grpc = request.is_grpc
         self._is_here(request)
-        decision = context.judge_request(
+        judge = partial(
+            context.judge_request,
             host=self._place.host,
             port=self._place.port,
             protocol="https",
@@ -154,15 +156,21 @@ class _Exchange:
             target=request.path,
             headers=request.headers,
         )
+        decision = await context.admitted(self._via, self._agent.left, judge)
+        self._moved()
         wanted, route = decision.wanted, decision.route
         if not decision.allowed or route is None:
             raise not_allowed(decision)
-        head = context.look_at_head(wanted, route, wanted.method, Head(request.path, request.headers))
+        pardon = context.pardon(self._via, self._agent.left)
+        head = await context.look_at_head(
+            wanted, route, wanted.method, Head(request.path, request.headers), pardon
+        )
         if head.target != request.path:  # as for HTTP/1: not to stand in the record either
             wanted = wanted._replace(path=head.target.partition(b"?")[0].decode("ascii", "replace"))
         upload = Upload(context, wanted, route, request, self._agent)
         try:
-            whole = await upload.collect()
+            whole = await upload.collect(pardon)
+            self._moved()
             context.allowed(self._via, wanted)
             await self._carry(request, head, upload, whole, wanted, route)
         finally:

@@ -26,8 +26,8 @@ class Stream:
     """One reader and one writer may wait at a time."""
 
     __slots__ = (
-        "_broken", "_code", "_data", "_flow", "_head", "_read", "_reader", "_side", "_writer", "ended", "number", "sent_end",
-        "trailers",
+        "_broken", "_code", "_data", "_flow", "_head", "_leaver", "_read", "_reader", "_side", "_writer", "ended", "number",
+        "sent_end", "trailers",
     )  # fmt: skip
 
     def __init__(self, side: "Side", number: int) -> None:
@@ -45,6 +45,7 @@ class Stream:
         self._code: ErrorCodes | None = None
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
+        self._leaver: asyncio.Future[None] | None = None
 
     @property
     def waits(self) -> bool:
@@ -74,8 +75,16 @@ class Stream:
             self._broken, self._code = True, code
             _wake(self._reader)
             _wake(self._writer)
+            _wake(self._leaver)
 
     # Asked by whoever serves it
+
+    def left(self) -> "asyncio.Future[None]":
+        """Done when the other side has reset it or is gone."""
+        self._leaver = asyncio.get_running_loop().create_future()
+        if self._broken:
+            self._leaver.set_result(None)
+        return self._leaver
 
     async def head(self) -> Headers:
         """Raises Broken."""

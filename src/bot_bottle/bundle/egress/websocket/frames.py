@@ -6,7 +6,8 @@ until a frame is whole, and what is written is whole at every moment.
 
 import os
 from collections.abc import Iterator
-from typing import NamedTuple
+
+from bot_bottle.typed import NamedTuple
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 _DATA, _CONTROL = frozenset((TEXT, BINARY)), frozenset((CLOSE, PING, PONG))

@@ -7,7 +7,6 @@ for the agent's. An upstream that only looks as if it had switched would take fr
 import binascii
 import os
 import re
-from typing import NamedTuple
 
 from bot_bottle.bundle.egress.denial import Refusal
 from bot_bottle.bundle.egress.heads import (
@@ -20,6 +19,7 @@ from bot_bottle.bundle.egress.heads import (
     request_body,
     values,
 )
+from bot_bottle.typed import NamedTuple
 
 try:
     from _sha1 import sha1  # type: ignore[import-not-found,unused-ignore]  # without OpenSSL, like `digest.py`

@@ -1,10 +1,10 @@
 """What happens to messages between reading and writing them: passed on in pieces, held until they were looked at, or starred."""
 
 from collections.abc import Callable, Iterator
-from typing import Protocol
 
 from bot_bottle.bundle.egress.hooks import Filter
 from bot_bottle.bundle.egress.websocket.frames import CLOSE, Control, Piece
+from bot_bottle.typed import Protocol
 
 Look = Callable[[bytes], bytes]
 """One whole message as it may go on. Raises Refusal. What is longer than the limit comes without its rest, and back as it is."""

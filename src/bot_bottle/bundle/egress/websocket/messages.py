@@ -1,6 +1,7 @@
 """The messages of one WebSocket: which of them are looked at, how they are carried, and what is recorded of their end."""
 
 from bot_bottle.bundle.egress.context import Context
+from bot_bottle.bundle.egress.denial import Refusal
 from bot_bottle.bundle.egress.held import Held
 from bot_bottle.bundle.egress.hooks import Filter
 from bot_bottle.bundle.egress.websocket.looking import Looking, Passing, Starring, Through
@@ -31,7 +32,12 @@ class Messages:
         up: Through = Passing() if self._limit is None else Looking(self._look, self._limit, held.are)
         down: Through = Starring(self._filter) if self._stars else Passing()
         try:
-            end = await relay(agent, upstream, up=up, down=down, deflate=deflate)
+            async with held.coming():
+                end = await relay(agent, upstream, up=up, down=down, deflate=deflate)
+        except Refusal as refusal:
+            self._context.refused(via, refusal.reason, self._wanted)
+            agent.abort()
+            return refusal.reason
         finally:
             held.nothing()
         if end.refused is not None:

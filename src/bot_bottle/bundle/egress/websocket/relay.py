@@ -5,13 +5,13 @@ has said Close.
 """
 
 import asyncio
-from typing import NamedTuple
 
 from bot_bottle.bundle.egress.denial import Refusal
 from bot_bottle.bundle.egress.held import turn
 from bot_bottle.bundle.egress.websocket.frames import BadFrame, FrameReader, close, written
 from bot_bottle.bundle.egress.websocket.looking import Looking, Through
 from bot_bottle.bundle.egress.wire import Wire
+from bot_bottle.typed import NamedTuple
 
 _PIECE = 32 * 1024
 _GOING_AWAY, _MALFORMED, _REFUSED, _FAILED = 1001, 1002, 1008, 1011

@@ -1,0 +1,410 @@
+"""The keeper's side of everything that an agent asks for: taken in, stored, decided by somebody else, enforced, answered.
+
+Who asks is not trusted: the process that speaks MCP with the agent, and the bundle. The change is computed here. A yes is one only
+once whoever enforces the policy has confirmed it and the store has it, in that order; then the calls that wait are answered.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+from bot_bottle.errors import StateError
+from bot_bottle.launch.asks_apply import Applying
+from bot_bottle.launch.asks_holding import Holding
+from bot_bottle.launch.asks_limits import (
+    BURST,
+    EACH,
+    MOST_OPEN,
+    MOST_WAITING,
+    REPEATS_BURST,
+    REPEATS_EACH,
+    Bucket,
+    Refusals,
+)
+from bot_bottle.launch.change import Changes
+from bot_bottle.launch.wishes import After, Kept
+from bot_bottle.names import new_proposal_id
+from bot_bottle.policy import approval_words as words
+from bot_bottle.policy.approval import OPEN, Ask, Grant, Proposal
+from bot_bottle.policy.approval_change import Change, change_for
+from bot_bottle.policy.approval_intake import ask_of, held_ask
+from bot_bottle.policy.approval_show import APPLIES, OF_POLICY
+from bot_bottle.policy.difference import line_of
+from bot_bottle.policy.model import EgressPolicy
+from bot_bottle.policy.sound import flaws, hindrance
+from bot_bottle.state.proposals import Outcome, Proposals
+from bot_bottle.state.store import Store
+
+EXPIRES_AFTER = 24 * 3600.0
+LOOK_EACH = 0.2
+"""Seconds between two looks whether somebody decided, while anything is open: who did may have been killed before saying so."""
+SURVEY_EACH = 0.5
+"""Seconds for which the answer to `policy` stays the same."""
+HELD_MOST, HELD_SECONDS = 8, 120.0
+_AS_HELD = {"withdrawn": "left"}
+"""Where the bundle's word for what became of a held request is another than the proposal's state."""
+
+Answer = Callable[[dict[str, Any]], None]
+"""Sends one message to where the question came from."""
+Told = Callable[[Proposal, "Grant | None"], None]
+"""Hears of each change of state of a proposal."""
+
+
+class Around(NamedTuple):
+    """What of the keeper is needed: the changes of the run's policy, a timer, whether an operator is there, and who is told of
+    new proposals. `clock` is the wall's."""
+
+    changes: Callable[[], Changes]
+    after: After
+    present: Callable[[], bool]
+    notify: Callable[[str], None] = lambda _: None
+    clock: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
+
+
+class Asks:
+    """Everything that the agent of one run asked for and that is open, and the grants that hold."""
+
+    def __init__(self, run: Kept, store: Store, around: Around) -> None:
+        self._run = run
+        self._around = around
+        self.proposals = Proposals(store, clock=around.clock)
+        self.holding = Holding(run, self.proposals, around.changes, around.after, clock=around.clock)
+        self._applying = Applying(run, self.proposals, self.holding, around.changes, self._done, around.clock)
+        self._open: dict[str, Proposal] = {}
+        self._told: dict[str, dict[str, Told]] = {}
+        self._held: dict[int, str] = {}
+        self._bucket = Bucket(BURST, EACH, around.monotonic)
+        self._repeats = Bucket(REPEATS_BURST, REPEATS_EACH, around.monotonic)
+        self._refusals = Refusals(around.clock)
+        self._version = -1
+        self._look_at = 0.0
+        self._survey: dict[str, Any] = {}
+        self._survey_at = -SURVEY_EACH
+
+    # What the process that serves the agent says
+
+    def hear(self, message: Mapping[str, Any], answer: Answer) -> None:
+        """One message of the supervise process; `answer` sends one back."""
+        for kind, act in (
+            ("ask", self._ask),
+            ("await", self._await),
+            ("policy", self._policy),
+            ("leave", self._leave),
+        ):
+            number = message.get(kind)
+            if type(number) is int:
+                act(number, message, lambda said, number=number: answer({"to": number, **said}))  # type: ignore[misc]
+                return
+
+    def supervisor_gone(self) -> None:
+        """The supervise process has ended: nobody waits any more. What was asked stays asked."""
+        for waiting in self._told.values():
+            for key in [key for key in waiting if key.startswith("call ")]:
+                del waiting[key]
+
+    def _ask(self, number: int, message: Mapping[str, Any], answer: Answer) -> None:
+        ask = ask_of(message.get("tool"), message.get("arguments"))
+        if isinstance(ask, str):
+            answer({"problem": words.hindered(ask)})
+            return
+        tell = partial(self._tell_call, answer)
+        proposal = self._submit(ask, answer, EXPIRES_AFTER)
+        if proposal is not None:
+            if proposal.id in self._open:
+                self._follow(proposal, f"call {number}", tell)
+            tell(proposal, None)
+
+    def _submit(self, ask: Ask, answer: Answer, seconds: float) -> Proposal | None:
+        """The open proposal for `ask`, durable; None when it is answered without one."""
+        if (same := self._same(ask)) is not None:
+            return self._repeated(same)
+        found = change_for(ask, self.holding.standing())
+        if said := self._answered_at_once(ask, found):
+            answer(said)
+            return None
+        now = self._around.clock()
+        new = Proposal(new_proposal_id(), self._run.plan.id, ask, found.routes, "pending", now, now + seconds)
+        try:
+            made = self.proposals.add(new, self.holding.standing())
+        except StateError:
+            answer({"problem": words.STORE_FAILED})
+            return None
+        if made.state in OPEN and (made.state == "pending" or made.ask.kind in APPLIES):
+            self._open[made.id] = made  # what is approved and can't be applied is decided for good
+            self._look_at = 0.0
+        if made.id == new.id:
+            self._around.notify(made.id)
+        return made
+
+    def _answered_at_once(self, ask: Ask, found: Change) -> dict[str, Any]:
+        """The answer to what no operator has to see; empty when one has to."""
+        if found.problem:
+            return {"problem": words.hindered(found.problem)}
+        if ask.kind in OF_POLICY and not found.routes:
+            return self._said("applied", words.allowed(found.allowed), added=found.allowed)
+        if refused := self._refusals.answer(ask, found.routes):
+            proposal, what, minutes = refused
+            return self._said("rejected", words.sticky(what, proposal.reason, minutes), proposal.id)
+        if ask.kind in OF_POLICY and (why := self._hindrance(found)):
+            return {"problem": words.hindered(why)}
+        waiting = sum(1 for each in self._open.values() if each.state == "pending")
+        if waiting >= MOST_OPEN:
+            return {"problem": words.TOO_MANY.format(open=waiting)}
+        if not self._bucket.take():
+            return {"problem": words.TOO_FAST.format(seconds=self._bucket.wait())}
+        return {}
+
+    def _hindrance(self, found: Change) -> str:
+        standing = self.holding.standing()
+        new = standing.in_force._replace(routes=(*standing.in_force.routes, *found.routes))
+        return "; ".join(flaws(new)[:3]) or hindrance(
+            standing.in_force, new, trusts=standing.trusts, credentials=standing.credentials
+        )
+
+    def _same(self, ask: Ask) -> Proposal | None:
+        content = ask.content()
+        return next((each for each in self._open.values() if each.ask.content() == content), None)
+
+    def _repeated(self, proposal: Proposal) -> Proposal:
+        if self._repeats.take():
+            try:
+                self.proposals.repeat(proposal.id)
+            except StateError:
+                return proposal  # it is open all the same; only how often it was asked for is not known
+        return proposal
+
+    def _await(self, number: int, message: Mapping[str, Any], answer: Answer) -> None:
+        name = message.get("proposal")
+        proposal = self._mine(name) if isinstance(name, str) else None
+        if proposal is None:
+            answer({"problem": words.UNKNOWN})
+            return
+        tell = partial(self._tell_call, answer)
+        if proposal.id in self._open:
+            self._follow(proposal, f"call {number}", tell)
+        tell(self._open.get(proposal.id, proposal), self.proposals.grant_of(proposal.id))
+
+    def _mine(self, name: str) -> Proposal | None:
+        """The proposal of that id, if it is this run's: an agent can't look at another's."""
+        if name in self._open:
+            return self._open[name]
+        found = [each for each in self.proposals.get([name[:64]]) if each.run == self._run.plan.id]
+        return found[0] if found else None
+
+    def _leave(self, number: int, _message: Mapping[str, Any], _answer: Answer) -> None:
+        for waiting in self._told.values():
+            waiting.pop(f"call {number}", None)
+
+    def _policy(self, _number: int, _message: Mapping[str, Any], answer: Answer) -> None:
+        from bot_bottle.launch.asks_policy import document
+
+        now = self._around.monotonic()
+        if (
+            now - self._survey_at >= SURVEY_EACH
+        ):  # reading the record takes milliseconds, which an agent could ask for
+            waiting = list(self._open.values())
+            self._survey = document(self._run, self.proposals, self.holding.grants.values(), waiting)
+            self._survey_at = now
+        answer(self._survey)
+
+    def _follow(self, proposal: Proposal, key: str, tell: Told) -> None:
+        if sum(map(len, self._told.values())) < MOST_WAITING:
+            self._told.setdefault(proposal.id, {})[key] = tell
+
+    # What is said to a call
+
+    def _tell_call(self, answer: Answer, proposal: Proposal, grant: Grant | None) -> None:
+        lines = tuple(line_of(route) for route in grant.routes) if grant else ()
+        until = grant.until if grant else 0.0
+        final = proposal.id not in self._open
+        said = self._said(
+            proposal.state, self._sentence(proposal, grant), proposal.id, added=lines, until=until
+        )
+        answer({**said, "final": final})
+
+    def _said(
+        self, state: str, message: str, proposal: str = "", *, added: Sequence[str] = (), until: float = 0.0
+    ) -> dict[str, Any]:
+        present = self._around.present()
+        shown = {"proposal": proposal, "state": state, "final": True, "present": present, "message": message}
+        return {**shown, "added": list(added), "until": until}
+
+    def _sentence(self, proposal: Proposal, grant: Grant | None) -> str:
+        if proposal.state == "pending":
+            return words.pending(proposal, present=self._around.present())
+        if proposal.state == "approved":
+            return words.approved(proposal) if proposal.ask.kind in APPLIES else words.recorded(proposal)
+        if proposal.state == "applied":
+            if proposal.ask.kind == "secret":
+                return words.passed(proposal)
+            if grant is None or grant.ended:
+                return words.ended(proposal, grant.ended if grant else "unknown")
+            until = time.strftime("%H:%M:%S", time.localtime(grant.until)) if grant.until else ""
+            lines = [line_of(route) for route in grant.routes]
+            return words.applied(proposal, lines, once=grant.scope == "once", until=until)
+        said = {"rejected": words.rejected, "failed": words.failed, "expired": words.expired}
+        return said.get(proposal.state, words.withdrawn)(proposal)
+
+    # What the bundle says
+
+    def hear_bundle(self, message: Mapping[str, Any]) -> None:
+        """A request that is held, or no longer; a grant that was used, or spent."""
+        if "hold" in message:
+            self.held(message)
+        elif "unhold" in message:
+            self.unheld(message)
+        elif isinstance(used := message.get("used"), str):
+            self.holding.used(used)
+        elif isinstance(spent := message.get("spent"), str):
+            grant = self.holding.grants.get(spent)
+            if grant is not None and grant.scope == "once":
+                self.holding.used(spent)
+                self.holding.end(spent, "used")
+
+    def held(self, message: Mapping[str, Any]) -> None:
+        """A request waits at the proxy: a proposal of its own, until the hold is over."""
+        number = message.get("hold")
+        if type(number) is not int or number in self._held:
+            return
+        ask = held_ask(message)
+        if ask is None or len(self._held) >= HELD_MOST:
+            self._release(number, "crowded" if ask else "failed")
+            return
+        present = self._around.present()
+        if not present and ask.kind == "secret":
+            self._release(number, "absent")  # this one request can't be let through when it is gone
+            return
+        answer = partial(self._released_at_once, number)
+        proposal = self._submit(ask, answer, HELD_SECONDS if present else EXPIRES_AFTER)
+        if proposal is None:
+            return
+        if not present:
+            self._release(number, "absent")  # it is kept: a late yes counts for the next try
+            return
+        self._held[number] = proposal.id
+        self._told.setdefault(proposal.id, {})[f"held {number}"] = partial(self._tell_held, number)
+        self._tell_held(number, proposal, None)
+
+    def unheld(self, message: Mapping[str, Any]) -> None:
+        """It waits no longer: its client left, or its time was over."""
+        number = message.get("unhold")
+        name = self._held.pop(number, "") if type(number) is int else ""
+        self._told.get(name, {}).pop(f"held {number}", None)
+        if name and name not in self._held.values():
+            self._close([name], "the request did not wait any longer")
+
+    def bundle_gone(self) -> None:
+        """The bundle has ended, and with it everything that it held."""
+        names, self._held = sorted(set(self._held.values())), {}
+        for name in names:
+            for key in [key for key in self._told.get(name, {}) if key.startswith("held ")]:
+                del self._told[name][key]
+        self._close(names, "the connection that waited has ended")
+
+    def _close(self, names: Sequence[str], why: str) -> None:
+        """Withdraws what was asked only because something waited."""
+        left = [self._open[name] for name in names if name in self._open]
+        brief = [each.id for each in left if each.expires_at - each.made_at <= HELD_SECONDS]
+        if brief:
+            try:
+                done = self.proposals.finish(
+                    [Outcome(name, "withdrawn", why) for name in brief], before=("pending",)
+                )
+            except StateError:
+                return  # it expires soon
+            for proposal in done:
+                self._done(proposal, None)
+
+    def _released_at_once(self, number: int, said: Mapping[str, Any]) -> None:
+        self._release(number, str(said.get("state", "crowded")))
+
+    def _tell_held(self, number: int, proposal: Proposal, _grant: Grant | None) -> None:
+        if proposal.state not in OPEN:
+            self._held.pop(number, None)
+            self._release(number, proposal.state)
+
+    def _release(self, number: int, what: str) -> None:
+        reason = f"held_{_AS_HELD.get(what, what)}"
+        self._run.sidecar.tell({"release": number, "pass": what == "applied", "reason": reason})
+
+    # What operators decided
+
+    def decided(self) -> None:
+        """Somebody may have decided something."""
+        self._version = -1
+        self._look()
+
+    def withdraw(self, grant: str, who: str, told: Callable[[bool, str], None]) -> None:
+        """Ends a grant."""
+        self.holding.end(grant, f"withdrawn by {who}", told)
+
+    def tick(self) -> float | None:
+        """Looks whether something was decided or is due; seconds until there may be more to do."""
+        waits = [wait for wait in (self.holding.look(),) if wait is not None]
+        if self._open:
+            now = self._around.monotonic()
+            if now >= self._look_at:
+                self._look()
+                self._look_at = self._around.monotonic() + LOOK_EACH
+            waits.append(max(0.0, self._look_at - self._around.monotonic()))
+        return min(waits, default=None)
+
+    def _look(self) -> None:
+        now = self._around.clock()
+        try:
+            if any(each.expires_at <= now and each.state == "pending" for each in self._open.values()):
+                for proposal in self.proposals.expire(self._run.plan.id, now):
+                    self._done(proposal, None)
+            version = self.proposals.store.data_version()
+            if version == self._version and not self._applying.left:
+                return
+            found = self.proposals.get(self._open) if self._open else []
+        except StateError:
+            return  # the store is locked or the disk is full: nothing is decided by that, and the next look is soon
+        self._version = version
+        for proposal in found:
+            self._changed(proposal)
+        self._applying.go()
+
+    def _changed(self, proposal: Proposal) -> None:
+        before = self._open[proposal.id]
+        self._open[proposal.id] = proposal
+        if proposal.state == before.state:
+            return
+        if proposal.state == "approved" and proposal.ask.kind in APPLIES:
+            self._applying.add(proposal)
+        elif proposal.state != "pending":
+            self._done(proposal, None)
+
+    def _done(self, proposal: Proposal, grant: Grant | None) -> None:
+        """It is final, and in the store: everybody who waits is told."""
+        self._open.pop(proposal.id, None)
+        if proposal.state == "rejected":
+            decision = self.proposals.decisions([proposal.id]).get(proposal.id)
+            if decision is None or not decision.again:
+                self._refusals.add(proposal)
+        for tell in list(self._told.pop(proposal.id, {}).values()):
+            tell(proposal, grant)
+
+    # What others of the keeper need
+
+    def over(self, base: EgressPolicy) -> EgressPolicy:
+        """What is to be enforced when `base` is the bottle's policy: with the grants that hold."""
+        return self.holding.policy(base=base)
+
+    def rebased(self, base: EgressPolicy) -> None:
+        """`base` (and the grants) are in force."""
+        self.holding.base = base
+        try:
+            self.proposals.stand(self._run.plan.id, self.holding.standing())
+        except StateError:
+            return  # what is shown is computed on the old one then, and refused when it is to be enforced
+
+    def end(self, why: str = "the run ended") -> None:
+        """The run is over: nothing of it is open any more, and no grant holds."""
+        self.holding.write_uses()
+        for proposal in self.proposals.close_run(self._run.plan.id, why):
+            self._done(proposal, None)
+        self.holding.grants.clear()

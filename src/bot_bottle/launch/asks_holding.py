@@ -1,0 +1,184 @@
+"""The grants of one run that hold: what they add to its policy, and when each ends.
+
+The policy in force is the base (the bottle's file, at the start or at the last reload) and the routes of the grants that hold. A
+grant ends in this order: the policy without it is enforced, and then the record says that it ended.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+from bot_bottle.errors import StateError
+from bot_bottle.launch.change import Change, Changes
+from bot_bottle.launch.wishes import After, Kept
+from bot_bottle.policy.approval import Grant
+from bot_bottle.policy.approval_change import Standing, effective
+from bot_bottle.policy.model import EgressPolicy
+from bot_bottle.state.proposals import Proposals
+
+UNUSED_AFTER = 3600.0
+"""Seconds after which a grant that was never used is withdrawn; what stands in the bottle's file stays."""
+WRITTEN_EACH = 60.0
+"""Seconds between two uses of one grant that are written down; those in between are counted."""
+TRY_AGAIN = 1.0
+
+Told = Callable[[bool, str], None]
+"""Is told whether a grant has ended, and why not."""
+
+
+class Holding:
+    """Keeps them. `base` is the policy without any grant."""
+
+    def __init__(
+        self, run: Kept, proposals: Proposals, changes: Callable[[], Changes], after: After,
+        *, clock: Callable[[], float] = time.time,
+    ) -> None:  # fmt: skip
+        self._run = run
+        self._proposals = proposals
+        self._changes = changes
+        self._after = after
+        self._clock = clock
+        self.base = run.policy
+        self.grants: dict[str, Grant] = {}
+        self._ending: dict[str, str] = {}
+        self._told: dict[str, list[Told]] = {}
+        self._asked = False
+        self._uses: dict[str, int] = {}
+        self._written: dict[str, float] = {}
+
+    def policy(self, further: Iterable[Grant] = (), *, base: EgressPolicy | None = None) -> EgressPolicy:
+        """What is to be enforced: the base, the grants that hold and are not about to end, and `further` ones."""
+        holding = [grant for grant in self.grants.values() if grant.id not in self._ending]
+        every = sorted((*holding, *further), key=lambda grant: (grant.since, grant.id))
+        return effective(self.base if base is None else base, [(grant, grant.routes) for grant in every])
+
+    def standing(self) -> Standing:
+        """What the run enforces, for those who have to judge what would change."""
+        config = self._run.sidecar.config
+        names = tuple(sorted(config.credentials)) if config else ()
+        return Standing(self.base, self._run.policy, self._run.plan.trust is not None, names)
+
+    def add(self, grants: Iterable[Grant]) -> None:
+        """They are in force and in the record."""
+        self.grants.update((grant.id, grant) for grant in grants)
+
+    def fresh(self, policy: EgressPolicy) -> EgressPolicy:
+        """`policy` as a new bundle may get it: one that is good for one use and was used is not good for another bundle."""
+        spent = {
+            grant.id for grant in self.grants.values() if grant.scope == "once" and self._was_used(grant)
+        }
+        return policy._replace(
+            routes=tuple(route for route in policy.routes if not (route.once and route.grant in spent))
+        )
+
+    def bundle_began(self) -> None:
+        """Another bundle serves: what `fresh` left out has ended."""
+        for each in self.spent():
+            self.end(each, "used")
+
+    def spent(self) -> tuple[str, ...]:
+        """Those for one use that were used, and have not ended yet."""
+        held = self.grants.values()
+        return tuple(grant.id for grant in held if grant.scope == "once" and self._was_used(grant))
+
+    def _was_used(self, grant: Grant) -> bool:
+        return grant.used > 0 or self._uses.get(grant.id, 0) > 0
+
+    # Uses
+
+    def used(self, grant_id: str) -> None:
+        """The bundle says that the grant alone allowed something."""
+        grant = self.grants.get(grant_id)
+        if grant is None:
+            return
+        self._uses[grant_id] = self._uses.get(grant_id, 0) + 1
+        if self._clock() - self._written.get(grant_id, 0.0) >= WRITTEN_EACH:
+            self.write_uses([grant_id])
+
+    def write_uses(self, ids: Iterable[str] | None = None) -> None:
+        """Writes down the uses that were only counted."""
+        for each in list(self._uses) if ids is None else ids:
+            times = self._uses.get(each, 0)
+            if not times:
+                continue
+            now = self._clock()
+            try:
+                grant = self._proposals.use(each, times, now)
+            except StateError:
+                continue  # they stay counted, and are written with the next
+            self._written[each] = now
+            self._uses[each] = 0
+            if grant is not None and each in self.grants:
+                self.grants[each] = grant
+
+    # Ends
+
+    def end(self, grant_id: str, why: str, told: Told | None = None) -> None:
+        """Ends a grant: enforced first, then recorded, then `told`."""
+        if grant_id not in self.grants:
+            if told is not None:
+                told(False, "it does not hold any more")
+            return
+        self._ending.setdefault(grant_id, why)
+        if told is not None:
+            self._told.setdefault(grant_id, []).append(told)
+        if not self._asked:
+            self._asked = True
+            self._ask()
+
+    def _ask(self) -> None:
+        ending: list[str] = []
+
+        def make() -> EgressPolicy:
+            self._asked = False  # what ends from now on needs another change
+            ending.extend(self._ending)
+            return self.policy()
+
+        why = "; ".join(f"grant {each} ends: {reason}" for each, reason in list(self._ending.items())[:8])
+        answer = lambda outcome: self._ended(ending, applied=bool(outcome["applied"]))  # noqa: E731
+        self._changes().ask(Change(self._run.policy, "bot-bottle", why[:300], "", answer, make))
+
+    def _ended(self, ids: Sequence[str], *, applied: bool) -> None:
+        if not applied and self._run.has_way_out:
+            self._after(TRY_AGAIN, self._again)
+            return
+        self.write_uses(ids)
+        by_reason: dict[str, list[str]] = {}
+        for each in ids:
+            if each in self.grants:
+                by_reason.setdefault(self._ending[each], []).append(each)
+        for why, together in by_reason.items():
+            self._proposals.end_grants(together, why, standing=self.standing())
+        for each in ids:
+            self.grants.pop(each, None)
+            self._ending.pop(each, None)
+            self._uses.pop(each, None)
+            for told in self._told.pop(each, []):
+                told(True, "")
+
+    def _again(self) -> None:
+        if self._ending and not self._asked:
+            self._asked = True
+            self._ask()
+
+    def look(self) -> float | None:
+        """Ends those whose time is over or that nobody used; seconds until the next one may be due."""
+        now = self._clock()
+        due = {each: self._due(grant) for each, grant in self.grants.items() if each not in self._ending}
+        for each, (at, why) in due.items():
+            if at and at <= now:
+                self.end(each, why)
+        waits = [at - now for at, _ in due.values() if at > now]
+        if any(self._uses.values()):
+            waits.append(WRITTEN_EACH)
+            self.write_uses(
+                [each for each in self._uses if now - self._written.get(each, 0.0) >= WRITTEN_EACH]
+            )
+        return min(waits, default=None)
+
+    def _due(self, grant: Grant) -> tuple[float, str]:
+        unused = 0.0
+        if grant.scope != "manifest" and not self._was_used(grant):
+            unused = grant.since + UNUSED_AFTER
+        if grant.until and (not unused or grant.until <= unused):
+            return grant.until, "its time is over"
+        return unused, "not used for an hour"

@@ -1,0 +1,158 @@
+"""A proposal as an operator is shown it: what would change, what that means, and the digest that an approval of it names. Pure."""
+
+import json
+from collections.abc import Sequence
+
+from bot_bottle.digest import sha256_hex
+from bot_bottle.policy.approval import Ask, Grant, Proposal, Scope, Shown, Terms
+from bot_bottle.policy.approval_change import Standing, effective
+from bot_bottle.policy.approval_effect import Refusals, effect
+from bot_bottle.policy.difference import difference
+from bot_bottle.policy.model import EgressPolicy, Route
+from bot_bottle.policy.sound import flaws, hindrance
+
+APPLIES = ("egress", "credential", "request", "secret")
+"""Kinds of which an approval is applied; of the others it is recorded."""
+SHORTEST_TIME, LONGEST_TIME = 60, 7 * 24 * 3600
+"""Seconds for which something can be granted."""
+OF_POLICY = ("egress", "credential", "request")
+_SCOPES: dict[str, tuple[Scope, ...]] = {"secret": ("once",), "capability": ("bottle",), "git": ("bottle",)}
+_ALL_SCOPES: tuple[Scope, ...] = ("once", "time", "bottle", "manifest")
+
+
+def offered(ask: Ask) -> Terms:
+    """The terms that are offered first: the narrowest that let the agent go on."""
+    return Terms(scope="once") if ask.kind in ("request", "secret") else Terms()
+
+
+def scopes(ask: Ask) -> tuple[Scope, ...]:
+    """Those on which an ask of this kind can be approved."""
+    return _SCOPES.get(ask.kind, _ALL_SCOPES)
+
+
+def routes_of(proposal: Proposal, terms: Terms) -> tuple[Route, ...]:
+    """What an approval on `terms` would add."""
+    return proposal.routes if terms.routes is None else terms.routes
+
+
+def changed(standing: Standing, proposal: Proposal, terms: Terms) -> EgressPolicy:
+    """The policy in force with the proposal's routes."""
+    grant = Grant(grant_id(proposal.id), proposal.id, proposal.run, terms.scope, (), 0.0)
+    return effective(standing.in_force, [(grant, routes_of(proposal, terms))])
+
+
+def grant_id(proposal: str) -> str:
+    """The id of the grant that an approval of `proposal` makes: always the same one, so that it can't be made twice."""
+    return f"g{proposal.removeprefix('p')}"
+
+
+def shown(
+    proposal: Proposal,
+    standing: Standing,
+    terms: Terms | None,
+    *,
+    agent: str,
+    bottle: str,
+    refusals: Refusals,
+    alike: Sequence[str] = (),
+) -> Shown:
+    """`proposal` on `terms` (None: those offered first)."""
+    terms = offered(proposal.ask) if terms is None else terms
+    routes = routes_of(proposal, terms)
+    new = changed(standing, proposal, terms)
+    added, removed = difference(standing.in_force, new)
+    return Shown(
+        proposal=proposal,
+        agent=agent,
+        bottle=bottle,
+        terms=terms,
+        title=title(proposal.ask),
+        added=tuple(added),
+        removed=tuple(removed),
+        effect=effect(
+            standing, new, routes, refusals, of_tool=proposal.ask.kind not in ("request", "secret")
+        ),
+        words=proposal.ask.words,
+        alike=tuple(alike),
+        applies=proposal.ask.kind in APPLIES,
+        problem=problem(proposal, standing, terms, new, added),
+        digest=digest(proposal, standing, terms, added, removed),
+    )
+
+
+def problem(
+    proposal: Proposal, standing: Standing, terms: Terms, new: EgressPolicy, added: Sequence[str]
+) -> str:
+    """Why it can't be approved on these terms; empty when it can."""
+    if proposal.state != "pending":
+        return f"it was decided already: {proposal.state}"
+    if terms.scope not in scopes(proposal.ask):
+        return f"it can be approved for: {', '.join(scopes(proposal.ask))}"
+    if terms.scope == "time" and not SHORTEST_TIME <= terms.seconds <= LONGEST_TIME:
+        return f"a time must be from {SHORTEST_TIME} seconds to {LONGEST_TIME // 86400} days"
+    if terms.scope != "time" and terms.seconds:
+        return "only a grant for a time has seconds"
+    if proposal.ask.kind not in OF_POLICY:
+        return "" if terms.routes is None else "there are no routes in it to edit"
+    if wrong := flaws(new):
+        return "; ".join(wrong)[:500]
+    if conflict := _conflict(standing.in_force, routes_of(proposal, terms)):
+        return conflict
+    if why := hindrance(standing.in_force, new, trusts=standing.trusts, credentials=standing.credentials):
+        return why
+    return "" if added else "nothing of it is missing any more: the policy allows it already"
+
+
+def _conflict(policy: EgressPolicy, routes: Sequence[Route]) -> str:
+    """What no bottle's file could say: two protocols on one port of one host."""
+    for number, route in enumerate(routes):
+        for other in (*policy.routes, *routes[:number]):
+            if (other.host, other.port) == (route.host, route.port) and other.protocol != route.protocol:
+                return f"{route.host}:{route.port} is {other.protocol} in the policy, and can't be {route.protocol} as well"
+    return ""
+
+
+def digest(
+    proposal: Proposal, standing: Standing, terms: Terms, added: Sequence[str], removed: Sequence[str]
+) -> str:
+    """What an approval names: everything that was shown of the change, and the bottle's policy that it was computed on.
+
+    That is the base, without grants: so an approval of one proposal leaves what was shown of the others valid.
+    """
+    stated = {
+        "proposal": proposal.id,
+        "run": proposal.run,
+        "ask": proposal.ask.content(),
+        "policy": standing.base.fingerprint(),
+        "added": list(added),
+        "removed": list(removed),
+        "scope": terms.scope,
+        "seconds": terms.seconds,
+        "routes": None if terms.routes is None else [route.document() for route in terms.routes],
+    }
+    return sha256_hex(json.dumps(stated, sort_keys=True, separators=(",", ":")).encode())
+
+
+def title(ask: Ask) -> str:
+    """One line of ours on what is asked for."""
+    subject = ask.subject
+    if ask.kind == "egress":
+        methods = f"{', '.join(subject['methods'])} " if subject["methods"] else ""
+        return f"reach {methods}{_some(subject['wanted'])}"
+    if ask.kind == "credential":
+        return f"put the credential {subject['credential'] or '(the only one)'} into what goes to {subject['host']}"
+    if ask.kind == "capability":
+        return f"get {_some([*subject['packages'], *subject['tools']]) or 'a change of the image'}"
+    if ask.kind == "git":
+        where = " ".join(part for part in (subject["remote"], subject["ref"]) if part)
+        return f"git {subject['operation']} {where}".rstrip()
+    place = f"{subject['protocol']}://{subject['host']}:{subject['port']}{subject.get('path', '')}"
+    asked = " ".join(part for part in (subject.get("method", ""), place) if part)
+    if ask.kind == "request":
+        return f"let a waiting request through: {asked}"
+    return f"let a request with a secret in it through: {subject['detector'] or 'a secret'} in {asked}"
+
+
+def _some(things: Sequence[str]) -> str:
+    beyond = len(things) - 3
+    return ", ".join(things[:3]) + (f" and {beyond} more" if beyond > 0 else "")

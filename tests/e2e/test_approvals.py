@@ -1,0 +1,217 @@
+"""An agent that is refused, asks and is answered, in a real bottle: what it is told is what its door does, at that moment."""
+
+import contextlib
+import json
+import subprocess
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from bot_bottle.testing.asking import Asker
+from support.bottles import write_bottle, write_script
+from support.place import python
+from support.waiting import wait_for
+
+pytestmark = pytest.mark.namespace
+
+LOOP = """
+set -f
+while read what < asks; do
+  [ "$what" = end ] && exit 0
+  curl -sS -m 5 -o /dev/null -w '%{http_code}' $what > answers 2>/dev/null
+done
+"""
+URL = "http://one.example.org/new"
+
+
+class Upstream(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("content-length", "3")
+        self.end_headers()
+        self.wfile.write(b"yes")
+
+    def log_message(self, *_) -> None:
+        """Nothing."""
+
+
+class Watched:
+    """A run whose agent asks for what it is told to, and whose keeper can be asked as the agent would."""
+
+    def __init__(self, place, cli, *more: str) -> None:
+        self.place, self.cli = place, cli
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Upstream)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        where = f"127.0.0.1:{self.server.server_address[1]}"
+        route = {"host": "one.example.org", "protocol": "http", "paths": ["/old"], "upstream": where}
+        self.file = write_bottle(place, egress={"routes": [route]})
+        place.run(["mkfifo", "asks", "answers"])
+        write_script(place, "ask", LOOP)
+        self.keeper = subprocess.Popen(
+            place.argv([*python(), "-m", "bot_bottle.testing.asking", "ask", *more]),
+            env=place.environment, cwd=place.workspace, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=-3,
+        )  # fmt: skip
+        line = self.keeper.stdout.readline()
+        assert line, self.keeper.stderr.read().decode()
+        said = json.loads(line)
+        self.run, self.run_path = said["id"], said["run_path"]
+        self.asker = Asker(self.run_path)
+
+    def reaches(self, what: str = URL) -> str:
+        return self.place.run(["sh", "-c", f"echo '{what}' > asks; cat answers"]).stdout.strip()
+
+    def approvals(self, *words: str, **options):
+        return self.cli("approvals", *words, "--json", **options)
+
+    def shown(self, *words: str) -> dict:
+        [found] = json.loads(self.approvals("list").stdout)
+        return json.loads(self.approvals("show", found["id"], *words).stdout) if words else found
+
+    def events(self, kind: str) -> list[dict]:
+        lines = self.cli("events", self.run, "--json").stdout.splitlines()
+        return [event["data"] for event in map(json.loads, lines) if event["kind"] == kind]
+
+    def close(self) -> None:
+        self.asker.close()
+        self.cli("stop", "ask", "--now")
+        with contextlib.suppress(ProcessLookupError):
+            self.keeper.kill()
+        self.keeper.wait()
+        self.keeper.stdout.close()
+        self.keeper.stderr.close()
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.fixture
+def watched(place, cli, repository):
+    made = Watched(place, cli)
+    yield made
+    made.close()
+
+
+def test_refused_asked_approved_and_the_same_request_succeeds(watched):
+    assert watched.reaches() == "403"
+    call = watched.asker.ask("pipelock-block", urls=[URL], reason="I need it")
+    assert watched.asker.answer(call)["state"] == "pending"
+    assert watched.reaches() == "403"
+    shown = watched.shown()
+    assert shown["effect"]["requests"] >= 1
+    assert shown["effect"]["hosts"] == 1
+    assert ["/new" in line for line in shown["added"]] == [True]
+    done = watched.approvals("approve", f"{shown['id']}@{shown['digest']}")
+    assert json.loads(done.stdout)[0]["state"] == "applied", done.stderr
+    assert watched.reaches() == "200"
+    answer = watched.asker.final(call)
+    assert (answer["state"], answer["message"][:8]) == ("applied", "APPROVED")
+    [grant] = json.loads(watched.approvals("grants").stdout)
+    assert watched.approvals("withdraw", grant["id"]).code == 0
+    assert watched.reaches() == "403"
+    assert watched.cli("verify").code == 0
+
+
+def test_rejected_it_stays_refused_and_a_variant_is_answered_alike(watched):
+    call = watched.asker.ask("pipelock-block", urls=[URL])
+    watched.asker.answer(call)
+    shown = watched.shown()
+    assert watched.approvals("reject", shown["id"], "--reason", "use the old one").code == 0
+    answer = watched.asker.final(call)
+    assert answer["state"] == "rejected"
+    assert "use the old one" in answer["message"]
+    again = watched.asker.final(
+        watched.asker.ask("pipelock-block", hosts=["one.example.org"], protocol="http")
+    )
+    assert (again["state"], again["proposal"]) == ("rejected", shown["id"])
+    assert watched.reaches() == "403"
+
+
+def test_an_approval_needs_the_digest_of_what_was_shown(watched):
+    watched.asker.answer(watched.asker.ask("pipelock-block", urls=[URL]))
+    shown = watched.shown()
+    assert watched.approvals("approve", shown["id"]).code == 64
+    wrong = json.loads(watched.approvals("approve", f"{shown['id']}@{'0' * 64}").stdout)
+    assert (wrong[0]["state"], "look again" in wrong[0]["problem"]) == ("pending", True)
+    other_terms = watched.approvals("approve", f"{shown['id']}@{shown['digest']}", "--for", "30m")
+    assert (other_terms.code, json.loads(other_terms.stdout)[0]["state"]) == (1, "pending")
+    assert watched.reaches() == "403"
+
+
+def test_an_operator_narrows_it_before_approving(watched):
+    call = watched.asker.ask("pipelock-block", hosts=["one.example.org"], protocol="http")
+    watched.asker.answer(call)
+    shown = watched.shown()
+    text = shown["routes"].replace("protocol: http", 'protocol: http, methods: [GET], paths: ["/new"]')
+    watched.place.write("narrow", text)
+    narrow = ("--routes", str(watched.place.home / "narrow"), "--for", "2m")
+    digest = watched.shown(*narrow)["digest"]
+    done = watched.approvals("approve", f"{shown['id']}@{digest}", *narrow)
+    assert json.loads(done.stdout)[0]["state"] == "applied", done.stderr
+    assert watched.reaches() == "200"
+    assert watched.reaches("http://one.example.org/else") == "403"
+    assert watched.asker.final(call)["until"] > 0
+
+
+def test_what_is_granted_for_good_is_in_the_file_and_stays_after_a_reload(watched):
+    watched.asker.answer(watched.asker.ask("pipelock-block", urls=[URL]))
+    shown = watched.shown("--for", "manifest")
+    done = watched.approvals("approve", f"{shown['id']}@{shown['digest']}", "--for", "manifest")
+    assert json.loads(done.stdout)[0]["state"] == "applied", done.stderr
+    assert "/new" in watched.file.read_text()
+    assert watched.cli("reload", watched.run).code == 0
+    assert watched.reaches() == "200"
+    [grant] = json.loads(watched.approvals("grants").stdout)
+    assert watched.approvals("withdraw", grant["id"]).code == 0
+    assert watched.reaches() == "200"
+
+
+def test_a_reload_leaves_what_was_granted_and_shows_only_what_it_changes(watched):
+    watched.asker.answer(watched.asker.ask("pipelock-block", urls=[URL]))
+    shown = watched.shown()
+    watched.approvals("approve", f"{shown['id']}@{shown['digest']}")
+    route = {"host": "two.example.org", "protocol": "http"}
+    write_bottle(watched.place, egress={"routes": [route]})
+    said = json.loads(watched.cli("reload", watched.run, "--json").stdout)
+    assert ["two.example.org" in line for line in said["added"]] == [True]
+    assert ["/old" in line for line in said["removed"]] == [True]
+    assert watched.reaches() == "200"
+    assert watched.reaches("http://one.example.org/old") == "403"
+
+
+def test_a_killed_keeper_leaves_nothing_open_after_cleanup(watched):
+    watched.asker.answer(watched.asker.ask("pipelock-block", urls=[URL]))
+    watched.asker.answer(watched.asker.ask("pipelock-block", urls=["http://one.example.org/other"]))
+    first, second = json.loads(watched.approvals("list").stdout)
+    assert (
+        json.loads(watched.approvals("approve", f"{first['id']}@{first['digest']}").stdout)[0]["state"]
+        == "applied"
+    )
+    watched.keeper.kill()
+    watched.keeper.wait()
+    wait_for(lambda: watched.cli("cleanup").code == 0, "cleanup")
+    states = {each["id"]: each["state"] for each in json.loads(watched.approvals("list", "--all").stdout)}
+    assert states == {first["id"]: "applied", second["id"]: "withdrawn"}
+    assert json.loads(watched.approvals("grants").stdout) == []
+    assert watched.cli("verify").code == 0
+
+
+def test_fifty_calls_that_wait_for_sixteen_proposals_are_no_burden(place, cli, repository):
+    watched = Watched(place, cli, "unlimited")
+    try:
+        calls = [watched.asker.ask("pipelock-block", urls=[f"http://one.example.org/{n}"]) for n in range(16)]
+        ids = [watched.asker.answer(call)["proposal"] for call in calls]
+        calls += [watched.asker.wait_for(ids[n % 16]) for n in range(50)]
+        for call in calls:
+            assert watched.asker.answer(call)["state"] == "pending"
+        with open(f"/proc/{watched.keeper.pid}/status") as file:
+            status = dict(line.split(":", 1) for line in file.read().splitlines())
+        assert int(status["VmRSS"].split()[0]) < 100 * 1024
+        every = json.loads(watched.approvals("list").stdout)
+        done = watched.approvals("approve", *(f"{each['id']}@{each['digest']}" for each in every))
+        assert {each["state"] for each in json.loads(done.stdout)} == {"applied"}, done.stderr
+        assert {watched.asker.final(call)["state"] for call in calls} == {"applied"}
+        assert len(watched.events("policy.changed")) == 1
+        assert watched.reaches("http://one.example.org/7") == "200"
+        assert watched.cli("verify").code == 0
+    finally:
+        watched.close()

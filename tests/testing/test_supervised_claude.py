@@ -1,0 +1,130 @@
+"""The real Claude Code in a real bottle: refused, it asks, a person decides, and it goes on. Nothing is played but the model."""
+
+import json
+import subprocess
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from bot_bottle.testing.model import serving
+from bot_bottle.testing.script import parse
+from support.bottles import front_matter, write_bottle
+from support.place import python
+from support.waiting import wait_for
+
+pytestmark = [pytest.mark.claude, pytest.mark.namespace]
+
+URL = "http://one.example.org/new"
+FETCH = {"tool": "Bash", "input": {"command": f"curl -sS -m 10 {URL}"}}
+ASK = {
+    "tool": "mcp__supervise__pipelock-block",
+    "input": {"urls": [URL], "reason": "The task is to read it."},
+}
+TURNS = [FETCH, ASK, FETCH, {"text": "read: {{last_result}}"}]
+PRESENT = """
+import sys
+from bot_bottle.operate.presence import present
+with present():
+    print(1, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def upstream():
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("content-length", "9")
+            self.end_headers()
+            self.wfile.write(b"new words")
+
+        def log_message(self, *_) -> None:
+            "Nothing."
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def inbox(place):
+    """Somebody is there to decide."""
+    held = subprocess.Popen(
+        place.argv([*python(), "-c", PRESENT]), env=place.environment, cwd=place.workspace,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    with held:
+        assert held.stdout.readline() == b"1\n"
+        yield
+        held.stdin.close()
+
+
+@pytest.fixture
+def start(place, cli, repository, claude_data, upstream):
+    """Starts Claude Code, whose model plays `turns`; gives the run's id, and what was offered to the model."""
+    served = []
+
+    def run(turns):
+        model = serving(parse({"turns": turns}))
+        api = model.__enter__()
+        served.append(model)
+        routes = [
+            {"host": "model.example.org", "protocol": "http", "upstream": f"http://127.0.0.1:{api.port}"},
+            {"host": "one.example.org", "protocol": "http", "paths": ["/old"], "upstream": upstream},
+        ]
+        write_bottle(place, supervise=True, egress={"routes": routes})
+        keys = {"provider": "claude", "base_url": "http://model.example.org"}
+        place.write(".bot-bottle/agents/worker.md", front_matter(keys))
+        words = ("start", "worker", "--headless", "--detach", "--json", "--prompt", "Read it.")
+        done = cli(*words, env={"XDG_DATA_HOME": str(claude_data)}, timeout=60)
+        assert done.code == 0, done.stderr
+        return json.loads(done.stdout)["id"], api
+
+    yield run
+    for model in served:
+        model.__exit__(None, None, None)
+
+
+def waiting(cli):
+    return json.loads(cli("approvals", "list", "--json").stdout)
+
+
+def result(cli, run):
+    wait_for(lambda: run not in cli("list").stdout, "the agent to end", within=90)
+    lines = cli("logs", run).stdout.splitlines()
+    said = [json.loads(line) for line in lines if line.startswith("{")]
+    ends = [one for one in said if one.get("type") == "result"]
+    assert ends, "\n".join(lines)[-3000:]
+    return ends[-1]["result"], lines
+
+
+def test_refused_it_asks_and_once_it_is_approved_the_same_request_succeeds(cli, start, inbox):
+    run, _ = start(TURNS)
+    [proposal] = wait_for(lambda: waiting(cli), "the proposal", within=60)
+    assert proposal["kind"] == "egress"
+    done = cli("approvals", "approve", f"{proposal['id']}@{proposal['digest']}", "--json")
+    assert done.code == 0, done.stderr
+    said, lines = result(cli, run)
+    assert said == "read: new words", "\n".join(lines)[-3000:]
+
+
+def test_refused_by_the_person_it_is_told_no_and_the_request_still_fails(cli, start, inbox):
+    run, _ = start([FETCH, ASK, {"text": "told: {{last_result}}"}])
+    [proposal] = wait_for(lambda: waiting(cli), "the proposal", within=60)
+    assert cli("approvals", "reject", proposal["id"], "--reason", "not today", "--json").code == 0
+    said, _ = result(cli, run)
+    assert "rejected" in said
+    assert "REFUSED by the operator" in said
+    assert "not today" in said
+
+
+def test_with_nobody_there_it_is_told_so_at_once_and_how_to_go_on(cli, start):
+    run, _ = start([FETCH, ASK, {"text": "told: {{last_result}}"}])
+    said, _ = result(cli, run)
+    assert "pending" in said
+    assert "NOT DECIDED YET" in said
+    assert "supervise-await" in said
