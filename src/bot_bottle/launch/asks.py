@@ -235,10 +235,7 @@ class Asks:
         elif isinstance(used := message.get("used"), str):
             self.holding.used(used)
         elif isinstance(spent := message.get("spent"), str):
-            grant = self.holding.grants.get(spent)
-            if grant is not None and grant.scope == "once":
-                self.holding.used(spent)
-                self.holding.end(spent, "used")
+            self.holding.spent_by_use(spent)
 
     def held(self, message: Mapping[str, Any]) -> None:
         """A request waits at the proxy: a proposal of its own, until the hold is over."""
