@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from bot_bottle.host import locks
 from bot_bottle.operate.approvals import Approvals
 from bot_bottle.policy.approval import Approval, Proposal
 from bot_bottle.policy.approval_change import Standing, change_for
@@ -186,13 +187,16 @@ def _answer(workspace: Path) -> tuple[bool, float]:
 def _batch(folder: Path) -> float:
     """Seconds to decide what many bottles ask for in one batch; their keepers are not there."""
     folder.mkdir()
+    held: list[locks.Held | None] = []
     with Store.open(str(folder / "store.db")) as store:
         proposals = Proposals(store)
         for number in range(BOTTLES):
-            run = f"fixer-{number:04d}"
+            run, place = f"fixer-{number:04d}", folder / str(number)
+            place.mkdir()
+            held.append(locks.hold(locks.keeper_lock(str(place))))  # as their keepers would
             store.add_run(
                 RunRecord(
-                    run, "fixer", "default", "namespace", "running", "/w", "copy", "/nowhere", "/s", 1.0
+                    run, "fixer", "default", "namespace", "running", "/w", "copy", str(place), "/s", 1.0
                 )
             )
             for index in range(EACH):
@@ -208,6 +212,9 @@ def _batch(folder: Path) -> float:
         before = time.perf_counter()
         done = desk.approve(approvals, wait=0)
         taken = time.perf_counter() - before
+    for lock in held:
+        if lock:
+            lock.release()
     if len(done) != BOTTLES * EACH or any(each.problem for each in done):
         raise NotMeasured("not all of them were decided")
     return taken

@@ -4,8 +4,8 @@ Kinds are `ROOM.WHAT`: `run.planned run.started run.ended run.reaped`, `workspac
 door.authority`, `policy.changed policy.refused`, `credential.renewed credential.failed`, `egress.allowed
 egress.observed egress.redacted egress.refused egress.failed egress.closed egress.folded`, `dns.refused`,
 `proposal.made proposal.repeated proposal.approved proposal.rejected proposal.applied proposal.failed proposal.expired
-proposal.withdrawn`, `grant.used grant.ended`. `data` is a flat JSON object; text that came from the agent in it is cleaned
-and bounded by whoever makes the event.
+proposal.withdrawn`, `grant.used grant.ended`, `notice.failed`. `data` is a flat JSON object; text that came from the agent in
+it is cleaned and bounded by whoever makes the event.
 """
 
 import json

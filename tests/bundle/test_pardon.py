@@ -82,7 +82,7 @@ def test_it_waits_and_goes_on_as_it_is(where: str, place: Place) -> None:
 def test_a_no_sends_nothing(where: str, place: Place) -> None:
     with place.holder.connect(*PROXY) as sock:
         sock.sendall(PLACES[where][0])
-        release(place.bundle, held(place.bundle), passes=False, reason="rejected")
+        release(place.bundle, held(place.bundle), passes=False, reason="held_rejected")
         head, body = read_response(sock)
         assert head.startswith(b"HTTP/1.1 403 ")
         assert json.loads(body)["reason"] == "held_rejected"
@@ -114,7 +114,7 @@ def test_two_with_the_same_secret_are_two_questions(place: Place) -> None:
         second = held(place.bundle, hold=first + 1)
         release(place.bundle, first, passes=True)
         assert read_response(one)[0].startswith(b"HTTP/1.1 200 ")
-        release(place.bundle, second, passes=False, reason="rejected")
+        release(place.bundle, second, passes=False, reason="held_rejected")
         assert read_response(other)[0].startswith(b"HTTP/1.1 403 ")
     assert len(place.api.seen) == 1
 
@@ -160,7 +160,7 @@ def test_it_waits_on_one_stream_of_many(certificate: Certificate, tmp_path: Path
         refused = client.start(path=f"/{TOKEN}")
         message = bottle.bundle.hear(lambda one: one.get("place") == "url" and "hold" in one)
         assert TOKEN not in message["path"]
-        release(bottle.bundle, message["hold"], passes=False, reason="expired")
+        release(bottle.bundle, message["hold"], passes=False, reason="held_expired")
         assert client.answer(refused).status == 403
         client.sock.close()
     upstream.server.close()

@@ -10,6 +10,7 @@ from typing import Any
 from bot_bottle.bundle.model import BundleConfig
 from bot_bottle.door.model import listeners_for
 from bot_bottle.errors import SandboxError
+from bot_bottle.host import locks
 from bot_bottle.launch.asks import Around, Asks
 from bot_bottle.launch.change import Change, Changes
 from bot_bottle.operate.approvals import Approvals
@@ -74,10 +75,10 @@ class Kept:
             ),
         )
         self._numbers = itertools.count(1)
-        try:
-            self.store.add_run(record(run))
-        except Exception:
-            pass  # another one's
+        folder = path.parent / f"run-{run}"
+        folder.mkdir()
+        self.lock = locks.hold(locks.keeper_lock(str(folder)))
+        self.store.add_run(record(run, run_path=str(folder)))
 
     def after(self, seconds: float, act: Callable[[], None]) -> None:
         self.timers.append((seconds, act))
@@ -141,5 +142,11 @@ class Kept:
         """An operator's, with a connection of its own."""
         return Approvals(Store.open(self.path), who="me (uid 0)")
 
+    def die(self) -> None:
+        """As for those who look from outside."""
+        assert self.lock is not None
+        self.lock.release()
+
     def close(self) -> None:
+        self.die()
         self.store.close()

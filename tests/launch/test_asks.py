@@ -201,6 +201,24 @@ def test_a_bundle_that_refuses_fails_the_proposal(kept):
     assert kept.policy == BASE
 
 
+def test_a_bundle_that_dies_with_the_change_leaves_it_undone(kept):
+    kept.confirms = False
+    answers, shown = ask(kept, "docs.example.org")
+    approve(kept, shown)
+    kept.changes.bundle_died()
+    assert states(answers) == ["pending", "failed"]
+    assert (kept.policy, kept.asks.proposals.grants()) == (BASE, [])
+
+
+def test_a_bundle_that_says_it_enforces_something_else_is_not_believed(kept):
+    kept.confirms = False
+    answers, shown = ask(kept, "docs.example.org")
+    approve(kept, shown)
+    kept.changes.hear({"policy": BASE.fingerprint()})
+    assert states(answers) == ["pending", "failed"]
+    assert kept.enforced[-1] == BASE
+
+
 def test_of_a_batch_only_what_can_t_be_enforced_fails(kept):
     kept.refuses = lambda policy: (
         "bad" if any(route.host == "bad.example.net" for route in policy.routes) else ""
@@ -359,6 +377,40 @@ def test_with_nobody_there_it_is_kept_and_said(kept):
     assert kept.notified == [shown.proposal.id]
 
 
+@pytest.mark.parametrize("name", ["\ud800", "\0", "p" * 100_000, "' OR 1=1 --", "p%", "P2345678", "\u202e"])
+def test_an_id_that_is_none_is_not_looked_for(kept, name):
+    assert "no such proposal" in kept.wait_for(name)[0]["problem"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["\ud800.example.org", "a\udfff", "\0", "xn--\ud800", "\u202e.example.org", "é" * 300, "a" * 70_000],
+)
+def test_text_that_no_encoding_has_ends_no_keeper(kept, text):
+    for arguments in (
+        {"hosts": [text]},
+        {"urls": [f"https://{text}/{text}"]},
+        {"urls": [f"https://a.example.org/{text}"]},
+    ):
+        [answer] = kept.ask(**arguments)
+        assert "problem" in answer or answer["state"] == "pending"
+    for tool, arguments in (
+        ("capability-block", {"packages": [text], "change": text}),
+        ("git-block", {"remote": text, "ref": text, "operation": "push"}),
+        ("credential-block", {"host": text, "credential": text}),
+        (text, {"reason": text}),
+    ):
+        kept.ask(tool, reason=text, **{name: value for name, value in arguments.items() if name != "reason"})
+    place = {"host": text, "port": 443, "protocol": "https", "method": text, "path": text}
+    for kind in ("request", "secret", text):
+        kept.asks.hear_bundle({"hold": 1, "kind": kind, **place, "detector": text})
+        kept.asks.hear_bundle({"hold": 2, "kind": kind, **place, "host": "a.example.org", "detector": text})
+    kept.asks.hear_bundle({"used": text})
+    kept.asks.hear_bundle({"spent": text})
+    assert all(each.title.isprintable() and each.words.isprintable() for each in waiting(kept))
+    assert kept.store.verify().ok
+
+
 def test_another_runs_proposal_is_not_there(kept, tmp_path):
     other = Kept(tmp_path / "store.db", "other-cd34")
     _, shown = ask(other, "docs.example.org")
@@ -460,6 +512,34 @@ def test_a_held_secret_passes_alone_and_changes_no_policy(kept):
     approve(kept, shown)
     assert kept.said == [{"release": 1, "pass": True, "reason": "held_applied"}]
     assert (kept.policy, kept.orders) == (BASE, [])
+
+
+def test_a_yes_to_a_secret_is_for_one_request_alone(kept):
+    hold = {
+        "kind": "secret",
+        "host": "known.example.org",
+        "port": 443,
+        "protocol": "https",
+        "fingerprint": "ab12",
+    }
+    for number in (1, 2):
+        kept.asks.hear_bundle({"hold": number, **hold})
+    first, _ = waiting(kept)
+    approve(kept, first)
+    assert [(each["release"], each["pass"]) for each in kept.said] == [(1, True)]
+
+
+def test_a_yes_that_comes_when_the_request_has_gone_is_not_said_to_be_applied(kept):
+    kept.asks.hear_bundle(
+        {"hold": 1, "kind": "secret", "host": "known.example.org", "port": 443, "protocol": "https"}
+    )
+    [shown] = waiting(kept)
+    with kept.desk() as desk:
+        desk.approve([Approval(shown.proposal.id, shown.digest, shown.terms)], wait=0)
+    kept.asks.hear_bundle({"unhold": 1})
+    kept.asks.decided()
+    assert kept.asks.proposals.find(shown.proposal.id).state == "failed"
+    assert kept.said == []
 
 
 def test_what_a_bundle_held_ends_with_it(kept):

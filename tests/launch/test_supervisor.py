@@ -146,6 +146,15 @@ def test_one_that_cannot_confine_itself_serves_nobody(monkeypatch: pytest.Monkey
         assert server.told("supervise.began") == []
 
 
+def test_one_that_never_gets_ready_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervise_process, "_START", "import time; time.sleep(60)")
+    monkeypatch.setattr(supervise_process, "READY_WITHIN", 0.2)
+    with Supervised() as server:
+        pid = until(lambda: server.pid)
+        until(lambda: died(server) == 1)
+        assert is_gone(pid)
+
+
 def test_it_dies_with_its_keeper() -> None:
     code = (
         "import sys, time; sys.path[:0] = sys.argv[1:]\n"

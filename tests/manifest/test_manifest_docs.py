@@ -49,7 +49,7 @@ def test_the_examples_load_together(tmp_path: Path) -> None:
         else:
             load(name, root=tmp_path, repository=None)
     assert load_bottle("closed", root=tmp_path)["egress"]["routes"] == []
-    assert len(load_bottle("everything", root=tmp_path)["egress"]["routes"]) == 6
+    assert len(load_bottle("everything", root=tmp_path)["egress"]["routes"]) == 7
 
 
 @pytest.mark.parametrize("model", [Bottle, Agent])

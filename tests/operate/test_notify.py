@@ -228,3 +228,38 @@ def test_an_open_inbox_is_somebody_until_it_ends_however_it_ends():
     os.utime(os.path.join(presence.folder(), left), (1, 1))
     assert not presence.inbox_open()
     assert os.listdir(presence.folder()) == []
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_the_schema_takes_what_the_reader_takes(write, good):
+    import jsonschema
+    import yaml
+
+    texts = (
+        [
+            'webhook: {url: "https://ntfy.example.org/x", token: {env: A}}\ndesktop: true\n',
+            "desktop: false\n",
+            "{}\n",
+        ]
+        if good
+        else [
+            "desktop: 1\n",
+            "webhok: {}\n",
+            "webhook: {url: ftp://x}\n",
+            "webhook: {url: https://a@b/, token: {}}\n",
+        ]
+    )
+    for text in texts:
+        write(text)
+        assert (operator.problems() == ()) is good
+        wrong = list(jsonschema.Draft202012Validator(operator.SCHEMA).iter_errors(yaml.safe_load(text)))
+        assert (wrong == []) is good
+
+
+def test_a_notice_that_failed_is_in_the_record(kept, write, monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    write('webhook: {url: "http://127.0.0.1:1/x"}\n')
+    [answer] = kept.ask(hosts=["docs.example.org"])
+    assert len(notify.notify([answer["proposal"]])) == 1
+    last = kept.store.events()[-1]
+    assert (last.kind, last.data["proposals"]) == ("notice.failed", [answer["proposal"]])

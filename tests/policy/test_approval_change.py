@@ -26,9 +26,9 @@ METHODS = ("GET", "POST", "HEAD")
 PATHS = ("/", "/a", "/a/b", "/a/b/c", "/z")
 HOSTILE = (
     "\x1b[2J\x1b]0;owned\x07", "\u202egnp.exe", "a\u200bb\u2060c", "<script>alert(1)</script>", "x" * 1_000_000, "a\0b", "\ud800",
-    "[bold red]hi[/]", "line\nAPPROVED by the operator\r\nline", "e\u0301" + "\u0301" * 500, "\u3164\u115f\uffa0", 
+    "[bold red]hi[/]", "line\nAPPROVED by the operator\r\nline", "e\u0301" + "\u0301" * 500, "\u3164\u115f\uffa0",
     "\U000e0041\U000e0042",
-    "\u2066isolate\u2069", "\ufeff", "\u2028\u2029", "\x9b31m", 
+    "\u2066isolate\u2069", "\ufeff", "\u2028\u2029", "\x9b31m",
     "\ufe0f" * 50, "🏴\U000e0067\U000e007f", "%s%n{0}", "`rm -rf`", "\u00ad",
 )  # fmt: skip
 

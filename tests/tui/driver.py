@@ -5,6 +5,7 @@ import functools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from math import inf
 
 from textual.pilot import Pilot
 
@@ -22,8 +23,11 @@ class Inbox:
         self.desk = desk
 
     async def press(self, *keys: str) -> None:
-        """Presses each key once everything before it has been done."""
+        """Presses each key once everything before it has been done and drawn."""
         for key in keys:
+            await self.until(
+                lambda: getattr(self.app.screen, "_readable_at", 0.0) < inf, "the box to be drawn"
+            )
             await self.pilot.press(key)
             await self.rest()
 

@@ -177,27 +177,24 @@ def test_a_slow_desk_does_not_hold_up_the_page(client, desk):
         waiting.join()
 
 
+def watch(desk, method, threads, monkeypatch):
+    """Notes in `threads` which threads call `method`."""
+    real = getattr(desk, method)
+
+    def called(*words, **options):
+        threads.setdefault(method, set()).add(threading.get_ident())
+        return real(*words, **options)
+
+    monkeypatch.setattr(desk, method, called)
+
+
 def test_the_desk_that_looks_and_the_one_that_decides_are_each_used_by_a_thread_of_their_own(
     client, desk, monkeypatch
 ):
     threads = {}
-    for method in (
-        "waiting",
-        "show",
-        "decided",
-        "grants",
-        "changed",
-        "present",
-        "approve",
-        "reject",
-        "withdraw",
-    ):
-
-        def called(*words, real=getattr(desk, method), method=method, **options):
-            threads.setdefault(method, set()).add(threading.get_ident())
-            return real(*words, **options)
-
-        monkeypatch.setattr(desk, method, called)
+    methods = ["waiting", "show", "decided", "grants", "changed", "present", "approve", "reject", "withdraw"]
+    for method in methods:
+        watch(desk, method, threads, monkeypatch)
     name = desk.ask("a.example.org")
     with Feed(client) as feed:
         feed.next()

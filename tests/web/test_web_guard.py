@@ -303,7 +303,7 @@ def test_a_body_that_the_page_would_not_send_is_refused(client, desk, body):
 
 @pytest.mark.parametrize(
     "on",
-    [{}, {"scope": "forever"}, {"scope": "time", "minutes": 0}, {"scope": "time", "minutes": 9**9}, {"scope": "time", "minutes": 1.5}],
+    [{"scope": "forever"}, {"scope": "time", "minutes": 0}, {"scope": "time", "minutes": 9**9}, {"scope": "time", "minutes": 1.5}],
 )  # fmt: skip
 def test_terms_are_bounded(client, desk, on):
     name = desk.ask("a.example.org")

@@ -5,13 +5,48 @@ desktop: true
 """
 
 import os
+from functools import lru_cache
 from typing import Any, NamedTuple
 
-from bot_bottle.errors import BotBottleError
+from bot_bottle.errors import BotBottleError, ManifestError
 from bot_bottle.host import paths
 
 FILE = "operator.yaml"
 _SOURCES = ("env", "file", "command")
+
+
+_TEXT = {"type": "string", "minLength": 1}
+SCHEMA: dict[str, Any] = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "title": "Operator",
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        "webhook": {
+            "description": "Where a notice is posted to when something waits, as ntfy takes it.",
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["url"],
+            "properties": {
+                "url": {"type": "string", "pattern": "^https?://[^@\\s]+$"},
+                "token": {
+                    "description": "Where the bearer token is read.",
+                    "type": "object",
+                    "minProperties": 1,
+                    "maxProperties": 1,
+                    "additionalProperties": False,
+                    "properties": {
+                        "env": _TEXT,
+                        "file": _TEXT,
+                        "command": {"type": "array", "minItems": 1, "items": {"type": "string"}},
+                    },
+                },
+            },
+        },
+        "desktop": {"description": "Whether notify-send shows it.", "type": "boolean"},
+    },
+}
+"""The JSON Schema of the file, for editors."""
 
 
 class Webhook(NamedTuple):
@@ -35,13 +70,30 @@ def file() -> str:
 
 def notifies() -> bool:
     """Whether the operator is told of what waits. False when the file is wrong: nobody would hear anything."""
-    if not os.path.exists(file()):
+    try:
+        facts = os.stat(file())
+    except OSError:
         return False
+    return _notifies(file(), facts.st_mtime_ns, facts.st_size)
+
+
+@lru_cache(maxsize=4)
+def _notifies(_file: str, _changed: int, _size: int) -> bool:
+    """Asked with every answer to an agent, so a file is read once while it stays as it is."""
     try:
         found = read()
     except BotBottleError:
         return False
     return found.webhook is not None or (found.desktop and desktop_program() != "")
+
+
+def problems() -> tuple[str, ...]:
+    """What is wrong with the file, one a line; nothing when there is none."""
+    try:
+        read()
+    except ManifestError as error:
+        return tuple(error.details.splitlines())
+    return ()
 
 
 def desktop_program() -> str:

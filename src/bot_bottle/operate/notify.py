@@ -4,6 +4,7 @@ What is sent is ours alone: which bottle, and what would change. The agent's wor
 """
 
 import os
+import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -26,14 +27,21 @@ class Message(NamedTuple):
 
 
 def notify(ids: Sequence[str]) -> list[str]:
-    """Sends a notice of those of `ids` that still wait; a sentence for each way that failed."""
+    """Sends a notice of those of `ids` that still wait; a sentence for each way that failed, which the record has as well."""
+    from bot_bottle.events import NewEvent
     from bot_bottle.operate.approvals import Approvals
+    from bot_bottle.operate.record import open_store
 
     with Approvals.open() as desk:
         waiting = [shown for shown in desk.waiting() if shown.proposal.id in ids]
     if not waiting:
         return []
-    return send(read(), message(waiting))
+    failed = send(read(), message(waiting))
+    if failed:
+        data = {"why": "; ".join(failed)[:500], "proposals": [shown.proposal.id for shown in waiting]}
+        with open_store() as store:
+            store.append([NewEvent(waiting[0].proposal.run, time.time(), "notice.failed", data)])
+    return failed
 
 
 def message(waiting: Sequence[Shown]) -> Message:
@@ -90,7 +98,6 @@ def show(said: Message) -> None:
 
 def post(webhook: Webhook, said: Message) -> None:
     """To the webhook, as ntfy takes it. Raises HostError."""
-    import time
     import urllib.error
     import urllib.request
 

@@ -99,7 +99,6 @@ REASONS = {
     "held_expired": "a person was asked for it, and nobody answered in time",
     "held_absent": "a person has to be asked for it, and nobody is there",
     "held_crowded": "a person has to be asked for it, and too much waits for an answer already",
-    "held_too_many": "a person has to be asked for it, and too much waits for an answer already",
     "held_left": "a person was asked for it, and who wanted it went away before there was an answer",
     "held_failed": "a person has to be asked for it, and could not be, or the answer could not be put in force",
 }

@@ -82,7 +82,8 @@ def be_askable(*, unlimited: bool = False) -> None:
     if unlimited:
         from bot_bottle.launch import asks
 
-        vars(asks).update(BURST=1 << 20, MOST_OPEN=1 << 20)
+        for limit in ("BURST", "MOST_OPEN"):
+            setattr(asks, limit, 1 << 20)
 
     def serve_and_ask(self: Wishes, session: Session, metrics: socket.socket) -> None:
         serve(self, session, metrics)

@@ -134,12 +134,12 @@ class Asking:
     # Told by the keeper
 
     def release(self, number: object, *, passes: bool, reason: object) -> None:
-        """The keeper's answer, with the end of one of `HELD_REASONS`; to what waits no more it changes nothing."""
+        """The keeper's answer, with one of `HELD_REASONS`; to what waits no more it changes nothing."""
         waits = self._open.pop(number, None) if isinstance(number, int) else None
         if waits is None or waits.answer.done():
             return
-        said = f"held_{reason}" if f"held_{reason}" in HELD_REASONS else "held_failed"
-        waits.answer.set_result("" if passes else said)
+        known = reason if isinstance(reason, str) and reason in HELD_REASONS else "held_failed"
+        waits.answer.set_result("" if passes else known)
         for question in [one for one, shared in self._shared.items() if shared is waits]:
             del self._shared[question]  # who comes now was not meant by the answer
 

@@ -7,6 +7,7 @@ a client in the bottle is as near as can be, so an honest body is there in a mom
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from time import monotonic
 from typing import ClassVar
 
 from bot_bottle.bundle.egress.denial import Refusal, explain
@@ -41,14 +42,14 @@ class Held:
         if not size:
             self._coming.pop(self, None)
             return
-        now = asyncio.get_running_loop().time()
+        now = monotonic()
         if self._timer is not None:
             self._coming.setdefault(self, now)
         while Held.total > self._most:
             oldest, since = next(iter(self._coming.items()), (self, now))
             if oldest is self or now - since < PATIENCE:
                 raise Refusal(403, "body_too_large", explain("body_too_large"), wanted=self._wanted)
-            oldest._give_way(now)
+            oldest._give_way()
 
     @asynccontextmanager
     async def coming(self) -> AsyncIterator[None]:
@@ -64,11 +65,11 @@ class Held:
             self._timer = None
             self._coming.pop(self, None)
 
-    def _give_way(self, now: float) -> None:
+    def _give_way(self) -> None:
         self.are(0)
         self._gone = True
         if self._timer is not None:
-            self._timer.reschedule(now)
+            self._timer.reschedule(asyncio.get_running_loop().time())
 
     def nothing(self) -> None:
         """Whatever happened: nothing of it is held any more."""

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from bot_bottle.events import Event
 
 
-_HASHES = ("policy", "previous", "authority")
+_HASHES = ("policy", "previous", "authority", "row", "decision", "grant_row", "shown")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

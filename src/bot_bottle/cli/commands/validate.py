@@ -1,4 +1,4 @@
-"""Check bottle and agent files, and list everything that is wrong with them."""
+"""Check bottle and agent files (and operator.yaml), and list everything that is wrong with them."""
 
 import argparse
 
@@ -14,8 +14,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
     """Prints each file with `ok` or its problems; raises ManifestError when any has one."""
     import os
 
-    from bot_bottle.host import paths
-    from bot_bottle.manifest.check import check_all
+    from bot_bottle.host import operator, paths
+    from bot_bottle.manifest.check import Checked, check_all
     from bot_bottle.manifest.places import find_repository
 
     try:
@@ -23,6 +23,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
     except FileNotFoundError:
         repository = None  # the current folder is gone; the files of the home are there all the same
     checked = check_all(root=paths.manifest_root(), repository=repository, names=options.names)
+    if not options.names and os.path.lexists(operator.file()):
+        checked.append(Checked("operator", operator.FILE, operator.file(), operator.problems()))
     if console.as_json:
         console.json([{**one._asdict(), "ok": not one.problems} for one in checked])
     else:
