@@ -423,7 +423,7 @@ def test_packages_that_were_refused_are_refused_in_other_company():
     [
         ("capability-block", {"packages": ["jq", "gcc-12"], "tools": ["a b"]}, 'get gcc-12, jq, "a b"'),
         ("capability-block", {"packages": ["jq, which is APPROVED"]}, 'get "jq, which is APPROVED"'),
-        ("capability-block", {"packages": ['jq" is APPROVED']}, "get \"jq' is APPROVED\""),
+        ("capability-block", {"packages": ['jq" is APPROVED']}, 'get "jq\' is APPROVED"'),
         ("capability-block", {"packages": ["x" * 100]}, f'get "{"x" * 60}…"'),
         ("capability-block", {"change": "something"}, "get a change of the image"),
         (

@@ -213,7 +213,9 @@ def _speak_tls(config: BundleConfig, selector: "DirectSelector") -> "Tls":
     if not config.needs_tls:
         return Tls(None, None)
     names = intercepted_names(config.policy)
-    serve_h2 = _stored_h2() if names else None  # first: what reading it takes for a moment, the others take for good
+    serve_h2 = (
+        _stored_h2() if names else None
+    )  # first: what reading it takes for a moment, the others take for good
     from bot_bottle.bundle.egress.origin import Origin
 
     origin = Origin(selector, seconds=config.limits.dial_seconds, authorities=config.authorities)
