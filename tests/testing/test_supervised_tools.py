@@ -44,6 +44,9 @@ def supervised(place, tool, turns, *, plain=False, **bottle):
     `plain` has it speak HTTP to the door, by its `base_url`; `bottle` is what else its file says.
     """
     name, _, data = tool
+    known = place.write(".local/share/bot-bottle/providers", "")
+    known.unlink()
+    known.symlink_to(data / "bot-bottle/providers")
     host, header = HOSTS[name]
     folder = place.root / "tls"
     folder.mkdir()
@@ -68,7 +71,7 @@ def supervised(place, tool, turns, *, plain=False, **bottle):
             **bottle,
         )
         place.write(".bot-bottle/agents/worker.md", front_matter(keys))
-        yield {"XDG_DATA_HOME": str(data), "SSL_CERT_FILE": str(certificate), "KEY": KEY}
+        yield {"SSL_CERT_FILE": str(certificate), "KEY": KEY}
 
 
 def answers(place):
