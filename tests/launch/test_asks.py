@@ -256,6 +256,7 @@ def test_once_ends_with_its_use_and_a_new_bundle_never_gets_it_again(kept):
     kept.asks.hear_bundle({"spent": grant.id})
     assert kept.policy == BASE
     assert kept.asks.proposals.grants() == []
+    assert [(each.used, each.ended) for each in kept.asks.proposals.grants(ended=True)] == [(1, "used")]
     assert "NOT IN FORCE ANY MORE" in kept.wait_for(shown.proposal.id)[0]["message"]
 
 
