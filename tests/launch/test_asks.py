@@ -256,6 +256,7 @@ def test_once_ends_with_its_use_and_a_new_bundle_never_gets_it_again(kept):
     kept.asks.hear_bundle({"spent": grant.id})
     assert kept.policy == BASE
     assert kept.asks.proposals.grants() == []
+    assert [(each.used, each.ended) for each in kept.asks.proposals.grants(ended=True)] == [(1, "used")]
     assert "NOT IN FORCE ANY MORE" in kept.wait_for(shown.proposal.id)[0]["message"]
 
 
@@ -377,6 +378,40 @@ def test_with_nobody_there_it_is_kept_and_said(kept):
     assert kept.notified == [shown.proposal.id]
 
 
+@pytest.mark.parametrize("name", ["\ud800", "\0", "p" * 100_000, "' OR 1=1 --", "p%", "P2345678", "\u202e"])
+def test_an_id_that_is_none_is_not_looked_for(kept, name):
+    assert "no such proposal" in kept.wait_for(name)[0]["problem"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["\ud800.example.org", "a\udfff", "\0", "xn--\ud800", "\u202e.example.org", "é" * 300, "a" * 70_000],
+)
+def test_text_that_no_encoding_has_ends_no_keeper(kept, text):
+    for arguments in (
+        {"hosts": [text]},
+        {"urls": [f"https://{text}/{text}"]},
+        {"urls": [f"https://a.example.org/{text}"]},
+    ):
+        [answer] = kept.ask(**arguments)
+        assert "problem" in answer or answer["state"] == "pending"
+    for tool, arguments in (
+        ("capability-block", {"packages": [text], "change": text}),
+        ("git-block", {"remote": text, "ref": text, "operation": "push"}),
+        ("credential-block", {"host": text, "credential": text}),
+        (text, {"reason": text}),
+    ):
+        kept.ask(tool, reason=text, **{name: value for name, value in arguments.items() if name != "reason"})
+    place = {"host": text, "port": 443, "protocol": "https", "method": text, "path": text}
+    for kind in ("request", "secret", text):
+        kept.asks.hear_bundle({"hold": 1, "kind": kind, **place, "detector": text})
+        kept.asks.hear_bundle({"hold": 2, "kind": kind, **place, "host": "a.example.org", "detector": text})
+    kept.asks.hear_bundle({"used": text})
+    kept.asks.hear_bundle({"spent": text})
+    assert all(each.title.isprintable() and each.words.isprintable() for each in waiting(kept))
+    assert kept.store.verify().ok
+
+
 def test_another_runs_proposal_is_not_there(kept, tmp_path):
     other = Kept(tmp_path / "store.db", "other-cd34")
     _, shown = ask(other, "docs.example.org")
@@ -478,6 +513,34 @@ def test_a_held_secret_passes_alone_and_changes_no_policy(kept):
     approve(kept, shown)
     assert kept.said == [{"release": 1, "pass": True, "reason": "held_applied"}]
     assert (kept.policy, kept.orders) == (BASE, [])
+
+
+def test_a_yes_to_a_secret_is_for_one_request_alone(kept):
+    hold = {
+        "kind": "secret",
+        "host": "known.example.org",
+        "port": 443,
+        "protocol": "https",
+        "fingerprint": "ab12",
+    }
+    for number in (1, 2):
+        kept.asks.hear_bundle({"hold": number, **hold})
+    first, _ = waiting(kept)
+    approve(kept, first)
+    assert [(each["release"], each["pass"]) for each in kept.said] == [(1, True)]
+
+
+def test_a_yes_that_comes_when_the_request_has_gone_is_not_said_to_be_applied(kept):
+    kept.asks.hear_bundle(
+        {"hold": 1, "kind": "secret", "host": "known.example.org", "port": 443, "protocol": "https"}
+    )
+    [shown] = waiting(kept)
+    with kept.desk() as desk:
+        desk.approve([Approval(shown.proposal.id, shown.digest, shown.terms)], wait=0)
+    kept.asks.hear_bundle({"unhold": 1})
+    kept.asks.decided()
+    assert kept.asks.proposals.find(shown.proposal.id).state == "failed"
+    assert kept.said == []
 
 
 def test_what_a_bundle_held_ends_with_it(kept):

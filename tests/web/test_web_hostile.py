@@ -55,6 +55,22 @@ def test_plain_text_stays_as_it_is(text):
     assert clean.line(text) == text
 
 
+@pytest.mark.parametrize("blank", "\u034f\u115f\u1160\u17b4\u180b\u2800\u3164\uffa0\ufe0f\U000e0101")
+def test_what_counts_as_printable_and_shows_as_nothing_is_written_out(blank):
+    assert clean.line(f"a{blank}b").isascii()
+    assert clean.block(f"a{blank}b") != "ab"
+
+
+def test_letters_from_right_to_left_stay_in_the_agents_own_words_alone():
+    assert clean.line("\u05d0\u0627\u0661").isascii()
+    assert clean.block("\u05d0\u0627\u0661") == "\u05d0\u0627\u0661"
+
+
+def test_marks_are_not_piled_up_and_vietnamese_stays():
+    assert clean.block("o" + "\u0300" * 1000 + "k") == "o\u0300\u0300k"
+    assert clean.block("Tie\u0302\u0301ng Vie\u0323\u0302t") == "Tie\u0302\u0301ng Vie\u0323\u0302t"
+
+
 def test_text_that_is_cut_says_so():
     assert clean.line("a" * 400) == "a" * 300 + " … (100 more characters)"
 
@@ -82,6 +98,8 @@ def seen_of(page, run):
     return detail, history, shown
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_the_page_stays_what_it_is(open_page, desk):
     ask_everything(desk, "calm", "calm")
     page = open_page()

@@ -21,6 +21,8 @@ from bot_bottle.state.rows import Decision
 
 CHANGED = "the policy changed meanwhile; look again"
 Done = Callable[[Proposal, Grant | None], None]
+Passes = Callable[[Proposal], bool]
+"""Lets a request go that waits for a proposal, and changes no policy; whether it still waited."""
 
 
 class _Batch:
@@ -38,13 +40,14 @@ class Applying:
 
     def __init__(
         self, run: Kept, proposals: Proposals, holding: Holding, changes: Callable[[], Changes], done: Done,
-        clock: Callable[[], float],
+        passes: Passes, clock: Callable[[], float],
     ) -> None:  # fmt: skip
         self._run = run
         self._proposals = proposals
         self._holding = holding
         self._changes = changes
         self._done = done
+        self._passes = passes
         self._clock = clock
         self._waiting: dict[str, Proposal] = {}
         self._alone: list[Proposal] = []
@@ -67,14 +70,18 @@ class Applying:
             together = [self._alone.pop(0)]
         else:
             together, self._waiting = list(self._waiting.values()), {}
-        passing = [each for each in together if each.ask.kind not in OF_POLICY]
-        if passing:  # a request that waits and is let through as it is: there is no policy to change
-            self._finish([Outcome(each.id, "applied") for each in passing], {})
+        if passing := [each for each in together if each.ask.kind not in OF_POLICY]:
+            self._finish([self._passed(each) for each in passing], {})
         if changing := [each for each in together if each.ask.kind in OF_POLICY]:
             self._busy = True
             self._order(_Batch(changing))
         else:
             self.go()
+
+    def _passed(self, proposal: Proposal) -> Outcome:
+        if self._passes(proposal):
+            return Outcome(proposal.id, "applied")
+        return Outcome(proposal.id, "failed", "the request did not wait any longer")
 
     def _order(self, batch: _Batch) -> None:
         decisions = self._proposals.decisions(each.id for each in batch.proposals)

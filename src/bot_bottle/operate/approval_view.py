@@ -9,6 +9,7 @@ from bot_bottle.policy.approval_effect import Refusals
 from bot_bottle.policy.approval_show import shown
 from bot_bottle.state.model import RunRecord
 from bot_bottle.state.proposals import Proposals
+from bot_bottle.state.rows import Decision
 from bot_bottle.state.store import Store
 
 _KINDS = ("egress.refused", "dns.refused")
@@ -32,7 +33,9 @@ class View:
         """Each of them on `terms` (None: those offered first)."""
         self._refresh()
         alike = self.proposals.alike()
-        return [self._show(each, terms, alike) for each in found]
+        over = [each.id for each in found if each.state != "pending"]
+        decisions = self.proposals.decisions(over) if over else {}
+        return [_as_decided(self._show(each, terms, alike), decisions.get(each.id)) for each in found]
 
     def standing(self, run: str) -> Standing:
         """What the run enforces."""
@@ -88,3 +91,15 @@ class View:
             except NotFoundError:
                 self._names[run] = _GONE
         return self._names[run]
+
+
+def _as_decided(made: Shown, decision: Decision | None) -> Shown:
+    """What waits no more, as it was shown to whoever approved it; what it would change now is another question."""
+    if made.proposal.state == "pending":
+        return made
+    made = made._replace(effect=made.effect._replace(requests=0, hosts=0, notes=()))
+    if decision is None or decision.verdict != "approved":
+        return made
+    return made._replace(
+        terms=decision.terms, added=decision.added, removed=decision.removed, digest=decision.digest
+    )

@@ -127,6 +127,14 @@ class Approvals:
     def show(self, reference: str, terms: Terms | None = None) -> Shown:
         return self._view.show([self._proposals.find(reference)], terms)[0]
 
+    def alike(self, shown: Shown) -> list[Shown]:
+        """The proposals of other runs that ask for the same, on the same terms, and would change the same with the same effect.
+
+        One of which anything that counts differs has to be looked at by itself, and is not among them.
+        """
+        others = [self.show(each, shown.terms) for each in shown.alike]
+        return [each for each in others if _weight(each) == _weight(shown)]
+
     def edit(self, reference: str, text: str, terms: Terms) -> Shown:
         from bot_bottle.operate.approval_text import routes_of
 
@@ -295,6 +303,12 @@ class Approvals:
             time.sleep(min(_LOOK_EACH, left))
         self._seen = now
         return True
+
+
+def _weight(shown: Shown) -> tuple[object, ...]:
+    """What counts of a proposal for whoever decides, but for whose it is and how much was refused so far."""
+    effect = shown.effect
+    return shown.added, shown.removed, effect.credentialed, effect.sinks, shown.applies, shown.problem
 
 
 def _outcome(decided: Decided, proposal: Proposal | None, waits: bool) -> Decided:
