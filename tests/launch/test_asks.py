@@ -477,6 +477,34 @@ def test_a_held_request_passes_once_it_is_in_force(kept):
     assert kept.policy.routes[-1].once
 
 
+def test_a_request_for_what_is_just_used_up_is_asked_about_when_that_has_ended(kept):
+    hold = {
+        "kind": "request",
+        "host": "docs.example.org",
+        "port": 443,
+        "protocol": "https",
+        "method": "",
+        "path": "",
+    }
+    kept.asks.hear_bundle({"hold": 1, **hold})
+    approve(kept, waiting(kept)[0])
+    [grant] = kept.asks.proposals.grants()
+    kept.asks.hear_bundle({"used": grant.id})
+    kept.asks.hear_bundle({"hold": 2, **hold})
+    kept.asks.hear_bundle({"hold": 3, **hold})
+    kept.fire()
+    assert waiting(kept) == []
+    assert [each["release"] for each in kept.said] == [1]  # neither passes by what the first one used
+    kept.asks.hear_bundle({"unhold": 3})
+    kept.asks.hear_bundle({"spent": grant.id})
+    kept.fire()
+    [shown] = waiting(kept)
+    assert shown.added == ("- {host: docs.example.org}",)
+    approve(kept, shown)
+    assert [each["release"] for each in kept.said] == [1, 2]
+    assert kept.said[-1]["pass"]
+
+
 def test_a_held_request_that_is_rejected_or_leaves_does_not_pass(kept):
     for number, host in ((1, "a.example.org"), (2, "b.example.com")):
         kept.asks.hear_bundle(

@@ -43,6 +43,8 @@ SURVEY_EACH = 0.5
 """Seconds for which the answer to `policy` stays the same."""
 _NEVER = float("-inf")
 HELD_MOST, HELD_SECONDS = 8, 120.0
+ASK_AGAIN = 0.05
+"""Seconds until what waits is looked at again for which only a grant that is used up still stands in the policy."""
 _AS_HELD = {"withdrawn": "left"}
 """Where the bundle's word for what became of a held request is another than the proposal's state."""
 
@@ -250,6 +252,12 @@ class Asks:
         if not present and ask.kind == "secret":
             self._release(number, "absent")  # this one request can't be let through when it is gone
             return
+        if ask.kind == "request" and self.holding.is_spent_for(ask):
+            self._held[number] = (
+                ""  # it is a question once that has ended, which is a moment after its one use has
+            )
+            self._around.after(ASK_AGAIN, partial(self._held_again, number, message))
+            return
         answer = partial(self._released_at_once, number)
         proposal = self._submit(ask, answer, HELD_SECONDS if present else EXPIRES_AFTER)
         if proposal is None:
@@ -260,6 +268,11 @@ class Asks:
         self._held[number] = proposal.id
         self._told.setdefault(proposal.id, {})[f"held {number}"] = partial(self._tell_held, number)
         self._tell_held(number, proposal, None)
+
+    def _held_again(self, number: int, message: Mapping[str, Any]) -> None:
+        if self._held.get(number) == "":
+            del self._held[number]
+            self.held(message)
 
     def unheld(self, message: Mapping[str, Any]) -> None:
         """It waits no longer: its client left, or its time was over."""

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from bot_bottle.errors import StateError
 from bot_bottle.launch.change import Change, Changes
 from bot_bottle.launch.wishes import After, Kept
-from bot_bottle.policy.approval import Grant
-from bot_bottle.policy.approval_change import Standing, effective
+from bot_bottle.policy.approval import Ask, Grant
+from bot_bottle.policy.approval_change import Standing, change_for, effective
 from bot_bottle.policy.model import EgressPolicy
 from bot_bottle.state.proposals import Proposals
 
@@ -56,6 +56,12 @@ class Holding:
         config = self._run.sidecar.config
         names = tuple(sorted(config.credentials)) if config else ()
         return Standing(self.base, self._run.policy, self._run.plan.trust is not None, names)
+
+    def is_spent_for(self, ask: Ask) -> bool:
+        """Whether nothing but grants that are used up, and have not ended yet, would allow what is asked for."""
+        standing = self.standing()
+        usable = standing._replace(in_force=self.fresh(standing.in_force))
+        return not change_for(ask, standing).routes and bool(change_for(ask, usable).routes)
 
     def add(self, grants: Iterable[Grant]) -> None:
         """They are in force and in the record."""
