@@ -57,6 +57,10 @@ class Detail(VerticalScroll):
             part.set_class(not content.plain, "empty")
         self._quote(said)
 
+    def tick(self, item: Item) -> None:
+        """Says anew how long `item`, which is shown, waits."""
+        self.query_one("#heading", Static).update(telling.heading(item, time.time()))
+
     def _quote(self, said: list[tuple[str, str]]) -> None:
         """A widget with a bar at its left for the words of each: no line of them can look like ours."""
         quotes = list(self.query(".words").results(Static))
