@@ -43,6 +43,10 @@ class Detail(VerticalScroll):
             told |= {"effect": telling.effect(item), "obstacle": Content("")}
             if decided:
                 told["outcome"] = telling.outcome(first)
+                if not telling.warnings(
+                    first
+                ):  # what it would have let through was told before it was decided
+                    told["effect"] = Content("")
             else:
                 told["file"] = Content("") if file is None else telling.in_file(file)
                 told |= {"terms": telling.terms(first), "obstacle": telling.obstacle(first)}

@@ -112,7 +112,7 @@ export class Detail {
     for (const note of shown.notes) add("bad", "!", note);
     if (shown.requests) {
       add("", "·", `Of what was refused so far, it would have let through ${many(shown.requests, "request", "requests")} to ${many(shown.hosts, "host", "hosts")}.`);
-    } else if (shown.applies) add("", "·", "It would have let through nothing of what was refused so far.");
+    } else if (shown.applies && shown.state === "pending") add("", "·", "It would have let through nothing of what was refused so far.");
     return said.length ? el("div", { class: "effect" }, el("h3", null, "What it would do"), el("ul", null, said)) : null;
   }
 
