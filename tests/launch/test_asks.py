@@ -619,3 +619,52 @@ def test_a_credential_is_put_in_where_the_bottle_has_it(tmp_path):
     assert [route.credential for route in kept.policy.routes] == ["forge"]
     assert shown.removed == ("- {host: known.example.org}",)
     kept.close()
+
+
+def test_what_was_allowed_once_is_not_kept_by_an_approval_that_does_not_show_it(kept):
+    _, both = ask(kept, "one.example.com", "docs.example.org")
+    kept.ask(hosts=["one.example.com"])
+    [one] = [each for each in waiting(kept) if each.proposal.id != both.proposal.id]
+    approve(kept, one, scope="once")
+    [again] = waiting(kept)
+    assert again.added == ("- {host: docs.example.org}", "- {host: one.example.com}")
+    assert approve(kept, both)[0].state == "approved"  # it is what was shown before the other
+    bottle = next(grant for grant in kept.asks.proposals.grants() if grant.scope == "bottle")
+    assert bottle.routes == (DOCS, Route("one.example.com", 443))
+
+
+def test_what_was_used_up_is_asked_for_again_and_never_said_to_be_allowed(kept):
+    held = {"kind": "request", "host": "docs.example.org", "port": 443, "protocol": "https"}
+    kept.asks.hear_bundle({"hold": 1, **held})
+    approve(kept, waiting(kept)[0])
+    [grant] = kept.asks.proposals.grants()
+    kept.asks.hear_bundle({"used": grant.id})
+    kept.said.clear()
+    kept.asks.hear_bundle({"hold": 2, **held})
+    assert kept.said == []
+    [second] = waiting(kept)
+    assert (second.added, second.problem) == (("- {host: docs.example.org}",), "")
+    assert states(kept.ask(hosts=["docs.example.org"])) == ["pending"]
+    approve(kept, second)
+    assert kept.said == [{"release": 2, "pass": True, "reason": "held_applied"}]
+    kept.asks.hear_bundle({"spent": grant.id})
+    assert [each.used for each in kept.asks.proposals.grants(ended=True)] == [1]
+    assert [each.proposal for each in kept.asks.proposals.grants()] == [second.proposal.id]
+
+
+def test_two_runs_of_one_bottle_write_a_line_for_good_into_its_file_once(kept, tmp_path, own_home):
+    file = own_home / ".bot-bottle/bottles/default.md"
+    file.parent.mkdir(parents=True)
+    file.write_text('---\negress:\n  routes:\n    - host: "known.example.org"\n---\n')
+    other = Kept(tmp_path / "store.db", "other-cd34", policy=EgressPolicy())
+    shown = []
+    for each in (kept, other):
+        each.plan.bottle_file = str(file)
+        shown.append(ask(each, "docs.example.org")[1])
+    approve(kept, shown[0], scope="manifest")
+    with other.desk() as desk:
+        assert desk.file_diff(shown[1]) == ""
+    assert approve(other, shown[1], scope="manifest")[0].problem == ""
+    approve(other, ask(other, "known.example.org")[1], scope="manifest")
+    assert file.read_text().count("docs.example.org") == file.read_text().count("known.example.org") == 1
+    other.close()

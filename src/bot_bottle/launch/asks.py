@@ -122,7 +122,7 @@ class Asks:
         """The open proposal for `ask`, durable; None when it is answered without one."""
         if (same := self._same(ask)) is not None:
             return self._repeated(same)
-        found = change_for(ask, self.holding.standing())
+        found = change_for(ask, self.holding.usable())
         if at_once := self._answered_at_once(ask, found):
             answer(at_once)
             return None
@@ -236,7 +236,8 @@ class Asks:
         elif isinstance(spent := message.get("spent"), str):
             grant = self.holding.grants.get(spent)
             if grant is not None and grant.scope == "once":
-                self.holding.used(spent)
+                if spent not in self.holding.spent():
+                    self.holding.used(spent)
                 self.holding.end(spent, "used")
 
     def held(self, message: Mapping[str, Any]) -> None:

@@ -57,6 +57,11 @@ class Holding:
         names = tuple(sorted(config.credentials)) if config else ()
         return Standing(self.base, self._run.policy, self._run.plan.trust is not None, names)
 
+    def usable(self) -> Standing:
+        """The same for those who have to know what would pass now: without what was good for one use and is used."""
+        standing = self.standing()
+        return standing._replace(in_force=self.fresh(standing.in_force))
+
     def add(self, grants: Iterable[Grant]) -> None:
         """They are in force and in the record."""
         self.grants.update((grant.id, grant) for grant in grants)
