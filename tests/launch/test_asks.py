@@ -668,3 +668,26 @@ def test_two_runs_of_one_bottle_write_a_line_for_good_into_its_file_once(kept, t
     approve(other, ask(other, "known.example.org")[1], scope="manifest")
     assert file.read_text().count("docs.example.org") == file.read_text().count("known.example.org") == 1
     other.close()
+
+
+def test_what_was_used_once_before_the_bundle_was_heard_to_enforce_it_is_used(kept):
+    kept.confirms = False
+    _, shown = ask(kept, "docs.example.org")
+    approve(kept, shown, scope="once")
+    spent = []
+
+    def start_anew(policy):
+        """As a keeper that was kept from hearing that the one before had taken it, and that it was used."""
+        kept.asks.hear_bundle({"used": "g" + shown.proposal.id[1:]})
+        kept.asks.hear_bundle({"used": "gmadeup"})
+        spent.extend(kept.asks.holding.spent())
+        kept.enforced.append(policy)
+
+    kept.start_anew = start_anew
+    kept.fire()
+    [grant] = kept.asks.proposals.grants()
+    assert spent == [grant.id]
+    kept.confirms = True
+    kept.asks.holding.bundle_began()
+    assert (kept.policy, kept.asks.holding.spent()) == (BASE, ())
+    assert [each.used for each in kept.asks.proposals.grants(ended=True)] == [1]

@@ -30,7 +30,7 @@ from bot_bottle.policy import approval_words as words
 from bot_bottle.policy.approval import OPEN, Ask, Grant, Proposal
 from bot_bottle.policy.approval_change import Change, change_for
 from bot_bottle.policy.approval_intake import ask_of, held_ask
-from bot_bottle.policy.approval_show import APPLIES, OF_POLICY
+from bot_bottle.policy.approval_show import APPLIES, OF_POLICY, grant_id
 from bot_bottle.policy.model import EgressPolicy
 from bot_bottle.policy.sound import flaws, hindrance
 from bot_bottle.state.proposals import Outcome, Proposals
@@ -232,7 +232,8 @@ class Asks:
         elif "unhold" in message:
             self.unheld(message)
         elif isinstance(used := message.get("used"), str):
-            self.holding.used(used)
+            if used in self.holding.grants or any(grant_id(each) == used for each in self._open):
+                self.holding.used(used)
         elif isinstance(spent := message.get("spent"), str):
             grant = self.holding.grants.get(spent)
             if grant is not None and grant.scope == "once":
