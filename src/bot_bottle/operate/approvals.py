@@ -306,8 +306,8 @@ class Approvals:
 
 def _weight(shown: Shown) -> tuple[object, ...]:
     """What counts of a proposal for whoever decides, but for whose it is and how much was refused so far."""
-    effect = shown.effect
-    return shown.added, shown.removed, effect.credentialed, effect.sinks, shown.applies, shown.problem
+    effect = shown.effect._replace(requests=0, hosts=0)
+    return shown.added, shown.removed, effect, shown.applies, shown.problem, shown.credentials_of
 
 
 def _outcome(decided: Decided, proposal: Proposal | None, waits: bool) -> Decided:
