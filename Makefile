@@ -8,7 +8,7 @@ ARGS ?=
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test unit lint fmt lock demo bench fuzz clean
+.PHONY: help setup test unit lint fmt lock demo pictures bench fuzz clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -38,6 +38,11 @@ lock: setup  ## pin the newest dependencies that pyproject.toml and requirements
 demo: setup  ## run a real agent in a bottle on a repository that the demo brings along
 	$(BIN)/bot-bottle provider install claude
 	$(BIN)/bot-bottle demo
+
+pictures: setup  ## make the documents' pictures of the inbox, from bottles that run for it
+	@$(PYTHON) tools/bootstrap.py --pictures
+	$(BIN)/bot-bottle provider install claude
+	$(BIN)/python tools/pictures.py
 
 bench: setup  ## measure; AREA=start|egress|... chooses, ARGS=--quick for a short try
 	-@$(PYTHON) tools/bootstrap.py --bench

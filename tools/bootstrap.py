@@ -55,6 +55,7 @@ BENCH_TOOLS = (
     Tool("wrk", "wrk", "sends the requests that the tunnel is measured with"),
     Tool("nginx", "nginx-light", "answers them"),
 )
+PICTURE_TOOLS = (Tool("pngquant", "pngquant", "makes the documents' pictures small"),)
 PIPELOCK = "github.com/luckyPipewrench/pipelock/cmd/pipelock@7a3b7de4a555"
 PIPELOCK_PLACE = ROOT / "build" / "pipelock" / PIPELOCK.partition("@")[2]
 GO_MINIMUM = (1, 25)
@@ -231,13 +232,17 @@ def note_pipelock() -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Makes this checkout ready to test.")
     parser.add_argument("--bench", action="store_true", help="also what `make bench` needs")
+    parser.add_argument("--pictures", action="store_true", help="also what `make pictures` needs")
     parser.add_argument(
         "--python", default=os.environ.get("BOT_BOTTLE_PYTHON", ""), help="make .venv from this one"
     )
     options = parser.parse_args()
     try:
         python = find_python(options.python)
-        missing = missing_tools(python, TEST_TOOLS + (BENCH_TOOLS if options.bench else ()))
+        wanted = (
+            TEST_TOOLS + (BENCH_TOOLS if options.bench else ()) + (PICTURE_TOOLS if options.pictures else ())
+        )
+        missing = missing_tools(python, wanted)
         if missing:
             install_packages(missing)
         make_venv(python)

@@ -72,6 +72,8 @@ class Memory:
     """A transport that keeps what it is sent. Its other side says `data`: at once, or as an upstream that `answers` with it to the
     first request and properly to all others."""
 
+    drained = False
+
     def __init__(
         self, data: bytes, *, answers: bool = False, then_ends: bool = True, piece: int = 1 << 20
     ) -> None:

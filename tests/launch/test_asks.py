@@ -256,6 +256,7 @@ def test_once_ends_with_its_use_and_a_new_bundle_never_gets_it_again(kept):
     kept.asks.hear_bundle({"spent": grant.id})
     assert kept.policy == BASE
     assert kept.asks.proposals.grants() == []
+    assert [(each.used, each.ended) for each in kept.asks.proposals.grants(ended=True)] == [(1, "used")]
     assert "NOT IN FORCE ANY MORE" in kept.wait_for(shown.proposal.id)[0]["message"]
 
 
@@ -474,6 +475,30 @@ def test_a_held_request_passes_once_it_is_in_force(kept):
     kept.confirm()
     assert kept.said == [{"release": 7, "pass": True, "reason": "held_applied"}]
     assert kept.policy.routes[-1].once
+
+
+def test_a_request_for_what_is_just_used_up_is_asked_about_anew(kept):
+    hold = {
+        "kind": "request",
+        "host": "docs.example.org",
+        "port": 443,
+        "protocol": "https",
+        "method": "",
+        "path": "",
+    }
+    kept.asks.hear_bundle({"hold": 1, **hold})
+    approve(kept, waiting(kept)[0])
+    [grant] = kept.asks.proposals.grants()
+    kept.asks.hear_bundle({"used": grant.id})
+    kept.asks.hear_bundle({"hold": 2, **hold})
+    kept.asks.hear_bundle({"hold": 3, **hold})
+    assert [each["release"] for each in kept.said] == [1]  # neither passes by what the first one used
+    kept.asks.hear_bundle({"unhold": 3})
+    [shown] = waiting(kept)
+    assert shown.added == ("- {host: docs.example.org}",)
+    approve(kept, shown)
+    assert [each["release"] for each in kept.said] == [1, 2]
+    assert kept.said[-1]["pass"]
 
 
 def test_a_held_request_that_is_rejected_or_leaves_does_not_pass(kept):

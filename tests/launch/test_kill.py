@@ -48,7 +48,7 @@ def test_a_killed_keeper_takes_everything_with_it(place, cli, repository, phase)
     assert cli("verify").code == 0
 
 
-@pytest.mark.parametrize("phase", ("door", "provision", "supervise", "release", "running"))
+@pytest.mark.parametrize("phase", ["door", "provision", "supervise", "release", "running"])
 def test_a_killed_keeper_takes_its_agents_supervise_server_with_it(place, cli, repository, phase):
     write_bottle(place, supervise=True, egress={"routes": []})
     write_script(place, "work", "curl -sS -m 20 -X POST $BOT_BOTTLE_SUPERVISE_URL; sleep 600")

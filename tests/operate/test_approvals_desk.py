@@ -79,6 +79,22 @@ def test_an_approval_on_the_command_line_names_what_was_shown(kept, cli):
     assert "decided already" in again.stdout
 
 
+def test_what_was_decided_is_shown_as_it_was_and_not_as_it_would_be_now(kept):
+    [yes] = kept.ask(hosts=["docs.example.org"])
+    [no] = kept.ask(hosts=["webhook.site"])
+    with kept.desk() as desk:
+        shown = desk.show(yes["proposal"], Terms("time", 5400))
+        desk.approve([Approval(shown.proposal.id, shown.digest, shown.terms)], wait=0)
+        kept.asks.decided()
+        desk.reject([no["proposal"]], "no")
+        rejected, applied = desk.decided()
+    assert (applied.proposal.state, applied.added, applied.terms.scope, applied.terms.seconds) == (
+        "applied", ("- {host: docs.example.org}",), "time", 5400
+    )  # fmt: skip
+    assert rejected.added == ("- {host: webhook.site}",)
+    assert (applied.effect.notes, rejected.effect.sinks) == ((), ("webhook.site",))
+
+
 def test_nonsense_is_refused_in_words(kept, cli):
     [answer] = kept.ask(hosts=["docs.example.org"])
     name = answer["proposal"]

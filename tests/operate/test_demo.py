@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -56,11 +57,11 @@ def line(kind, *blocks):
     return json.dumps({"type": kind, "message": {"content": list(blocks)}})
 
 
-def call(number, command, result, *, error=False):
+def call(number, command, result, *, error=False, tool="Bash"):
     return "\n".join(
         (
             line(
-                "assistant", {"type": "tool_use", "id": number, "name": "Bash", "input": {"command": command}}
+                "assistant", {"type": "tool_use", "id": number, "name": tool, "input": {"command": command}}
             ),
             line(
                 "user", {"type": "tool_result", "tool_use_id": number, "content": result, "is_error": error}
@@ -186,7 +187,7 @@ def test_the_page_tells_what_was_done_and_refused_in_eighty_columns(product, cap
             "4.100",
             "+    return -(-minutes",
         ),
-        *("the tests pass in a second bottle.", "2 attempts to get out were refused.", "[bold]"),
+        *("the tests pass in a second bottle.", "2 things were refused, as listed above.", "[bold]"),
         *("sk-ant-api03-placeholder-model-12ab", "secret found: github, body, base64", "found, and not sent"),
     ):
         assert expected in page
@@ -254,6 +255,54 @@ def test_a_person_decides_in_the_inbox_and_leaving_it_is_no_yes(product, monkeyp
     assert made[0].decided == ["inbox", "reject p-2345"]
     assert [(one.by, one.state) for one in shown.asked] == [(by, state)]
     assert shown.held
+
+
+class Spinner:
+    """What rich's is to the demo: it draws while it runs."""
+
+    running = True
+
+    def start(self):
+        self.running = True
+
+    def stop(self):
+        self.running = False
+
+    def update(self, text):
+        pass
+
+
+def test_nothing_is_drawn_over_the_inbox(monkeypatch):
+    monkeypatch.setattr(command, "_COUNTED", 0)
+    spinner = Spinner()
+    person = command.Person(Console(as_json=False, quiet=True), spinner)
+    assert person.decides(operating.Asked("p-2345", "reach it", (), "")) is False
+    assert not spinner.running
+    person.report("The agent goes on")
+    assert spinner.running
+
+
+@pytest.mark.parametrize(
+    ("tool", "result", "said"),
+    [
+        ("mcp__supervise__pipelock-block", '{"status":"rejected","message":"REFUSED"}', "rejected"),
+        ("mcp__supervise__pipelock-block", "Status: applied\nAPPROVED", "applied"),
+        ("Bash", "Status: applied", "ok"),
+    ],
+)
+def test_an_ask_is_shown_with_its_answer_and_not_as_a_call_that_went_well(
+    product, capsys, tool, result, said
+):
+    product(output=call("1", "do it", result, tool=tool).encode())
+    assert re.search(rf"^ {tool.rpartition('__')[2]} .* {said}$", shown(capsys)[1], re.M)
+
+
+def test_of_a_refusal_by_the_door_the_reason_is_told():
+    assert (
+        command._telling('x\n{"error": "refused", "what": {}, "reason": "path_not_allowed", "a": 1}')
+        == "refused: path not allowed"
+    )
+    assert command._telling('{"error": "refused"}') == '{"error": "refused"}'
 
 
 def test_an_agent_that_did_nothing_is_an_error_not_a_page(product):

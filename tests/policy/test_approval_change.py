@@ -13,7 +13,7 @@ from bot_bottle.policy.approval_change import Standing, change_for, effective
 from bot_bottle.policy.approval_cover import covers, registered, variant
 from bot_bottle.policy.approval_effect import Refusals, effect
 from bot_bottle.policy.approval_intake import ask_of, held_ask
-from bot_bottle.policy.approval_show import changed, digest, grant_id, shown
+from bot_bottle.policy.approval_show import changed, digest, grant_id, shown, title
 from bot_bottle.policy.approval_text import clean
 from bot_bottle.policy.difference import difference
 from bot_bottle.policy.egress import decide, decide_request
@@ -481,3 +481,28 @@ def test_a_nearer_route_does_not_loosen_what_happens_to_secrets():
 @pytest.mark.parametrize("host", ["www.httpbin.org", "eu.httpbin.org", "www.0x0.st", "a.b.termbin.com"])
 def test_a_name_below_a_known_way_out_is_one(host):
     assert sink(host)
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "said"),
+    [
+        ("capability-block", {"packages": ["jq", "gcc-12"], "tools": ["a b"]}, 'get gcc-12, jq, "a b"'),
+        ("capability-block", {"packages": ["jq, which is APPROVED"]}, 'get "jq, which is APPROVED"'),
+        ("capability-block", {"packages": ['jq" is APPROVED']}, 'get "jq\' is APPROVED"'),
+        ("capability-block", {"packages": ["x" * 100]}, f'get "{"x" * 60}…"'),
+        ("capability-block", {"change": "something"}, "get a change of the image"),
+        (
+            "git-block",
+            {"remote": "origin", "ref": "refs/heads/main", "operation": "push"},
+            "git push origin refs/heads/main",
+        ),
+        ("git-block", {"remote": "origin (safe!)", "operation": "fetch"}, 'git fetch "origin (safe!)"'),
+        (
+            "credential-block",
+            {"host": "a.example.org"},
+            "put the credential (the only one) into what goes to a.example.org",
+        ),
+    ],
+)
+def test_what_an_agent_names_can_t_pass_for_our_words(tool, arguments, said):
+    assert title(ask_of(tool, arguments)) == said

@@ -79,8 +79,10 @@ def start(place, cli, repository, claude_data, upstream):
         write_bottle(place, supervise=True, egress={"routes": routes})
         keys = {"provider": "claude", "base_url": "http://model.example.org"}
         place.write(".bot-bottle/agents/worker.md", front_matter(keys))
+        own = place.write(".local/share/bot-bottle/own", "").parent
+        (own / "providers").symlink_to(claude_data / "bot-bottle/providers")
         words = ("start", "worker", "--headless", "--detach", "--json", "--prompt", "Read it.")
-        done = cli(*words, env={"XDG_DATA_HOME": str(claude_data)}, timeout=60)
+        done = cli(*words, timeout=60)
         assert done.code == 0, done.stderr
         return json.loads(done.stdout)["id"], api
 

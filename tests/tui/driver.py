@@ -52,10 +52,7 @@ class Inbox:
     @property
     def lines(self) -> list[str]:
         """What is on the screen, line by line."""
-        return [
-            strip.text.replace("\N{NO-BREAK SPACE}", " ")
-            for strip in self.app.screen._compositor.render_strips()
-        ]
+        return [strip.text for strip in self.app.screen._compositor.render_strips()]
 
     @property
     def screen(self) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 
 import pytest
 from textual.widgets import Input, TextArea
@@ -36,7 +37,7 @@ async def test_the_effect_stands_before_the_words_and_the_words_behind_a_bar(des
         seen = top + inbox.screen
     assert in_order(
         seen,
-        "+ - {host: a.example.org}",
+        "+ {host: a.example.org}",
         "12 refused requests to 2 hosts",
         "! A credential is put in for api.example.org",
         "! Known for taking in whatever is sent there: paste.example.org",
@@ -96,7 +97,7 @@ async def test_approving_takes_two_different_keys_and_names_the_digest_that_was_
             assert desk.approvals == [], keys
         await inbox.press("escape", "escape", "2", "a")
         shown = desk.show(name, Terms("time", 1800))
-        assert "+ - {host: a.example.org}" in inbox.screen
+        assert "+ {host: a.example.org}" in inbox.screen
         await inbox.press("y")
         assert [(each.digest, each.terms) for each in desk.approvals] == [(shown.digest, shown.terms)]
         await inbox.sees("1 approved and in force")
@@ -170,7 +171,7 @@ async def test_a_change_between_showing_and_deciding_is_taken_out_and_said(desk)
     desk.ask("a.example.org", "b.example.org")
     async with opened(desk) as inbox:
         await inbox.press("a")
-        assert "+ - {host: a.example.org}" in inbox.screen
+        assert "+ {host: a.example.org}" in inbox.screen
         desk.put("fixer-2345", EgressPolicy(routes=(Route("a.example.org", 443),)))
         await inbox.sees("changed since it was shown")
         await inbox.press("y")
@@ -314,10 +315,10 @@ async def test_an_edit_is_worked_out_shown_again_and_approved_as_shown(desk):
         await inbox.press("ctrl+s")
         await inbox.sees("With the routes as you edited them")
         assert desk.approvals == []
-        assert "+ - {host: a.example.org, methods: [GET]}" in inbox.screen
+        assert "+ {host: a.example.org, methods: [GET]}" in inbox.screen
         assert "b.example.org}" not in inbox.screen
         await inbox.press("2", "a")
-        assert "+ - {host: a.example.org, methods: [GET]}" in inbox.screen
+        assert "+ {host: a.example.org, methods: [GET]}" in inbox.screen
         await inbox.press("y")
         [approval] = desk.approvals
         assert approval.terms == Terms("time", 1800, (Route("a.example.org", 443, methods=("GET",)),))
@@ -330,7 +331,7 @@ async def test_an_edit_can_be_dropped(desk):
         await inbox.press("e")
         inbox.app.screen.query_one(TextArea).text = "- {host: c.example.org}"
         await inbox.press("f2", "x")
-        assert "+ - {host: b.example.org}" in inbox.screen
+        assert "+ {host: b.example.org}" in inbox.screen
         assert "c.example.org" not in inbox.screen
 
 
@@ -344,6 +345,17 @@ async def test_terms_are_chosen_before_or_in_the_last_look(desk):
         await inbox.sees("the bottle's file ·")
         await inbox.press("y")
         assert [each.terms for each in desk.approvals] == [Terms("manifest")]
+
+
+@asynchronous
+async def test_how_long_it_waits_goes_on_in_the_list_and_beside_it(desk, monkeypatch):
+    desk.ask("a.example.org", age=5)
+    async with opened(desk) as inbox:
+        now = time.time() + 120
+        monkeypatch.setattr(time, "time", lambda: now)
+        inbox.page._tick()
+        await inbox.sees("2 m ago")
+        assert inbox.screen.count("2 m") == 2
 
 
 @asynchronous
@@ -396,7 +408,7 @@ async def test_history_tells_what_was_decided_on_what_terms_and_why(desk):
         await inbox.press("down")
         await inbox.sees("Outcome: approved, and in force")
         assert "Terms: once" in inbox.screen
-        assert "+ - {host: a.example.org}" in inbox.screen
+        assert "+ {host: a.example.org}" in inbox.screen
 
 
 @asynchronous

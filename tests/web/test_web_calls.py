@@ -52,7 +52,7 @@ def test_the_mark_changes_with_everything_that_an_operator_would_decide_by(clien
 def test_an_approval_is_of_what_was_shown(client, desk):
     name = desk.ask("a.example.org")
     (shown,) = look(client, name)
-    assert shown["added"] == ["- {host: a.example.org}"]
+    assert shown["added"] == ["{host: a.example.org}"]
     desk.put("fixer-2345", EgressPolicy((Route("other.example.org", 443),)))
     desk.say(name, effect=Effect(sinks=("a.example.org",)))
     (decided,) = client.post("/api/approve", {"approvals": [approval(shown)]}).json["decided"]
@@ -76,7 +76,7 @@ def test_what_was_edited_is_computed_by_the_server_and_approved_as_it_was_shown(
     text = "- {host: a.example.org, methods: [GET], paths: [/docs/**]}"
     (shown,) = look(client, name, on=BOTTLE, text=text)
     assert shown["edited"]
-    assert shown["added"] == ['- {host: a.example.org, methods: [GET], paths: ["/docs/**"]}']
+    assert shown["added"] == ['{host: a.example.org, methods: [GET], paths: ["/docs/**"]}']
     (decided,) = client.post("/api/approve", {"approvals": [approval(shown, text=text)]}).json["decided"]
     assert decided["state"] == "applied"
     assert desk.policies["fixer-2345"].routes == (
@@ -138,7 +138,7 @@ def test_a_grant_is_shown_and_withdrawn(client, desk):
         (grant,) = feed.next()[1]["grants"]
         assert (grant["scope"], grant["lines"], round(grant["until"] - grant["since"])) == (
             "time",
-            ["- {host: a.example.org}"],
+            ["{host: a.example.org}"],
             600,
         )
         assert client.post("/api/withdraw", {"id": grant["id"]}).status == 200

@@ -1,5 +1,6 @@
 """Text that was written to deceive changes nothing on the page but its quoted, cleaned self. In a real browser."""
 
+import time
 import unicodedata
 
 import pytest
@@ -83,16 +84,24 @@ def ask_everything(desk, said, run):
     desk.end(desk.ask("a.example.org", id=f"{run}-q", **asked), "failed", said or "No.")
 
 
-def seen_of(page, run):
+def state_of(page, expected):
+    """What the page is once it has come to rest: as expected, or else after a while."""
+    end = time.monotonic() + 10
+    while (state := page.evaluate(CALM)) != expected and expected and time.monotonic() < end:
+        page.wait_for_timeout(50)
+    return state
+
+
+def seen_of(page, run, calm=None, calm_history=None):
     """What the page is, and what it says, with that run's proposal open, and in the history."""
     page.evaluate("id => { location.hash = '#/' + id; }", f"{run}-p")
     page.wait_for_selector(f".detail .meta >> text=run {run}")
     page.wait_for_selector(".list button.open[aria-current]")  # the list has it, too
     parts = (".words", ".detail h2", ".effect", ".problem", ".list")
-    detail, shown = page.evaluate(CALM), [page.inner_text(part) for part in parts]
+    detail, shown = state_of(page, calm), [page.inner_text(part) for part in parts]
     page.click("nav >> text=History")
     page.wait_for_selector(f".page [data-id={run}-q]")
-    history = page.evaluate(CALM)
+    history = state_of(page, calm_history)
     shown.append(page.inner_text(".page"))
     page.click("nav >> text=Waiting")
     return detail, history, shown
@@ -111,7 +120,7 @@ def test_the_page_stays_what_it_is(open_page, desk):
         run = f"run-{number}"
         desk._made.clear()
         ask_everything(desk, text, run)
-        detail, history, shown = seen_of(page, run)
+        detail, history, shown = seen_of(page, run, calm, calm_history)
         assert detail == calm, name
         assert history == calm_history, name
         assert [dangers(part) for part in shown] == [[]] * len(shown), name

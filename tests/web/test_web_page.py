@@ -35,7 +35,7 @@ def test_a_proposal_shows_its_effect_before_the_agents_words_and_is_approved(ope
     page = open_page()
     show(page, "Reach api.example.org:443")
     said = text(page, ".detail")
-    order = ["work", "What it would change", "- {host: api.example.org}", "Reaches api.example.org, where a credential",
+    order = ["work", "What it would change", "{host: api.example.org}", "Reaches api.example.org, where a credential",
              "takes in whatever", "It was refused yesterday", "12 requests to 1 host", "For how long", "Trust me."]  # fmt: skip
     assert [said.index(part) for part in order] == sorted(said.index(part) for part in order)
     ready(page)
@@ -263,8 +263,8 @@ def test_a_batch_shows_all_of_it_before_it_is_agreed_to(open_page, desk):
     page.wait_for_selector("dialog h2 >> text=Approve 2 of these 3")
     said = text(page, "dialog")
     for part in (
-        "- {host: a.example.org}",
-        "- {host: b.example.org}",
+        "{host: a.example.org}",
+        "{host: b.example.org}",
         "Opens b.example.org",
         "Left out: Not this one.",
         "mobile",

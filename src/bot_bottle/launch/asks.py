@@ -41,6 +41,7 @@ LOOK_EACH = 0.2
 """Seconds between two looks whether somebody decided, while anything is open: who did may have been killed before saying so."""
 SURVEY_EACH = 0.5
 """Seconds for which the answer to `policy` stays the same."""
+_NEVER = float("-inf")
 HELD_MOST, HELD_SECONDS = 8, 120.0
 _AS_HELD = {"withdrawn": "left"}
 """Where the bundle's word for what became of a held request is another than the proposal's state."""
@@ -83,7 +84,7 @@ class Asks:
         self._version = -1
         self._look_at = 0.0
         self._survey: dict[str, Any] = {}
-        self._survey_at = -SURVEY_EACH
+        self._survey_at = _NEVER
 
     # What the process that serves the agent says
 
@@ -235,11 +236,7 @@ class Asks:
             if used in self.holding.grants or any(grant_id(each) == used for each in self._open):
                 self.holding.used(used)
         elif isinstance(spent := message.get("spent"), str):
-            grant = self.holding.grants.get(spent)
-            if grant is not None and grant.scope == "once":
-                if spent not in self.holding.spent():
-                    self.holding.used(spent)
-                self.holding.end(spent, "used")
+            self.holding.spent_by_use(spent)
 
     def held(self, message: Mapping[str, Any]) -> None:
         """A request waits at the proxy: a proposal of its own, until the hold is over."""
@@ -368,6 +365,7 @@ class Asks:
     def _done(self, proposal: Proposal, grant: Grant | None) -> None:
         """It is final, and in the store: everybody who waits is told."""
         self._open.pop(proposal.id, None)
+        self._survey_at = _NEVER
         if proposal.state == "rejected":
             decision = self.proposals.decisions([proposal.id]).get(proposal.id)
             if decision is None or not decision.again:

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 def add_routes(file: str, lines: Sequence[str]) -> str:
     """Adds `lines` under `egress: routes:` of the bottle's file; why it could not, else empty. What stands there already stays."""
     from bot_bottle.manifest.edit import CantEdit, edit_egress, missing
+    from bot_bottle.policy.difference import bare
 
     target = os.path.realpath(file)
     try:
         with open(target, encoding="utf-8", newline="") as stream:
             before = stream.read()
-        if routes := missing(before, [line.removeprefix("- ") for line in lines]):
+        if routes := missing(before, [bare(line) for line in lines]):
             replace(target, before, edit_egress(before, routes=routes))
     except CantEdit as error:
         return str(error)

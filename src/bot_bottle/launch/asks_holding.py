@@ -108,6 +108,14 @@ class Holding:
         if self._clock() - self._written.get(grant_id, 0.0) >= WRITTEN_EACH:
             self.write_uses([grant_id])
 
+    def spent_by_use(self, grant_id: str) -> None:
+        """The bundle says that what the grant for one use let through has ended."""
+        grant = self.grants.get(grant_id)
+        if grant is not None and grant.scope == "once":
+            if not self._was_used(grant):
+                self.used(grant_id)
+            self.end(grant_id, "used")
+
     def write_uses(self, ids: Iterable[str] | None = None) -> None:
         """Writes down the uses that were only counted."""
         for each in list(self._uses) if ids is None else ids:

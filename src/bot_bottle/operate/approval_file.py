@@ -3,7 +3,7 @@
 from bot_bottle.errors import PlanError
 from bot_bottle.policy.approval import Shown
 from bot_bottle.policy.approval_show import routes_of
-from bot_bottle.policy.difference import line_of
+from bot_bottle.policy.difference import bare, line_of
 
 
 def diff(shown: Shown) -> str:
@@ -21,7 +21,7 @@ def diff(shown: Shown) -> str:
     try:
         with open(file, encoding="utf-8", newline="") as stream:
             before = stream.read()
-        after = edit_egress(before, routes=missing(before, [line.removeprefix("- ") for line in lines]))
+        after = edit_egress(before, routes=missing(before, [bare(line) for line in lines]))
     except (CantEdit, OSError, UnicodeDecodeError) as error:
         raise PlanError(
             f"{file} can't be changed by program: {error}",

@@ -222,7 +222,7 @@ def demo(
     with _folder(keep) as root:
         key = api_key or f"sk-ant-api03-{secrets.token_urlsafe(48)}"
         authority = root / "authority.pem"
-        with _served(root, key, authority) as pages:
+        with served(root, key, authority, script=package_file("script.json")) as pages:
             report("Making the demo's repository")
             stage = lay_out(root, pages=pages, authority=authority, real=bool(api_key))
             environment = stage.environment(data_home=str(Path(paths.data_root()).parent), api_key=key)
@@ -372,12 +372,12 @@ def _folder(keep: bool) -> Iterator[Path]:
 
 
 @contextmanager
-def _served(root: Path, key: str, authority: Path) -> Iterator[str]:
-    """Where the scripted model and the calendar answer while the block lasts, over TLS with certificates that `authority` signs.
+def served(root: Path, key: str, authority: Path, *, script: Path) -> Iterator[str]:
+    """Where the model that plays `script` and the calendar answer while the block lasts.
 
-    The model answers only who brings `key`.
+    Over TLS, with certificates that `authority` signs. The model answers only who brings `key`.
     """
-    script = ("--script", str(package_file("script.json")), "--log", str(root / "model.jsonl"))
+    played = ("--script", str(script), "--log", str(root / "model.jsonl"))
     names = (
         "--tls",
         MODEL_HOST,
@@ -389,7 +389,7 @@ def _served(root: Path, key: str, authority: Path) -> Iterator[str]:
         "DEMO_KEY",
     )
     page = ("--page", f"{CALENDAR_PAGE}={package_file('holidays.json')}")
-    argv = (sys.executable, "-m", "bot_bottle.testing.model", *script, *names, *page, "--until-eof")
+    argv = (sys.executable, "-m", "bot_bottle.testing.model", *played, *names, *page, "--until-eof")
     kept = {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}
     with process.background(argv, env={**process.base_environment(), **kept, "DEMO_KEY": key}) as output:
         said = output.readline().decode().strip()

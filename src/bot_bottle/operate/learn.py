@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bot_bottle.errors import HostError, ManifestError, PlanError
-from bot_bottle.policy.difference import line_of
+from bot_bottle.policy.difference import bare, line_of
 from bot_bottle.policy.egress import canonical_host, decide, decide_request
 from bot_bottle.policy.model import EgressPolicy, Protocol, Route
 from bot_bottle.policy.paths import canonical_path, canonical_path_pattern
@@ -244,7 +244,7 @@ def learn(name: str) -> Learned:
     try:
         after = edit_egress(
             before,
-            routes=[line_of(route).removeprefix("- ") for route in found.routes],
+            routes=[bare(line_of(route)) for route in found.routes],
             comments=[_comment(*pair) for pair in found.refused[:MOST_COMMENTS]],
             mode="enforce" if observing else None,
         )

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from bot_bottle.errors import BotBottleError, HostError
 from bot_bottle.host.operator import Operator, Webhook, desktop_program, read
 from bot_bottle.policy.approval import Shown
+from bot_bottle.policy.difference import bare
 
 SECONDS = 10
 TRIES = 3
@@ -56,7 +57,7 @@ def message(waiting: Sequence[Shown]) -> Message:
 def _line(shown: Shown) -> str:
     """Of an agent's that names things by itself (packages, a remote), how many there are."""
     ask = shown.proposal.ask
-    changes = "; ".join(line.removeprefix("- ") for line in shown.added)
+    changes = "; ".join(bare(line) for line in shown.added)
     known = {"capability": "a change of the image", "git": "git"}
     said = changes or known.get(ask.kind) or shown.title
     sinks = f"(known way out: {', '.join(shown.effect.sinks[:2])}) " if shown.effect.sinks else ""

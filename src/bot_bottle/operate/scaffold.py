@@ -27,6 +27,9 @@ egress:
     # - host: docs.python.org
     # - host: "*.example.org"
 
+# The agent may ask for what is refused; you decide: bot-bottle inbox
+supervise: true
+
 credentials:
   # The secret itself does not stand here, only where it is read when a bottle starts.
   anthropic: {from: {env: ANTHROPIC_API_KEY}, header: x-api-key}
@@ -49,7 +52,7 @@ base_url: http://api.anthropic.com
 ---
 You work alone in this repository; nobody answers questions while you do. Read before you change, run the
 tests before and after, and leave the repository in a state that a reviewer can follow. If something you need
-is refused, say what and why, and go on with what is possible.
+is refused, ask for exactly that and say why; if the answer is no, go on with what is possible.
 """
 
 FILES = (("bottles", "default.md", BOTTLE), ("agents", "claude.md", AGENT))

@@ -1,6 +1,7 @@
 """A proposal as an operator is shown it: what would change, what that means, and the digest that an approval of it names. Pure."""
 
 import json
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ APPLIES = ("egress", "credential", "request", "secret")
 """Kinds of which an approval is applied; of the others it is recorded."""
 SHORTEST_TIME, LONGEST_TIME = 60, 7 * 24 * 3600
 """Seconds for which something can be granted."""
+_PLAIN = re.compile(r"[A-Za-z0-9@._/+:=~^-]{1,60}")
 OF_POLICY = ("egress", "credential", "request")
 _SCOPES: dict[str, tuple[Scope, ...]] = {"secret": ("once",), "capability": ("bottle",), "git": ("bottle",)}
 _ALL_SCOPES: tuple[Scope, ...] = ("once", "time", "bottle", "manifest")
@@ -159,17 +161,27 @@ def title(ask: Ask) -> str:
         methods = f"{', '.join(subject['methods'])} " if subject["methods"] else ""
         return f"reach {methods}{_some(subject['wanted'])}"
     if ask.kind == "credential":
-        return f"put the credential {subject['credential'] or '(the only one)'} into what goes to {subject['host']}"
+        name = _named(subject["credential"]) if subject["credential"] else "(the only one)"
+        return f"put the credential {name} into what goes to {subject['host']}"
     if ask.kind == "capability":
-        return f"get {_some([*subject['packages'], *subject['tools']]) or 'a change of the image'}"
+        things = [_named(each) for each in (*subject["packages"], *subject["tools"])]
+        return f"get {_some(things) or 'a change of the image'}"
     if ask.kind == "git":
-        where = " ".join(part for part in (subject["remote"], subject["ref"]) if part)
+        where = " ".join(_named(part) for part in (subject["remote"], subject["ref"]) if part)
         return f"git {subject['operation']} {where}".rstrip()
-    place = f"{subject['protocol']}://{subject['host']}:{subject['port']}{subject.get('path', '')}"
+    place = f"{subject['protocol']}://{subject['host']}:{subject['port']}{subject.get('path', '')}"[:300]
     asked = " ".join(part for part in (subject.get("method", ""), place) if part)
     if ask.kind == "request":
         return f"let a waiting request through: {asked}"
     return f"let a request with a secret in it through: {subject['detector'] or 'a secret'} in {asked}"
+
+
+def _named(text: str) -> str:
+    """Something that an agent named: quoted unless it is a plain name, so that it can't pass for words of ours."""
+    if _PLAIN.fullmatch(text):
+        return text
+    cut = text[:60].replace('"', "'") + ("…" if len(text) > 60 else "")
+    return f'"{cut}"'
 
 
 def _some(things: Sequence[str]) -> str:

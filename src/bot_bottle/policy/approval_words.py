@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from bot_bottle.policy.approval import Proposal
 from bot_bottle.policy.approval_text import clean
+from bot_bottle.policy.difference import bare
 
 AWAIT = "call supervise-await with proposal {id} to wait for the answer"
 
@@ -44,7 +45,7 @@ def recorded(proposal: Proposal) -> str:
 
 def applied(proposal: Proposal, lines: Sequence[str], *, once: bool, until: str, note: str = "") -> str:
     """Seen in force."""
-    what = "; ".join(line.removeprefix("- ") for line in lines) or "what was asked for"
+    what = "; ".join(bare(line) for line in lines) or "what was asked for"
     ends = " It is good for one use only." if once else f" It holds until {until}." if until else ""
     return f"APPROVED and in force now (proposal {proposal.id}): {what}.{ends}{' ' + note if note else ''} Try again."
 
@@ -105,7 +106,7 @@ def ended(proposal: Proposal, why: str) -> str:
 
 def allowed(lines: Sequence[str]) -> str:
     """There is nothing to add."""
-    what = "; ".join(line.removeprefix("- ") for line in lines[:8])
+    what = "; ".join(bare(line) for line in lines[:8])
     return (
         f"ALLOWED ALREADY, so nothing was asked of the operator: {what}. If it fails all the same, the cause is another one: see "
         "the error itself, and `policy` for what was refused lately."

@@ -24,6 +24,11 @@ def lines_of(policy: EgressPolicy) -> list[str]:
     return lines
 
 
+def bare(line: str) -> str:
+    """The line without the mark of a list, for where another mark stands before it."""
+    return line.removeprefix("- ")
+
+
 def line_of(route: Route) -> str:
     """The route as one stands under `egress: routes:`, with nothing that goes without saying."""
     parts = [f"host: {word(route.host)}"]

@@ -7,9 +7,9 @@ shell's own, is given it.
 import json
 import shlex
 from collections.abc import Mapping
-from typing import Any
 
 from bot_bottle.plan.model import SUPERVISE_TOKEN_FILE, TOKEN, Registration
+from bot_bottle.typed import Any
 
 
 class NotThereError(Exception):

@@ -43,6 +43,10 @@ class Detail(VerticalScroll):
             told |= {"effect": telling.effect(item), "obstacle": Content("")}
             if decided:
                 told["outcome"] = telling.outcome(first)
+                if not telling.warnings(
+                    first
+                ):  # what it would have let through was told before it was decided
+                    told["effect"] = Content("")
             else:
                 told["file"] = Content("") if file is None else telling.in_file(file)
                 told |= {"terms": telling.terms(first), "obstacle": telling.obstacle(first)}
@@ -56,6 +60,10 @@ class Detail(VerticalScroll):
             part.update(content)
             part.set_class(not content.plain, "empty")
         self._quote(said)
+
+    def tick(self, item: Item) -> None:
+        """Says anew how long `item`, which is shown, waits."""
+        self.query_one("#heading", Static).update(telling.heading(item, time.time()))
 
     def _quote(self, said: list[tuple[str, str]]) -> None:
         """A widget with a bar at its left for the words of each: no line of them can look like ours."""

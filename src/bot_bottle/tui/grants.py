@@ -10,7 +10,7 @@ from textual.content import Content
 from textual.widgets import Footer, Static
 
 from bot_bottle.policy.approval import Grant
-from bot_bottle.policy.difference import line_of
+from bot_bottle.policy.difference import bare, line_of
 from bot_bottle.tui import telling
 from bot_bottle.tui.clean import cut, line
 from bot_bottle.tui.confirm import Ask
@@ -75,7 +75,7 @@ class Grants(Page):
         return Row(held.id, lambda width: self._draw(held, width))
 
     def _draw(self, held: Grant, width: int) -> Content:
-        routes = [line_of(route) for route in held.routes]
+        routes = [bare(line_of(route)) for route in held.routes]
         more = f" (+{len(routes) - 1})" if len(routes) > 1 else ""
         what = line(routes[0], 1000) if routes else "no route"
         used = f"used {telling.counted(held.used, 'time')}" if held.used else "not used"

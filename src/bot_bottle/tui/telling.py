@@ -10,7 +10,7 @@ from types import MappingProxyType
 from textual.content import Content
 
 from bot_bottle.policy.approval import Decided, Grant, Shown
-from bot_bottle.policy.difference import line_of
+from bot_bottle.policy.difference import bare, line_of
 from bot_bottle.tui.clean import block, clean, cut, line
 from bot_bottle.tui.inbox import OFFERED, Item, age, span, terms_text
 
@@ -18,7 +18,6 @@ Part = str | tuple[str, str] | Content
 MOST_CHANGE = 24_000
 """Characters of a change that can be looked at; one that is larger can't be approved here."""
 _MOST_ASKERS = 6
-_STAYS = "\N{NO-BREAK SPACE}"
 _STATES = {
     "pending": "waits",
     "approved": "approved, not yet in force",
@@ -157,17 +156,15 @@ def in_file(text: str) -> Content:
 
 def terms(shown: Shown) -> Content:
     """On what terms, and which key gives which."""
-    parts: list[Part] = [("Terms", "bold underline"), "\n"]
+    parts: list[Part] = [("Terms", "bold underline")]
     if not shown.applies:
-        return Content.assemble(*parts, "None: it is only recorded.")
-    for key, offered, name in OFFERED:
+        return Content.assemble(*parts, "\nNone: it is only recorded.")
+    for number, (key, offered, name) in enumerate(OFFERED):
         chosen = shown.terms._replace(routes=None) == offered
-        parts += [
-            (f"({'•' if chosen else ' '}) {key} {name}".replace(" ", _STAYS), "bold" if chosen else ""),
-            "   ",
-        ]
+        before = "   " if number % 2 else "\n"  # two in a line, one under the other
+        parts += [before, (f"({'•' if chosen else ' '}) {key} {name:13}", "bold" if chosen else "")]
     if not any(shown.terms._replace(routes=None) == offered for _, offered, _ in OFFERED):
-        parts.append((f"(•) {terms_text(shown.terms)}", "bold"))
+        parts.append((f"\n(•) {terms_text(shown.terms)}", "bold"))
     if shown.terms.routes is not None:
         parts.append("\nWith the routes as you edited them.")
     return Content.assemble(*parts)
@@ -237,7 +234,8 @@ def counted(number: int, what: str) -> str:
 
 
 def _line(text: str) -> str:
-    return line(text, MOST_CHANGE)
+    """A line of the policy, behind whatever mark stands before it."""
+    return line(bare(text), MOST_CHANGE)
 
 
 def _names(names: Sequence[str]) -> str:

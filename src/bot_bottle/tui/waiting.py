@@ -53,7 +53,7 @@ class Waiting(Page):
 
     def on_mount(self) -> None:
         super().on_mount()
-        self.set_interval(5.0, self.query_one(Rows).refresh)
+        self.set_interval(5.0, self._tick)
         if self.inbox.news is None:
             self.query_one(Detail).show(None, notice="Looking what waits …")
 
@@ -61,6 +61,12 @@ class Waiting(Page):
         self.query_one(Rows).set_height(2 if event.size.width >= WIDE else 1)
 
     # What is shown
+
+    def _tick(self) -> None:
+        """Everything waits a little longer than it did."""
+        self.query_one(Rows).refresh()
+        if self.item is not None:
+            self.query_one(Detail).tick(self.item)
 
     def take(self, news: News) -> None:
         self.follow()

@@ -5,7 +5,7 @@ from typing import Any
 
 from bot_bottle.digest import sha256_hex
 from bot_bottle.policy.approval import Decided, Grant, Shown
-from bot_bottle.policy.difference import line_of
+from bot_bottle.policy.difference import bare, line_of
 from bot_bottle.web.clean import block, line
 
 MOST_CHANGE = 24_000
@@ -21,7 +21,7 @@ def row(shown: Shown) -> dict[str, Any]:
         "agent": line(shown.agent),
         "bottle": line(shown.bottle),
         "kind": proposal.ask.kind,
-        "title": line(shown.title),
+        "title": _sentence(shown.title),
         "state": proposal.state,
         "made": proposal.made_at,
         "expires": proposal.expires_at,
@@ -42,8 +42,8 @@ def detail(shown: Shown, routes_text: str, in_file: str = "") -> dict[str, Any]:
     """Everything of it, and what it changes in the bottle's file. `change` is equal for two that change and reach the same."""
     effect = shown.effect
     said = {
-        "added": [line(each, 0) for each in shown.added],
-        "removed": [line(each, 0) for each in shown.removed],
+        "added": [line(bare(each), 0) for each in shown.added],
+        "removed": [line(bare(each), 0) for each in shown.removed],
         "credentialed": [line(host) for host in effect.credentialed],
         "sinks": [line(host) for host in effect.sinks],
         "notes": [line(note, 1000) for note in effect.notes],
@@ -72,7 +72,7 @@ def grant(held: Grant) -> dict[str, Any]:
         "proposal": held.proposal,
         "run": line(held.run),
         "scope": held.scope,
-        "lines": [line(line_of(route), 0) for route in held.routes],
+        "lines": [line(bare(line_of(route)), 0) for route in held.routes],
         "since": held.since,
         "until": held.until,
         "used": held.used,
@@ -83,6 +83,11 @@ def grant(held: Grant) -> dict[str, Any]:
 def outcome(decided: Decided) -> dict[str, Any]:
     """What became of a decision."""
     return {"id": decided.id, "state": decided.state, "problem": block(decided.problem)}
+
+
+def _sentence(title: str) -> str:
+    said = line(title)
+    return said[:1].upper() + said[1:]
 
 
 def _problem(shown: Shown) -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bot_bottle.policy.approval import Decided, Grant, Shown, Terms
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_SPANS = (("hour", 3600), ("minute", 60), ("second", 1))
 _SHORTEST_DIGEST = 12
 _ALIKE = "also those of other bottles that ask for the same and would change the same"
 _LOOK_EACH = 60.0
@@ -111,9 +112,11 @@ def _list(options: argparse.Namespace, desk: "Approvals", console: Console) -> i
     if not found:
         console.say("Nothing waits for an answer.")
         return 0
-    console.table(
-        ("PROPOSAL", "BOTTLE", "STATE", "SINCE", "ASKS TO", "EFFECT"), [_row(each) for each in found]
-    )
+    told = [_row(each) for each in found]
+    if options.all:
+        console.table(("PROPOSAL", "RUN", "STATE", "AGE", "ASKS TO", "EFFECT"), told)
+    else:
+        console.table(("PROPOSAL", "RUN", "AGE", "ASKS TO", "EFFECT"), [row[:2] + row[3:] for row in told])
     return 0
 
 
@@ -138,17 +141,15 @@ def _watch(_: argparse.Namespace, desk: "Approvals", console: Console) -> int:
 
 
 def _row(shown: "Shown") -> list[str]:
+    """Short enough for a line of most terminals: `show` has all of it."""
     import time
 
-    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(shown.proposal.made_at))
-    return [
-        shown.proposal.id,
-        shown.proposal.run,
-        shown.proposal.state,
-        since,
-        _cut(shown.title, 60),
-        _cut(_effect(shown), 60),
-    ]
+    from bot_bottle.tui.inbox import age
+
+    proposal = shown.proposal
+    effect = next(iter(_effects(shown)), "-")
+    since = age(proposal.made_at, time.time())
+    return [proposal.id, proposal.run, proposal.state, since, _cut(shown.title, 48), _cut(effect, 40)]
 
 
 def _cut(text: str, longest: int) -> str:
@@ -158,18 +159,20 @@ def _cut(text: str, longest: int) -> str:
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
-def _effect(shown: "Shown") -> str:
+def _effects(shown: "Shown") -> list[str]:
+    """What it would do, the worst first."""
     effect = shown.effect
-    parts = (
-        [f"would have let {effect.requests} requests to {effect.hosts} hosts through"]
-        if effect.requests
-        else []
-    )
-    parts += (
-        [f"reaches a host with a credential: {', '.join(effect.credentialed)}"] if effect.credentialed else []
-    )
-    parts += [f"KNOWN WAY OUT: {', '.join(effect.sinks)}"] if effect.sinks else []
-    return "; ".join(parts)
+    parts = [f"KNOWN WAY OUT: {', '.join(effect.sinks)}"] if effect.sinks else []
+    if effect.credentialed:
+        parts.append(f"reaches a host with a credential: {', '.join(effect.credentialed)}")
+    if effect.requests:
+        refused, hosts = _many(effect.requests, "refused request"), _many(effect.hosts, "host")
+        parts.append(f"lets through {refused} to {hosts}")
+    return parts
+
+
+def _many(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _show(options: argparse.Namespace, desk: "Approvals", console: Console) -> int:
@@ -220,21 +223,20 @@ def _print(shown: "Shown", desk: "Approvals", console: Console) -> None:
     import textwrap
 
     from bot_bottle.operate.text import visible
+    from bot_bottle.policy.difference import bare
 
     proposal = shown.proposal
     console.data(
         f"{proposal.id}: agent {shown.agent} in bottle {shown.bottle} ({proposal.run}) asks to {shown.title}"
     )
-    lines = [f"+ {line.removeprefix('- ')}" for line in shown.added] + [
-        f"- {line.removeprefix('- ')}" for line in shown.removed
-    ]
+    lines = [f"+ {bare(line)}" for line in shown.added] + [f"- {bare(line)}" for line in shown.removed]
     console.data("\n".join(f"  {line}" for line in lines) or "  (no line of the policy changes)")
-    console.data(f"for: {_terms_text(shown.terms)}")
+    console.data(f"terms: {_terms_text(shown.terms)}")
     if not shown.applies:
         console.data(
             "An approval is recorded and not applied: this version can't make such a change in a running bottle."
         )
-    console.data(f"effect: {_effect(shown) or 'nothing that was refused so far'}")
+    console.data(f"effect: {'; '.join(_effects(shown)) or 'lets through nothing that was refused so far'}")
     for note in shown.effect.notes:
         console.data(f"  {note}")
     if shown.terms.scope == "manifest" and not shown.problem:
@@ -252,9 +254,10 @@ def _terms_text(terms: "Terms") -> str:
     words = {
         "once": "one use",
         "bottle": "while the bottle runs",
-        "manifest": "good (written into the bottle's file)",
+        "manifest": "for good, in the bottle's file",
     }
-    return words.get(terms.scope, f"{terms.seconds} seconds")
+    unit = next(name for name, size in _SPANS if not terms.seconds % size)
+    return words.get(terms.scope, _many(terms.seconds // dict(_SPANS)[unit], unit))
 
 
 def _approve(options: argparse.Namespace, desk: "Approvals", console: Console) -> int:
@@ -288,9 +291,7 @@ def _whole_digest(digest: str, shown: "Shown") -> str:
 
 def _asked(shown: "Shown", desk: "Approvals", console: Console) -> bool:
     _print(shown, desk, console)
-    return not shown.problem and console.confirm(
-        f"Approve {shown.proposal.id} for {_terms_text(shown.terms)}?"
-    )
+    return not shown.problem and console.confirm(f"Approve {shown.proposal.id} ({_terms_text(shown.terms)})?")
 
 
 def _reject(options: argparse.Namespace, desk: "Approvals", console: Console) -> int:

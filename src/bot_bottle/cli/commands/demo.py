@@ -5,6 +5,7 @@ At a terminal you decide what it asks for. Takes less than a minute.
 
 import argparse
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 _WIDEST = 100
 _TELLING = 160
 """Characters of a failed call's result."""
+_REFUSAL = re.compile(r'^\{"error": "refused", .*"reason": "(\w+)"')
+_SUPERVISE = "mcp__supervise__"
+_STATUS = re.compile(r'(?:Status: |\{"status": ?")(\w+)')
+"""What an ask was answered with: the call itself may have succeeded, and the answer be a no."""
 _COUNTED_AT_A_TERMINAL, _COUNTED = 20, 3
 """Seconds until the demo decides by itself: where somebody may be there, and where nobody is."""
 
@@ -59,22 +64,22 @@ class Person:
         """Says what is going on."""
         if self._status is not None:
             self._status.update(text)
+            self._status.start()
         else:
             self._console.say(text)
 
     def decides(self, asked: "Asked") -> bool:
-        """Counts down; whether somebody pressed Enter meanwhile."""
+        """Counts down; whether somebody pressed Enter meanwhile. The spinner stands still until the next report: the inbox has the
+        terminal meanwhile."""
+        from bot_bottle.policy.difference import bare
+
         there = self._status is not None and sys.stdin.isatty() and sys.stdout.isatty()
         if self._status is not None:
             self._status.stop()
         self._console.say(f"The agent asks to {asked.title}:")
         for line in asked.added:
-            self._console.say(f"  + {line.removeprefix('- ')}")
-        try:
-            return self._enter_pressed() if there else self._nobody()
-        finally:
-            if self._status is not None:
-                self._status.start()
+            self._console.say(f"  + {bare(line)}")
+        return self._enter_pressed() if there else self._nobody()
 
     def _enter_pressed(self) -> bool:
         """With the seconds that are left, in one line."""
@@ -165,17 +170,21 @@ def _actions(shown: "Demo") -> "RenderableType":
         mark, style = {True: ("ok", "green"), False: ("failed", "yellow"), None: ("no answer", "red")}[
             action.ok
         ]
+        if (status := _STATUS.match(action.result)) and action.tool.startswith(_SUPERVISE):
+            mark, style = status[1], "green" if status[1] == "applied" else "yellow"
         outcome = Text(mark, style)
         if action.ok is False:
             outcome.append(f": {_telling(action.result)}", "default")
-        table.add_row(Text(action.tool.removeprefix("mcp__supervise__")), Text(action.what), outcome)
+        table.add_row(Text(action.tool.removeprefix(_SUPERVISE)), Text(action.what), outcome)
     return table
 
 
 def _telling(result: str) -> str:
-    """The line of a failed call's result that says most: the last one."""
+    """The line of a failed call's result that says most: the last one, and of the door's refusal the reason."""
     lines = [line.strip() for line in result.splitlines() if line.strip()]
     last = lines[-1] if lines else ""
+    if refusal := _REFUSAL.search(last):
+        return f"refused: {refusal[1].replace('_', ' ')}"
     return f"{last[:_TELLING]}…" if len(last) > _TELLING else last
 
 
@@ -192,9 +201,11 @@ def _key(shown: "Demo") -> "RenderableType":
 def _asked(shown: "Demo") -> "RenderableType":
     from rich.text import Text
 
+    from bot_bottle.policy.difference import bare
+
     table = _table("What it asked for", ("decided by", None), ("the change", 4), ("outcome", 2))
     for one in shown.asked:
-        lines = "\n".join(f"+ {line.removeprefix('- ')}" for line in one.added)
+        lines = "\n".join(f"+ {bare(line)}" for line in one.added)
         good = one.state == "applied"
         outcome = f"in force after {one.seconds * 1000:.0f} ms" if good else one.state
         table.add_row(one.by, Text(lines), Text(outcome, "green" if good else "yellow"))
@@ -237,11 +248,7 @@ def _verdict(shown: "Demo") -> "RenderableType":
 
     who = "a scripted model" if shown.model == "scripted" else shown.model
     refused = len(shown.refusals)
-    ways = (
-        "1 attempt to get out was refused."
-        if refused == 1
-        else f"{refused} attempts to get out were refused."
-    )
+    ways = f"{'1 thing was' if refused == 1 else f'{refused} things were'} refused, as listed above."
     key = "The model's key was put in outside; the agent held"
     key += " a placeholder." if shown.placeholder else " none."
     text = Text(f"Claude Code, with {who}, in run {shown.run}:", "bold")
@@ -269,7 +276,8 @@ def _answer(asked: "Asked", *, answered: bool) -> tuple[bool, str, str]:
     if asked.state == "applied":
         yes = f"It asked, {asked.by} approved, and the same request went through."
     else:
-        yes = f"It asked, {asked.by} did not approve, and it went on without."
+        answer = "nobody answered" if asked.by == "nobody" else f"{asked.by} did not approve"
+        yes = f"It asked, {answer}, and it went on without."
     return answered, yes, f"It asked, {asked.by} decided, and what followed was something else."
 
 

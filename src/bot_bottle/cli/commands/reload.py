@@ -41,8 +41,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
 def show(added: list[str], removed: list[str], console: Console) -> None:
     """The difference between two policies."""
-    lines = [f"+ {line.removeprefix('- ')}" for line in added] + [
-        f"- {line.removeprefix('- ')}" for line in removed
-    ]
+    from bot_bottle.policy.difference import bare
+
+    lines = [f"+ {bare(line)}" for line in added] + [f"- {bare(line)}" for line in removed]
     if lines:
         console.data("\n".join(lines))

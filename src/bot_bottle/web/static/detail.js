@@ -111,8 +111,8 @@ export class Detail {
     for (const host of shown.sinks) add("bad", "!", `Opens ${host}, which takes in whatever is sent to it.`);
     for (const note of shown.notes) add("bad", "!", note);
     if (shown.requests) {
-      add("", "·", `Would have let through ${many(shown.requests, "request", "requests")} to ${many(shown.hosts, "host", "hosts")} that were refused so far.`);
-    } else if (shown.applies) add("", "·", "Would have let through nothing of what was refused so far.");
+      add("", "·", `Of what was refused so far, it would have let through ${many(shown.requests, "request", "requests")} to ${many(shown.hosts, "host", "hosts")}.`);
+    } else if (shown.applies && shown.state === "pending") add("", "·", "It would have let through nothing of what was refused so far.");
     return said.length ? el("div", { class: "effect" }, el("h3", null, "What it would do"), el("ul", null, said)) : null;
   }
 
