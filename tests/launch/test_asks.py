@@ -477,7 +477,7 @@ def test_a_held_request_passes_once_it_is_in_force(kept):
     assert kept.policy.routes[-1].once
 
 
-def test_a_request_for_what_is_just_used_up_is_asked_about_when_that_has_ended(kept):
+def test_a_request_for_what_is_just_used_up_is_asked_about_anew(kept):
     hold = {
         "kind": "request",
         "host": "docs.example.org",
@@ -492,12 +492,8 @@ def test_a_request_for_what_is_just_used_up_is_asked_about_when_that_has_ended(k
     kept.asks.hear_bundle({"used": grant.id})
     kept.asks.hear_bundle({"hold": 2, **hold})
     kept.asks.hear_bundle({"hold": 3, **hold})
-    kept.fire()
-    assert waiting(kept) == []
     assert [each["release"] for each in kept.said] == [1]  # neither passes by what the first one used
     kept.asks.hear_bundle({"unhold": 3})
-    kept.asks.hear_bundle({"spent": grant.id})
-    kept.fire()
     [shown] = waiting(kept)
     assert shown.added == ("- {host: docs.example.org}",)
     approve(kept, shown)
@@ -648,3 +644,75 @@ def test_a_credential_is_put_in_where_the_bottle_has_it(tmp_path):
     assert [route.credential for route in kept.policy.routes] == ["forge"]
     assert shown.removed == ("- {host: known.example.org}",)
     kept.close()
+
+
+def test_what_was_allowed_once_is_not_kept_by_an_approval_that_does_not_show_it(kept):
+    _, both = ask(kept, "one.example.com", "docs.example.org")
+    kept.ask(hosts=["one.example.com"])
+    [one] = [each for each in waiting(kept) if each.proposal.id != both.proposal.id]
+    approve(kept, one, scope="once")
+    [again] = waiting(kept)
+    assert again.added == ("- {host: docs.example.org}", "- {host: one.example.com}")
+    assert approve(kept, both)[0].state == "approved"  # it is what was shown before the other
+    bottle = next(grant for grant in kept.asks.proposals.grants() if grant.scope == "bottle")
+    assert bottle.routes == (DOCS, Route("one.example.com", 443))
+
+
+def test_what_was_used_up_is_asked_for_again_and_never_said_to_be_allowed(kept):
+    held = {"kind": "request", "host": "docs.example.org", "port": 443, "protocol": "https"}
+    kept.asks.hear_bundle({"hold": 1, **held})
+    approve(kept, waiting(kept)[0])
+    [grant] = kept.asks.proposals.grants()
+    kept.asks.hear_bundle({"used": grant.id})
+    kept.said.clear()
+    kept.asks.hear_bundle({"hold": 2, **held})
+    assert kept.said == []
+    [second] = waiting(kept)
+    assert (second.added, second.problem) == (("- {host: docs.example.org}",), "")
+    assert states(kept.ask(hosts=["docs.example.org"])) == ["pending"]
+    approve(kept, second)
+    assert kept.said == [{"release": 2, "pass": True, "reason": "held_applied"}]
+    kept.asks.hear_bundle({"spent": grant.id})
+    assert [each.used for each in kept.asks.proposals.grants(ended=True)] == [1]
+    assert [each.proposal for each in kept.asks.proposals.grants()] == [second.proposal.id]
+
+
+def test_two_runs_of_one_bottle_write_a_line_for_good_into_its_file_once(kept, tmp_path, own_home):
+    file = own_home / ".bot-bottle/bottles/default.md"
+    file.parent.mkdir(parents=True)
+    file.write_text('---\negress:\n  routes:\n    - host: "known.example.org"\n---\n')
+    other = Kept(tmp_path / "store.db", "other-cd34", policy=EgressPolicy())
+    shown = []
+    for each in (kept, other):
+        each.plan.bottle_file = str(file)
+        shown.append(ask(each, "docs.example.org")[1])
+    approve(kept, shown[0], scope="manifest")
+    with other.desk() as desk:
+        assert desk.file_diff(shown[1]) == ""
+    assert approve(other, shown[1], scope="manifest")[0].problem == ""
+    approve(other, ask(other, "known.example.org")[1], scope="manifest")
+    assert file.read_text().count("docs.example.org") == file.read_text().count("known.example.org") == 1
+    other.close()
+
+
+def test_what_was_used_once_before_the_bundle_was_heard_to_enforce_it_is_used(kept):
+    kept.confirms = False
+    _, shown = ask(kept, "docs.example.org")
+    approve(kept, shown, scope="once")
+    spent = []
+
+    def start_anew(policy):
+        """As a keeper that was kept from hearing that the one before had taken it, and that it was used."""
+        kept.asks.hear_bundle({"used": "g" + shown.proposal.id[1:]})
+        kept.asks.hear_bundle({"used": "gmadeup"})
+        spent.extend(kept.asks.holding.spent())
+        kept.enforced.append(policy)
+
+    kept.start_anew = start_anew
+    kept.fire()
+    [grant] = kept.asks.proposals.grants()
+    assert spent == [grant.id]
+    kept.confirms = True
+    kept.asks.holding.bundle_began()
+    assert (kept.policy, kept.asks.holding.spent()) == (BASE, ())
+    assert [each.used for each in kept.asks.proposals.grants(ended=True)] == [1]

@@ -268,3 +268,20 @@ def test_what_several_bottles_ask_for_is_decided_together_where_it_is_the_same(k
     assert kept.policy.routes[-1]._replace(grant="") == same.policy.routes[-1]._replace(grant="")
     same.close()
     other.close()
+
+
+def test_another_bottles_credential_of_the_same_name_is_decided_by_itself(own_home):
+    store = own_home / ".local/state/bot-bottle/store.db"
+    base = EgressPolicy((Route("docs.example.org", 443, credential="key", paths=("/x",)),))
+    bottles = {"fixer-ab12": "default", "other-cd34": "default", "third-ef56": "apart"}
+    runs = [Kept(store, run, policy=base, bottle=bottle) for run, bottle in bottles.items()]
+    for one in runs:
+        config = one.sidecar.config
+        one.sidecar.config = config._replace(credentials={"key": None})
+        one.ask(hosts=["docs.example.org"])
+    with runs[0].desk() as desk:
+        mine = next(each for each in desk.waiting() if each.proposal.run == "fixer-ab12")
+        assert mine.effect.credentialed == ("docs.example.org",)
+        assert [each.proposal.run for each in desk.alike(mine)] == ["other-cd34"]
+    for one in runs:
+        one.close()

@@ -30,7 +30,7 @@ from bot_bottle.policy import approval_words as words
 from bot_bottle.policy.approval import OPEN, Ask, Grant, Proposal
 from bot_bottle.policy.approval_change import Change, change_for
 from bot_bottle.policy.approval_intake import ask_of, held_ask
-from bot_bottle.policy.approval_show import APPLIES, OF_POLICY
+from bot_bottle.policy.approval_show import APPLIES, OF_POLICY, grant_id
 from bot_bottle.policy.model import EgressPolicy
 from bot_bottle.policy.sound import flaws, hindrance
 from bot_bottle.state.proposals import Outcome, Proposals
@@ -43,8 +43,6 @@ SURVEY_EACH = 0.5
 """Seconds for which the answer to `policy` stays the same."""
 _NEVER = float("-inf")
 HELD_MOST, HELD_SECONDS = 8, 120.0
-ASK_AGAIN = 0.05
-"""Seconds until what waits is looked at again for which only a grant that is used up still stands in the policy."""
 _AS_HELD = {"withdrawn": "left"}
 """Where the bundle's word for what became of a held request is another than the proposal's state."""
 
@@ -125,7 +123,7 @@ class Asks:
         """The open proposal for `ask`, durable; None when it is answered without one."""
         if (same := self._same(ask)) is not None:
             return self._repeated(same)
-        found = change_for(ask, self.holding.standing())
+        found = change_for(ask, self.holding.usable())
         if at_once := self._answered_at_once(ask, found):
             answer(at_once)
             return None
@@ -235,7 +233,8 @@ class Asks:
         elif "unhold" in message:
             self.unheld(message)
         elif isinstance(used := message.get("used"), str):
-            self.holding.used(used)
+            if used in self.holding.grants or any(grant_id(each) == used for each in self._open):
+                self.holding.used(used)
         elif isinstance(spent := message.get("spent"), str):
             self.holding.spent_by_use(spent)
 
@@ -252,12 +251,6 @@ class Asks:
         if not present and ask.kind == "secret":
             self._release(number, "absent")  # this one request can't be let through when it is gone
             return
-        if ask.kind == "request" and self.holding.is_spent_for(ask):
-            self._held[number] = (
-                ""  # it is a question once that has ended, which is a moment after its one use has
-            )
-            self._around.after(ASK_AGAIN, partial(self._held_again, number, message))
-            return
         answer = partial(self._released_at_once, number)
         proposal = self._submit(ask, answer, HELD_SECONDS if present else EXPIRES_AFTER)
         if proposal is None:
@@ -268,11 +261,6 @@ class Asks:
         self._held[number] = proposal.id
         self._told.setdefault(proposal.id, {})[f"held {number}"] = partial(self._tell_held, number)
         self._tell_held(number, proposal, None)
-
-    def _held_again(self, number: int, message: Mapping[str, Any]) -> None:
-        if self._held.get(number) == "":
-            del self._held[number]
-            self.held(message)
 
     def unheld(self, message: Mapping[str, Any]) -> None:
         """It waits no longer: its client left, or its time was over."""

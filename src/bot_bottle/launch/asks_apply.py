@@ -11,9 +11,8 @@ from bot_bottle.launch.asks_holding import Holding
 from bot_bottle.launch.change import Change, Changes
 from bot_bottle.launch.wishes import Kept
 from bot_bottle.policy.approval import Grant, Proposal
-from bot_bottle.policy.approval_change import effective
-from bot_bottle.policy.approval_show import OF_POLICY, digest, grant_id
-from bot_bottle.policy.difference import difference, line_of, lines_of
+from bot_bottle.policy.approval_show import OF_POLICY, changed, digest, grant_id, routes_of
+from bot_bottle.policy.difference import line_of
 from bot_bottle.policy.model import EgressPolicy
 from bot_bottle.policy.sound import flaws, hindrance
 from bot_bottle.state.proposals import Outcome, Proposals
@@ -102,12 +101,11 @@ class Applying:
         """The policy with everything of the batch that is still what was shown; computed when its turn has come."""
         for proposal in batch.proposals:
             decision = decisions.get(proposal.id)
-            grant = self._grant(proposal, decision) if decision else None
-            why = self._objection(proposal, decision, grant) if decision and grant else "nobody decided it"
-            if why or grant is None:
+            why = self._objection(proposal, decision) if decision else "nobody decided it"
+            if why or decision is None:
                 batch.failed[proposal.id] = why
             else:
-                batch.grants[proposal.id] = grant
+                batch.grants[proposal.id] = self._grant(proposal, decision)
         return self._holding.policy(batch.grants.values())
 
     def _grant(self, proposal: Proposal, decision: Decision) -> Grant:
@@ -118,24 +116,21 @@ class Applying:
             proposal=proposal.id,
             run=proposal.run,
             scope=terms.scope,
-            routes=proposal.routes if terms.routes is None else terms.routes,
+            routes=routes_of(proposal, terms),
             since=now,
             until=now + terms.seconds if terms.scope == "time" else 0.0,
         )
 
-    def _objection(self, proposal: Proposal, decision: Decision, grant: Grant) -> str:
+    def _objection(self, proposal: Proposal, decision: Decision) -> str:
         """Why it can't be put in force as it was shown; empty when it can."""
         standing = self._holding.standing()
         stated = digest(proposal, standing, decision.terms, decision.added, decision.removed)
         if decision.policy != standing.base.fingerprint() or decision.digest != stated:
             return CHANGED
-        new = effective(standing.in_force, [(grant, grant.routes)])
-        added, removed = difference(standing.in_force, new)
-        missing = set(decision.added) - set(added)
-        if not set(added) <= set(decision.added) or tuple(removed) != decision.removed:
+        change = changed(standing, proposal, decision.terms)
+        if (change.added, change.removed) != (decision.added, decision.removed):
             return CHANGED
-        if missing - set(lines_of(standing.in_force)):
-            return CHANGED
+        new = change.new
         return "; ".join(flaws(new)[:3]) or hindrance(
             standing.in_force, new, trusts=standing.trusts, credentials=standing.credentials
         )

@@ -174,19 +174,18 @@ class Approvals:
     def _judge(self, approval: Approval, proposal: Proposal, standing: "Standing") -> "Decision | str":
         """Whether what would be approved is what was shown, on what the store says now."""
         from bot_bottle.policy import approval_show
-        from bot_bottle.policy.difference import difference
         from bot_bottle.state.rows import Decision
 
         terms = approval.terms
-        new = approval_show.changed(standing, proposal, terms)
-        added, removed = difference(standing.in_force, new)
+        change = approval_show.changed(standing, proposal, terms)
+        added, removed = change.added, change.removed
         if approval.digest != approval_show.digest(proposal, standing, terms, added, removed):
             return "it is not what was shown: something changed meanwhile; look again"
-        if why := approval_show.problem(proposal, standing, terms, new, added):
+        if why := approval_show.problem(proposal, standing, terms, change):
             return why
         return Decision(
             proposal=proposal.id, verdict="approved", at=time.time(), who=self._who, digest=approval.digest,
-            policy=standing.base.fingerprint(), terms=terms, added=tuple(added), removed=tuple(removed),
+            policy=standing.base.fingerprint(), terms=terms, added=added, removed=removed,
         )  # fmt: skip
 
     def _file_problem(self, approval: Approval) -> str:
@@ -307,8 +306,8 @@ class Approvals:
 
 def _weight(shown: Shown) -> tuple[object, ...]:
     """What counts of a proposal for whoever decides, but for whose it is and how much was refused so far."""
-    effect = shown.effect
-    return shown.added, shown.removed, effect.credentialed, effect.sinks, shown.applies, shown.problem
+    effect = shown.effect._replace(requests=0, hosts=0)
+    return shown.added, shown.removed, effect, shown.applies, shown.problem, shown.credentials_of
 
 
 def _outcome(decided: Decided, proposal: Proposal | None, waits: bool) -> Decided:

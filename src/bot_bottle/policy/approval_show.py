@@ -3,10 +3,11 @@
 import json
 import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from bot_bottle.digest import sha256_hex
 from bot_bottle.policy.approval import Ask, Grant, Proposal, Scope, Shown, Terms
-from bot_bottle.policy.approval_change import Standing, effective
+from bot_bottle.policy.approval_change import Standing, before, effective, said
 from bot_bottle.policy.approval_effect import Refusals, effect
 from bot_bottle.policy.difference import difference
 from bot_bottle.policy.model import EgressPolicy, Route
@@ -37,10 +38,23 @@ def routes_of(proposal: Proposal, terms: Terms) -> tuple[Route, ...]:
     return proposal.routes if terms.routes is None else terms.routes
 
 
-def changed(standing: Standing, proposal: Proposal, terms: Terms) -> EgressPolicy:
-    """The policy in force with the proposal's routes."""
+class Changed(NamedTuple):
+    """What a change is made of: `old` is what is in force but for what is granted anew, `new` is with the proposal's routes."""
+
+    old: EgressPolicy
+    new: EgressPolicy
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+
+
+def changed(standing: Standing, proposal: Proposal, terms: Terms) -> Changed:
+    """What an approval on `terms` changes: every line that it makes hold, also one that another approval allows meanwhile."""
+    routes = routes_of(proposal, terms)
     grant = Grant(grant_id(proposal.id), proposal.id, proposal.run, terms.scope, (), 0.0)
-    return effective(standing.in_force, [(grant, routes_of(proposal, terms))])
+    old = before(standing.in_force, routes)
+    new = effective(old, [(grant, routes)])
+    added, removed = difference(old, new)
+    return Changed(old, new, tuple(added), tuple(removed))
 
 
 def grant_id(proposal: str) -> str:
@@ -61,30 +75,31 @@ def shown(
     """`proposal` on `terms` (None: those offered first)."""
     terms = offered(proposal.ask) if terms is None else terms
     routes = routes_of(proposal, terms)
-    new = changed(standing, proposal, terms)
-    added, removed = difference(standing.in_force, new)
+    change = changed(standing, proposal, terms)
     return Shown(
         proposal=proposal,
         agent=agent,
         bottle=bottle,
         terms=terms,
         title=title(proposal.ask),
-        added=tuple(added),
-        removed=tuple(removed),
+        added=change.added,
+        removed=change.removed,
         effect=effect(
-            standing, new, routes, refusals, of_tool=proposal.ask.kind not in ("request", "secret")
+            standing._replace(in_force=change.old),
+            change.new,
+            routes,
+            refusals,
+            of_tool=proposal.ask.kind not in ("request", "secret"),
         ),
         words=proposal.ask.words,
         alike=tuple(alike),
         applies=proposal.ask.kind in APPLIES,
-        problem=problem(proposal, standing, terms, new, added),
-        digest=digest(proposal, standing, terms, added, removed),
+        problem=problem(proposal, standing, terms, change),
+        digest=digest(proposal, standing, terms, change.added, change.removed),
     )
 
 
-def problem(
-    proposal: Proposal, standing: Standing, terms: Terms, new: EgressPolicy, added: Sequence[str]
-) -> str:
+def problem(proposal: Proposal, standing: Standing, terms: Terms, change: Changed) -> str:
     """Why it can't be approved on these terms; empty when it can."""
     if proposal.state != "pending":
         return f"it was decided already: {proposal.state}"
@@ -96,13 +111,17 @@ def problem(
         return "only a grant for a time has seconds"
     if proposal.ask.kind not in OF_POLICY:
         return "" if terms.routes is None else "there are no routes in it to edit"
+    new = change.new
     if wrong := flaws(new):
         return "; ".join(wrong)[:500]
     if conflict := _conflict(standing.in_force, routes_of(proposal, terms)):
         return conflict
     if why := hindrance(standing.in_force, new, trusts=standing.trusts, credentials=standing.credentials):
         return why
-    return "" if added else "nothing of it is missing any more: the policy allows it already"
+    lasting = {said(route) for route in standing.in_force.routes if not route.once}
+    if not change.added or lasting.issuperset(routes_of(proposal, terms)):
+        return "nothing of it is missing any more: the policy allows it already"
+    return ""
 
 
 def _conflict(policy: EgressPolicy, routes: Sequence[Route]) -> str:
