@@ -26,3 +26,8 @@ def new_run_id(agent: str) -> str:
 def new_proposal_id() -> str:
     """A fresh id for a proposal; one of 10**12, so that none comes twice."""
     return "p" + "".join(_ALPHABET[byte % 32] for byte in os.urandom(8))
+
+
+def is_proposal_id(text: str) -> bool:
+    """Whether `text` can be a proposal's id."""
+    return re.fullmatch("p[2-9a-z]{8}", text) is not None

@@ -1,6 +1,8 @@
 """What waits for a person at the proxy, on every path: let go by a policy that allows it, refused by everything else."""
 
+import base64
 import contextlib
+import hashlib
 import json
 import select
 import socket
@@ -12,7 +14,7 @@ import pytest
 
 from bot_bottle.bundle.model import BundleLimits
 from bot_bottle.door.model import listeners_for
-from bot_bottle.policy.model import EgressPolicy, Route
+from bot_bottle.policy.model import EgressPolicy, Route, SecretsPolicy
 from tests.bundle.conftest import Certificate
 from tests.bundle.h2peers import Client
 from tests.bundle.harness import Bundle, Holder, Server, read_head, read_response, served, until
@@ -404,6 +406,67 @@ def test_the_agents_dns_knows_what_may_be_asked_for_and_nothing_else() -> None:
         assert resolve(holder, "any.wild.test")
         assert resolve(holder, "other.test") is None
         assert not asked(bundle)
+
+
+def test_what_waits_for_a_person_is_not_crowded_out_by_what_says_nothing() -> None:
+    limits = BundleLimits(connections=4)
+    with served(EgressPolicy(ask=ASK), supervised=True, limits=limits) as (holder, bundle):
+        with holder.connect(*PROXY) as sock, contextlib.ExitStack() as stack:
+            sock.sendall(get("ask.test"))
+            number = held(bundle)
+            for _ in range(8):
+                stack.enter_context(holder.connect(*PROXY))
+            bundle.event("egress.refused", reason="crowded_out")
+            release(bundle, number, passes=False, reason="held_rejected")
+            assert refusal(sock)["reason"] == "held_rejected"
+
+
+def test_what_has_a_secret_in_its_name_or_path_is_shown_to_nobody() -> None:
+    secret = "correct-horse-battery-9"
+    policy = EgressPolicy(ask=ASK, secrets=SecretsPolicy(on_match="hold"))
+    with served(policy, supervised=True, sensitive=(secret,)) as (holder, bundle):
+        for host, path in (("ask.test", f"/{secret}"), (f"{secret}.wild.test", "/")):
+            with holder.connect(*PROXY) as sock:
+                sock.sendall(get(host, path))
+                assert refusal(sock)["reason"] in ("host_not_allowed", "secret_found")
+        assert not asked(bundle)
+        assert secret not in json.dumps(bundle.messages)
+
+
+def test_the_handshake_of_a_websocket_waits() -> None:
+    lines = (
+        "GET http://ask.test/ws HTTP/1.1", "Host: ask.test", "Connection: Upgrade", "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "", "",
+    )  # fmt: skip
+    policy = EgressPolicy(ask=ASK)
+
+    def switch(connection: socket.socket) -> None:
+        head, _ = read_head(connection)
+        key = next(
+            line[19:] for line in head.split(b"\r\n") if line.lower().startswith(b"sec-websocket-key: ")
+        )
+        proof = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
+        connection.sendall(
+            b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            b"Sec-WebSocket-Accept: " + proof + b"\r\n\r\n\x81\x02hi"
+        )
+        connection.recv(1000)
+
+    server = Server(switch)
+    with served(policy, supervised=True) as (holder, bundle), holder.connect(*PROXY) as sock:
+        sock.sendall("\r\n".join(lines).encode())
+        number = held(bundle, method="GET", path="/ws")
+        put(bundle, granted(policy, once(server.http("ask.test"))))
+        release(bundle, number, passes=True)
+        head, rest = read_head(sock)
+        assert head.startswith(b"HTTP/1.1 101 ")
+        while len(rest) < 4:
+            rest += sock.recv(10)
+        assert rest == b"\x81\x02hi"
+        assert not [one for one in bundle.messages if "spent" in one]
+        sock.close()
+        assert bundle.hear(lambda one: "spent" in one)["spent"] == "g1"
+    server.close()
 
 
 # Approvals for one use

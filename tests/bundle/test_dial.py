@@ -42,10 +42,10 @@ def dialled(resolver: Resolver, route: Route = ROUTE, *, port: int = 443) -> soc
 def test_one_address_that_is_not_public_condemns_the_name(
     address: str, others: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def never(*arguments: object) -> None:
+    async def never(*arguments: object) -> None:
         raise AssertionError("dialled")
 
-    monkeypatch.setattr(asyncio.SelectorEventLoop, "sock_connect", never)
+    monkeypatch.setattr(dial, "connect", never)
     for addresses in ([*others, address], [address, *others]):
         with pytest.raises(DialFailed) as failed:
             dialled(Resolver(addresses))
@@ -56,10 +56,10 @@ def test_one_address_that_is_not_public_condemns_the_name(
 def test_the_checked_address_is_dialled_and_the_name_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     dialled_to: list[object] = []
 
-    async def connect(loop: object, sock: socket.socket, address: object) -> None:
-        dialled_to.append(address)
+    async def connect(sock: socket.socket, address: str, port: int, seconds: float) -> None:
+        dialled_to.append((address, port))
 
-    monkeypatch.setattr(asyncio.SelectorEventLoop, "sock_connect", connect)
+    monkeypatch.setattr(dial, "connect", connect)
     resolver = Resolver(["1.1.1.1"], ["127.0.0.1"])
     dialled(resolver).close()
     assert dialled_to == [("1.1.1.1", 443)]

@@ -73,7 +73,31 @@ def test_a_bundle_that_opens_nothing_has_imported_nothing_of_what_that_takes() -
     modules = imported("from bot_bottle.bundle import main; main._import_all()")
     assert "asyncio.selector_events" in modules
     heavy = {"ssl", "inspect", "dataclasses", "cryptography", "re2", "encodings.idna", "email", "tokenize"}
+    heavy |= {"logging", "asyncio.unix_events", "asyncio.streams", "asyncio.sslproto", "random"}
     assert heavy.isdisjoint(modules)
+
+
+def test_what_serves_http_2_is_imported_from_memory_alone_and_not_before_it_is_needed() -> None:
+    script = """
+import sys
+import bot_bottle.bundle.model
+from bot_bottle.bundle import main, spare
+main._import_all()
+with spare.left_out():
+    import bot_bottle.bundle.egress.authority, bot_bottle.bundle.egress.intercept, bot_bottle.bundle.egress.origin
+    main._stored_h2()
+assert not {"h2", "hpack", "hyperframe", "bot_bottle.bundle.egress.http2.serve"} & set(sys.modules)
+path, sys.path[:] = list(sys.path), []
+sys.path_importer_cache.clear()
+for module in list(sys.modules.values()):
+    if hasattr(module, "__path__"):
+        module.__path__ = []
+with spare.left_out():
+    from bot_bottle.bundle.egress.http2 import serve
+assert serve.serve_h2
+sys.path[:] = path
+"""
+    assert {"h2.connection", "hpack.huffman_table", "hyperframe.frame"} <= set(imported(script))
 
 
 def test_what_stands_for_a_module_is_the_module_as_soon_as_it_is_used() -> None:

@@ -146,3 +146,26 @@ def test_everything_is_counted_even_what_is_folded() -> None:
         ("egress.closed", "done"): 1000,
     }
     assert (keeper.record.up, keeper.record.down) == (2000, 3000)
+
+
+def test_what_is_counted_on_without_its_data_is_reported_as_if_it_had_come_with_it() -> None:
+    closed = {"via": "connect", "host": "ok.test", "port": 443, "protocol": "https", "reason": "done"}
+    place = ("egress.closed", "connect", "ok.test", 443, "https", "done")
+    keeper, other = Keeper(), Keeper()
+    for _ in range(BURST):
+        keeper.record.event("egress.closed", {**closed, "up": 1, "down": 2, "seconds": 0.1})
+        other.record.event("egress.closed", {**closed, "up": 1, "down": 2, "seconds": 0.1})
+    assert not keeper.record.again(*place, up=1, down=2, seconds=0.1)  # nothing waits yet
+    for number in range(100):
+        other.record.event("egress.closed", {**closed, "up": number, "down": 2, "seconds": 0.1})
+        if not keeper.record.again(*place, up=number, down=2, seconds=0.1):
+            keeper.record.event("egress.closed", {**closed, "up": number, "down": 2, "seconds": 0.1})
+    for one in (keeper, other):
+        one.pass_time(2 * INTERVAL)
+    assert [message["data"] for message in keeper.heard] == [message["data"] for message in other.heard]
+    assert (keeper.record.counts, keeper.record.up, keeper.record.down) == (
+        other.record.counts,
+        other.record.up,
+        other.record.down,
+    )
+    assert not keeper.record.again(*place, up=1, down=2, seconds=0.1)  # it was reported

@@ -212,8 +212,10 @@ def test_a_connection_that_is_kept_is_bound_to_the_same_patience(server: Supervi
     with post(server) as sock:
         assert status(sock) == 200
         read_until(sock, lambda heard: heard.endswith(b"0\r\n\r\n"))
-        sock.sendall(b"POST /mcp HT")
+        over = threading.Event()
+        threading.Thread(target=drip, args=(sock, head(server, length=len(ASK)), over)).start()
         assert read_until(sock) == b""
+        over.set()
 
 
 def test_a_client_that_does_not_read_is_ended(server: Supervised) -> None:

@@ -13,7 +13,7 @@ from bot_bottle.bundle.egress import tls
 from bot_bottle.bundle.egress.authority import Authority
 from bot_bottle.bundle.egress.selector import DirectSelector
 from bot_bottle.bundle.egress.tls import TlsBroken, TlsTransport
-from bot_bottle.bundle.egress.wire import Wire
+from bot_bottle.bundle.egress.wire import SocketTransport, Wire
 
 GARBAGE = b"\x17\x03\x03\x00\x20" + bytes(32)
 
@@ -141,6 +141,74 @@ def test_what_the_kernel_does_not_take_waits_and_arrives() -> None:
     together(scene)
 
 
+@pytest.mark.parametrize("heard_at", [0, 10_000])
+def test_what_was_read_before_it_was_asked_for_is_not_waited_for(heard_at: int) -> None:
+    async def scene(peer: Peer, transport: TlsTransport) -> None:
+        wire = Wire(transport, idle=2)
+        reading = asyncio.ensure_future(wire.some(1000))
+        await asyncio.sleep(0)
+        peer.tls.write(bytes(20_000))
+        await peer.push()
+        got = len(await reading)
+        while got < 20_000:
+            got += len(await wire.some(1000))
+            if got == heard_at:
+                peer.tls.write(b"more")
+                await peer.push()
+                await asyncio.sleep(
+                    0.01
+                )  # so that the loop hears of it before the rest of the first was read
+        if heard_at:
+            while got < 20_004:
+                got += len(await wire.some(1000))
+
+    together(scene)
+
+
+@pytest.mark.parametrize("over_tls", [True, False])
+def test_an_end_that_comes_with_the_last_bytes_is_met(over_tls: bool) -> None:
+    async def scene(peer: Peer, transport: TlsTransport) -> None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.setblocking(False)
+            bare = SocketTransport(ours, transport.ready._selector)
+            wire = Wire(transport if over_tls else bare, idle=5)
+            for last in (b"not yet", b"the last"):
+                reading = asyncio.ensure_future(wire.some())
+                await asyncio.sleep(0)
+                if over_tls:
+                    peer.tls.write(last)
+                    if last == b"the last":
+                        with contextlib.suppress(ssl.SSLError):
+                            peer.tls.unwrap()
+                    await peer.push()
+                else:
+                    theirs.send(last)
+                if last == b"the last":
+                    (peer.sock if over_tls else theirs).shutdown(socket.SHUT_WR)
+                assert await reading == last
+            assert await wire.some() == b""
+            bare.close()
+
+    together(scene)
+
+
+def test_what_was_heard_of_quiet_is_taken_back_by_what_comes() -> None:
+    async def scene(peer: Peer, transport: TlsTransport) -> None:
+        wire = Wire(transport, idle=5)
+        reading = asyncio.ensure_future(wire.some())
+        await asyncio.sleep(0)
+        peer.tls.write(b"first")
+        await peer.push()
+        assert await reading == b"first"
+        assert wire.is_quiet()
+        peer.sock.shutdown(socket.SHUT_RDWR)
+        await asyncio.sleep(0.01)
+        assert not wire.is_quiet()
+
+    together(scene)
+
+
 def test_closing_wakes_whoever_waits() -> None:
     async def scene(peer: Peer, transport: TlsTransport) -> None:
         wire = Wire(transport, idle=100)
@@ -153,16 +221,15 @@ def test_closing_wakes_whoever_waits() -> None:
     together(scene)
 
 
-def test_of_many_connections_each_gets_smaller_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def scene(peer: Peer, transport: TlsTransport) -> None:
-        assert transport._most() == tls.PIECE
-        monkeypatch.setattr(TlsTransport, "alive", 500)
-        assert transport._most() * 500 <= tls._TOGETHER
-        monkeypatch.setattr(TlsTransport, "alive", 100_000)
-        assert transport._most() == tls._SMALLEST
-
-    together(scene)
-    monkeypatch.undo()
+def test_of_many_connections_each_gets_smaller_buffers() -> None:
+    before = TlsTransport.alive
+    try:
+        for number in (1, 100, 500, 100_000):
+            tls._are_alive(number)
+            assert TlsTransport.most == tls._SMALLEST or TlsTransport.most * number <= tls._TOGETHER
+            assert tls._SMALLEST <= TlsTransport.most <= tls.PIECE
+    finally:
+        tls._are_alive(before)
 
 
 def test_every_transport_that_ends_is_counted_off() -> None:

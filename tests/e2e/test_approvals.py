@@ -39,13 +39,13 @@ class Upstream(BaseHTTPRequestHandler):
 class Watched:
     """A run whose agent asks for what it is told to, and whose keeper can be asked as the agent would."""
 
-    def __init__(self, place, cli, *more: str) -> None:
+    def __init__(self, place, cli, *more: str, egress: dict | None = None, **keys) -> None:
         self.place, self.cli = place, cli
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Upstream)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
         where = f"127.0.0.1:{self.server.server_address[1]}"
         route = {"host": "one.example.org", "protocol": "http", "paths": ["/old"], "upstream": where}
-        self.file = write_bottle(place, egress={"routes": [route]})
+        self.file = write_bottle(place, egress={"routes": [route], **(egress or {})}, **keys)
         place.run(["mkfifo", "asks", "answers"])
         write_script(place, "ask", LOOP)
         self.keeper = subprocess.Popen(
@@ -60,6 +60,17 @@ class Watched:
 
     def reaches(self, what: str = URL) -> str:
         return self.place.run(["sh", "-c", f"echo '{what}' > asks; cat answers"]).stdout.strip()
+
+    def begin(self, what: str = URL) -> subprocess.Popen:
+        """Has the agent ask for `what`, and does not wait for what comes of it."""
+        argv = self.place.argv(["sh", "-c", f"echo '{what}' > asks; cat answers"])
+        return subprocess.Popen(
+            argv, cwd=self.place.workspace, env=self.place.environment, stdout=subprocess.PIPE, text=True
+        )
+
+    def waits(self) -> dict:
+        """What waits, once something does."""
+        return wait_for(lambda: json.loads(self.approvals("list").stdout), "a proposal")[0]
 
     def approvals(self, *words: str, **options):
         return self.cli("approvals", *words, "--json", **options)
@@ -215,3 +226,57 @@ def test_fifty_calls_that_wait_for_sixteen_proposals_are_no_burden(place, cli, r
         assert watched.cli("verify").code == 0
     finally:
         watched.close()
+
+
+class Inbox:
+    """An operator who is there, as a process."""
+
+    def __init__(self, place) -> None:
+        code = "from bot_bottle.operate.presence import present\nwith present(): print('there', flush=True); input()"
+        self.process = subprocess.Popen(
+            place.argv([*python(), "-c", code]),
+            env=place.environment, cwd=place.workspace, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        )  # fmt: skip
+        assert self.process.stdout.readline() == b"there\n"
+
+    def close(self) -> None:
+        self.process.communicate(b"\n")
+
+
+@pytest.fixture
+def asking(place, cli, repository):
+    """A bottle whose policy asks for what it does not allow on one host."""
+    made = Watched(place, cli, supervise=True, egress={"ask": ["one.example.org"]})
+    yield made
+    made.close()
+
+
+def test_a_request_that_waits_goes_on_when_it_is_approved_and_is_asked_for_again_next_time(asking):
+    inbox = Inbox(asking.place)
+    try:
+        with asking.begin() as request:
+            shown = asking.waits()
+            assert (shown["kind"], shown["for"]["scope"]) == ("request", "once")
+            assert '"/new"' in shown["added"][0]
+            done = asking.approvals("approve", f"{shown['id']}@{shown['digest']}")
+            assert json.loads(done.stdout)[0]["state"] == "applied", done.stderr
+            assert request.communicate()[0].strip() == "200"
+        wait_for(lambda: json.loads(asking.approvals("grants").stdout) == [], "the grant to be used up")
+        with asking.begin() as request:
+            shown = asking.waits()
+            asking.approvals("reject", shown["id"], "--reason", "once is enough")
+            assert request.communicate()[0].strip() == "403"
+        assert asking.reaches() == "403"  # answered from the refusal, without another question
+        assert json.loads(asking.approvals("list").stdout) == []
+        assert asking.cli("verify").code == 0
+    finally:
+        inbox.close()
+
+
+def test_with_nobody_there_a_request_is_refused_at_once_and_a_late_yes_counts_for_the_next(asking):
+    assert asking.reaches() == "403"
+    shown = asking.waits()
+    done = asking.approvals("approve", f"{shown['id']}@{shown['digest']}")
+    assert json.loads(done.stdout)[0]["state"] == "applied", done.stderr
+    assert asking.reaches() == "200"
+    assert asking.reaches() == "403"

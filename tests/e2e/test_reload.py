@@ -324,23 +324,29 @@ def test_the_operators_view_adds_up(watched):
 
 
 def test_an_observing_bottle_is_loud_and_what_it_needed_is_learned(watched):
-    watched.write("one.example.org", mode="observe")
+    closed = {**watched.route("two.example.org"), "paths": ["/known"]}
+    write_bottle(
+        watched.place, egress={"routes": [watched.route("one.example.org"), closed], "mode": "observe"}
+    )
     write_script(watched.place, "ask", LOOP)
     assert "THIS BOTTLE IS OPEN" in watched.cli("plan", "ask", "--headless").stdout
     run = watched.start()
     assert watched.ask("http://one.example.org/") == "200"
+    assert watched.ask("http://two.example.org/new") == "200"
     assert watched.ask("http://two.invalid/x") == "502"  # let through, but there is no such host
     assert watched.ask("https://three.invalid:8443/") == "000"
     assert watched.ask("http://192.0.2.7/") == "403"
     assert watched.ask("http://localhost/") in ("403", "000")
-    assert [event["reason"] for event in watched.events("egress.observed")][:2] == ["host_not_allowed"] * 2
+    assert [event["reason"] for event in watched.events("egress.observed")][:2] == [
+        "path_not_allowed",
+        "host_not_allowed",
+    ]
     done = watched.cli("learn", run, "--json")
     assert done.code == 0, done.stderr
     said = json.loads(done.stdout)
     assert said["observing"] is True
-    assert "- {host: two.invalid, protocol: http}" in said["routes"]
-    assert "- {host: three.invalid, port: 8443}" in said["routes"]
-    assert not any("192.0.2.7" in line for line in said["routes"])
+    assert [line for line in said["routes"] if "two.example.org" in line and '"/new"' in line]
+    assert not any(name in line for line in said["routes"] for name in ("invalid", "192.0.2.7"))
     assert watched.cli("learn", run, "--write").code == 64
     assert watched.cli("learn", run, "--write", "--yes").code == 0
     shown = watched.cli("reload", run)

@@ -146,6 +146,8 @@ class Later:
 class Pipe:
     """A transport in memory whose other side is asked when something was sent."""
 
+    drained = False
+
     def __init__(self, data: bytes = b"", *, piece: int = 1 << 20) -> None:
         self.ready: Any = Later()
         self.got = bytearray()

@@ -13,10 +13,12 @@ from websockets.exceptions import ProtocolError
 from websockets.frames import Frame
 from websockets.streams import StreamReader
 
+from bot_bottle.bundle.egress.asking import Asking
 from bot_bottle.bundle.egress.context import Context, Tls
 from bot_bottle.bundle.egress.credentials import Credentials
 from bot_bottle.bundle.egress.dial import Dialer
 from bot_bottle.bundle.egress.dns import HEADER
+from bot_bottle.bundle.egress.grants import Grants
 from bot_bottle.bundle.egress.guarding import Guarding
 from bot_bottle.bundle.egress.hello import BadHello, read_hello
 from bot_bottle.bundle.egress.http import HttpConnection
@@ -71,6 +73,8 @@ class _NeverReady:
 class Memory:
     """A transport that keeps what it is sent. Its other side says `data`: at once, or as an upstream that `answers` with it to the
     first request and properly to all others."""
+
+    drained = False
 
     def __init__(
         self, data: bytes, *, answers: bool = False, then_ends: bool = True, piece: int = 1 << 20
@@ -134,7 +138,8 @@ class _Dialer(Dialer):
         )
 
 
-def _context(loop: asyncio.AbstractEventLoop) -> Context:
+async def _context() -> Context:
+    loop = asyncio.get_running_loop()
     record = Record(_Told(), clock=loop.time, later=loop.call_later)
     credentials = Credentials(
         {
@@ -143,7 +148,9 @@ def _context(loop: asyncio.AbstractEventLoop) -> Context:
             )
         }
     )
+    told = _Told()
     made = Context(
+        grants=Grants(told.tell, spent=(), clock=loop.time), asking=Asking(told.tell, limits=LIMITS, able=False),
         policy=POLICY, credentials=credentials, limits=LIMITS, bottle_file="/b.md", record=record, live=Live(),
         names=Names(POLICY, limit=64), dialer=_Dialer(LIMITS, None), pump=None, selector=None, tls=Tls(None, None),
     )  # type: ignore[arg-type]  # fmt: skip
@@ -181,7 +188,7 @@ def _shared() -> Context:
     """One for all cases: what takes long to make is what a bundle makes once."""
     if not _CONTEXT:
         _LOOP.append(asyncio.new_event_loop())
-        _CONTEXT.append(_context(_LOOP[0]))
+        _CONTEXT.append(_LOOP[0].run_until_complete(_context()))
     return _CONTEXT[0]
 
 

@@ -39,7 +39,7 @@ class Kept:
     """A run as `Asks` and `Changes` know it. With `confirms`, its bundle takes every policy at once."""
 
     def __init__(self, path: Path, run: str = "fixer-ab12", *, policy: EgressPolicy = BASE, trust: object = (),
-                 confirms: bool = True) -> None:  # fmt: skip
+                 confirms: bool = True, bottle: str = "default") -> None:  # fmt: skip
         self.path = str(path)
         self.store = Store.open(self.path)
         self.policy = policy
@@ -78,7 +78,7 @@ class Kept:
         folder = path.parent / f"run-{run}"
         folder.mkdir()
         self.lock = locks.hold(locks.keeper_lock(str(folder)))
-        self.store.add_run(record(run, run_path=str(folder)))
+        self.store.add_run(record(run, bottle=bottle, run_path=str(folder)))
 
     def after(self, seconds: float, act: Callable[[], None]) -> None:
         self.timers.append((seconds, act))

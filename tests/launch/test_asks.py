@@ -256,6 +256,7 @@ def test_once_ends_with_its_use_and_a_new_bundle_never_gets_it_again(kept):
     kept.asks.hear_bundle({"spent": grant.id})
     assert kept.policy == BASE
     assert kept.asks.proposals.grants() == []
+    assert [(each.used, each.ended) for each in kept.asks.proposals.grants(ended=True)] == [(1, "used")]
     assert "NOT IN FORCE ANY MORE" in kept.wait_for(shown.proposal.id)[0]["message"]
 
 
@@ -377,6 +378,40 @@ def test_with_nobody_there_it_is_kept_and_said(kept):
     assert kept.notified == [shown.proposal.id]
 
 
+@pytest.mark.parametrize("name", ["\ud800", "\0", "p" * 100_000, "' OR 1=1 --", "p%", "P2345678", "\u202e"])
+def test_an_id_that_is_none_is_not_looked_for(kept, name):
+    assert "no such proposal" in kept.wait_for(name)[0]["problem"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["\ud800.example.org", "a\udfff", "\0", "xn--\ud800", "\u202e.example.org", "é" * 300, "a" * 70_000],
+)
+def test_text_that_no_encoding_has_ends_no_keeper(kept, text):
+    for arguments in (
+        {"hosts": [text]},
+        {"urls": [f"https://{text}/{text}"]},
+        {"urls": [f"https://a.example.org/{text}"]},
+    ):
+        [answer] = kept.ask(**arguments)
+        assert "problem" in answer or answer["state"] == "pending"
+    for tool, arguments in (
+        ("capability-block", {"packages": [text], "change": text}),
+        ("git-block", {"remote": text, "ref": text, "operation": "push"}),
+        ("credential-block", {"host": text, "credential": text}),
+        (text, {"reason": text}),
+    ):
+        kept.ask(tool, reason=text, **{name: value for name, value in arguments.items() if name != "reason"})
+    place = {"host": text, "port": 443, "protocol": "https", "method": text, "path": text}
+    for kind in ("request", "secret", text):
+        kept.asks.hear_bundle({"hold": 1, "kind": kind, **place, "detector": text})
+        kept.asks.hear_bundle({"hold": 2, "kind": kind, **place, "host": "a.example.org", "detector": text})
+    kept.asks.hear_bundle({"used": text})
+    kept.asks.hear_bundle({"spent": text})
+    assert all(each.title.isprintable() and each.words.isprintable() for each in waiting(kept))
+    assert kept.store.verify().ok
+
+
 def test_another_runs_proposal_is_not_there(kept, tmp_path):
     other = Kept(tmp_path / "store.db", "other-cd34")
     _, shown = ask(other, "docs.example.org")
@@ -442,6 +477,30 @@ def test_a_held_request_passes_once_it_is_in_force(kept):
     assert kept.policy.routes[-1].once
 
 
+def test_a_request_for_what_is_just_used_up_is_asked_about_anew(kept):
+    hold = {
+        "kind": "request",
+        "host": "docs.example.org",
+        "port": 443,
+        "protocol": "https",
+        "method": "",
+        "path": "",
+    }
+    kept.asks.hear_bundle({"hold": 1, **hold})
+    approve(kept, waiting(kept)[0])
+    [grant] = kept.asks.proposals.grants()
+    kept.asks.hear_bundle({"used": grant.id})
+    kept.asks.hear_bundle({"hold": 2, **hold})
+    kept.asks.hear_bundle({"hold": 3, **hold})
+    assert [each["release"] for each in kept.said] == [1]  # neither passes by what the first one used
+    kept.asks.hear_bundle({"unhold": 3})
+    [shown] = waiting(kept)
+    assert shown.added == ("- {host: docs.example.org}",)
+    approve(kept, shown)
+    assert [each["release"] for each in kept.said] == [1, 2]
+    assert kept.said[-1]["pass"]
+
+
 def test_a_held_request_that_is_rejected_or_leaves_does_not_pass(kept):
     for number, host in ((1, "a.example.org"), (2, "b.example.com")):
         kept.asks.hear_bundle(
@@ -478,6 +537,34 @@ def test_a_held_secret_passes_alone_and_changes_no_policy(kept):
     approve(kept, shown)
     assert kept.said == [{"release": 1, "pass": True, "reason": "held_applied"}]
     assert (kept.policy, kept.orders) == (BASE, [])
+
+
+def test_a_yes_to_a_secret_is_for_one_request_alone(kept):
+    hold = {
+        "kind": "secret",
+        "host": "known.example.org",
+        "port": 443,
+        "protocol": "https",
+        "fingerprint": "ab12",
+    }
+    for number in (1, 2):
+        kept.asks.hear_bundle({"hold": number, **hold})
+    first, _ = waiting(kept)
+    approve(kept, first)
+    assert [(each["release"], each["pass"]) for each in kept.said] == [(1, True)]
+
+
+def test_a_yes_that_comes_when_the_request_has_gone_is_not_said_to_be_applied(kept):
+    kept.asks.hear_bundle(
+        {"hold": 1, "kind": "secret", "host": "known.example.org", "port": 443, "protocol": "https"}
+    )
+    [shown] = waiting(kept)
+    with kept.desk() as desk:
+        desk.approve([Approval(shown.proposal.id, shown.digest, shown.terms)], wait=0)
+    kept.asks.hear_bundle({"unhold": 1})
+    kept.asks.decided()
+    assert kept.asks.proposals.find(shown.proposal.id).state == "failed"
+    assert kept.said == []
 
 
 def test_what_a_bundle_held_ends_with_it(kept):
@@ -557,3 +644,75 @@ def test_a_credential_is_put_in_where_the_bottle_has_it(tmp_path):
     assert [route.credential for route in kept.policy.routes] == ["forge"]
     assert shown.removed == ("- {host: known.example.org}",)
     kept.close()
+
+
+def test_what_was_allowed_once_is_not_kept_by_an_approval_that_does_not_show_it(kept):
+    _, both = ask(kept, "one.example.com", "docs.example.org")
+    kept.ask(hosts=["one.example.com"])
+    [one] = [each for each in waiting(kept) if each.proposal.id != both.proposal.id]
+    approve(kept, one, scope="once")
+    [again] = waiting(kept)
+    assert again.added == ("- {host: docs.example.org}", "- {host: one.example.com}")
+    assert approve(kept, both)[0].state == "approved"  # it is what was shown before the other
+    bottle = next(grant for grant in kept.asks.proposals.grants() if grant.scope == "bottle")
+    assert bottle.routes == (DOCS, Route("one.example.com", 443))
+
+
+def test_what_was_used_up_is_asked_for_again_and_never_said_to_be_allowed(kept):
+    held = {"kind": "request", "host": "docs.example.org", "port": 443, "protocol": "https"}
+    kept.asks.hear_bundle({"hold": 1, **held})
+    approve(kept, waiting(kept)[0])
+    [grant] = kept.asks.proposals.grants()
+    kept.asks.hear_bundle({"used": grant.id})
+    kept.said.clear()
+    kept.asks.hear_bundle({"hold": 2, **held})
+    assert kept.said == []
+    [second] = waiting(kept)
+    assert (second.added, second.problem) == (("- {host: docs.example.org}",), "")
+    assert states(kept.ask(hosts=["docs.example.org"])) == ["pending"]
+    approve(kept, second)
+    assert kept.said == [{"release": 2, "pass": True, "reason": "held_applied"}]
+    kept.asks.hear_bundle({"spent": grant.id})
+    assert [each.used for each in kept.asks.proposals.grants(ended=True)] == [1]
+    assert [each.proposal for each in kept.asks.proposals.grants()] == [second.proposal.id]
+
+
+def test_two_runs_of_one_bottle_write_a_line_for_good_into_its_file_once(kept, tmp_path, own_home):
+    file = own_home / ".bot-bottle/bottles/default.md"
+    file.parent.mkdir(parents=True)
+    file.write_text('---\negress:\n  routes:\n    - host: "known.example.org"\n---\n')
+    other = Kept(tmp_path / "store.db", "other-cd34", policy=EgressPolicy())
+    shown = []
+    for each in (kept, other):
+        each.plan.bottle_file = str(file)
+        shown.append(ask(each, "docs.example.org")[1])
+    approve(kept, shown[0], scope="manifest")
+    with other.desk() as desk:
+        assert desk.file_diff(shown[1]) == ""
+    assert approve(other, shown[1], scope="manifest")[0].problem == ""
+    approve(other, ask(other, "known.example.org")[1], scope="manifest")
+    assert file.read_text().count("docs.example.org") == file.read_text().count("known.example.org") == 1
+    other.close()
+
+
+def test_what_was_used_once_before_the_bundle_was_heard_to_enforce_it_is_used(kept):
+    kept.confirms = False
+    _, shown = ask(kept, "docs.example.org")
+    approve(kept, shown, scope="once")
+    spent = []
+
+    def start_anew(policy):
+        """As a keeper that was kept from hearing that the one before had taken it, and that it was used."""
+        kept.asks.hear_bundle({"used": "g" + shown.proposal.id[1:]})
+        kept.asks.hear_bundle({"used": "gmadeup"})
+        spent.extend(kept.asks.holding.spent())
+        kept.enforced.append(policy)
+
+    kept.start_anew = start_anew
+    kept.fire()
+    [grant] = kept.asks.proposals.grants()
+    assert spent == [grant.id]
+    kept.confirms = True
+    kept.asks.holding.bundle_began()
+    assert (kept.policy, kept.asks.holding.spent()) == (BASE, ())
+    assert [each.used for each in kept.asks.proposals.grants(ended=True)] == [1]

@@ -48,6 +48,18 @@ def test_a_killed_keeper_takes_everything_with_it(place, cli, repository, phase)
     assert cli("verify").code == 0
 
 
+@pytest.mark.parametrize("phase", ["door", "provision", "supervise", "release", "running"])
+def test_a_killed_keeper_takes_its_agents_supervise_server_with_it(place, cli, repository, phase):
+    write_bottle(place, supervise=True, egress={"routes": []})
+    write_script(place, "work", "curl -sS -m 20 -X POST $BOT_BOTTLE_SUPERVISE_URL; sleep 600")
+    done = drive(place, "work", phase, "keeper")
+    assert done.code == -signal.SIGKILL, done.stderr
+    wait_for(lambda: not processes(str(place.root), place.token), "every process to be gone")
+    assert cli("cleanup", "--json").code == 0
+    place.assert_nothing_left()
+    assert ended(cli) <= {"ended"}
+
+
 @pytest.mark.parametrize("phase", PHASES[2:])
 def test_a_killed_bundle_never_opens_a_way_out(place, cli, repository, phase):
     write_script(

@@ -13,7 +13,7 @@ import pytest
 
 from bot_bottle.launch import supervise_process, supervisor
 from bot_bottle.launch.supervisor import Timing
-from support.mcp_clients import post, read_until, status
+from support.mcp_clients import call, post, read_until, status
 from support.supervised import DEADLINE, Supervised, descriptors, memory, until
 
 SOURCE = Path(supervisor.__file__).parents[2]
@@ -125,15 +125,19 @@ def test_one_that_dies_again_and_again_is_given_up_and_what_comes_is_refused(
         )
 
 
-def test_after_each_death_it_waits_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_its_second_death_it_is_left_alone_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervise_process, "_START", "raise SystemExit(3)")
+    monkeypatch.setattr(supervisor, "FIRST_PAUSE", 3600.0)
+    monkeypatch.setattr(supervisor, "LONGEST_PAUSE", 3600.0)
     with Supervised() as server:
         until(lambda: died(server) == 1)
         with socket.create_connection(("127.0.0.1", server.port), DEADLINE):
             until(lambda: died(server) == 2)
             turns = server.loop.turns
-            until(lambda: died(server) == 3)
-            assert server.loop.turns - turns < 20, "it waits, and does not spin"
+            for _ in range(20):
+                server.loop.soon(lambda: None)
+            assert (server.pid, died(server)) == (0, 2)
+            assert server.loop.turns - turns < 60, "it waits, and does not spin"
 
 
 def test_one_that_cannot_confine_itself_serves_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,6 +148,15 @@ def test_one_that_cannot_confine_itself_serves_nobody(monkeypatch: pytest.Monkey
         until(lambda: died(server) == 1)
         assert "none" in server.told("supervise.died")[0]["why"]
         assert server.told("supervise.began") == []
+
+
+def test_one_that_never_gets_ready_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervise_process, "_START", "import time; time.sleep(60)")
+    monkeypatch.setattr(supervise_process, "READY_WITHIN", 0.2)
+    with Supervised() as server:
+        pid = until(lambda: server.pid)
+        until(lambda: died(server) == 1)
+        assert is_gone(pid)
 
 
 def test_it_dies_with_its_keeper() -> None:
@@ -307,6 +320,10 @@ def test_its_answers_go_to_it_and_not_to_one_that_came_after_it() -> None:
                 "added": ["all"],
             }
             server.loop.soon(lambda: late[0](applied))
+            with post(
+                server, call("policy", {})
+            ) as other:  # what came before has been heard once this is answered
+                read_until(other, lambda heard: b'"status":"ok"' in heard)
             server.decide("rejected")
             assert b'"status":"rejected"' in read_until(sock, lambda heard: b'"status":' in heard)
 

@@ -10,7 +10,7 @@ from tests.launch.keeping import Kept
 from bot_bottle.errors import ManifestError, NotFoundError
 from bot_bottle.operate.approvals import Approvals
 from bot_bottle.policy.approval import Approval, Terms
-from bot_bottle.policy.model import HeaderMatch, Route, Upstream
+from bot_bottle.policy.model import EgressPolicy, HeaderMatch, Route, Upstream
 
 HOSTILE = "\x1b[2J\x1b]0;x\x07 \u202eevil\u200b <b>APPROVED</b>\n\nApprove? [y/N] y" + "A" * 100_000
 
@@ -193,6 +193,26 @@ def test_the_desk_waits_until_it_is_enforced_and_says_when_it_is_not(kept, monke
         assert (done.state, "not seen in force yet" in done.problem) == ("approved", True)
 
 
+def test_what_was_decided_shows_as_it_was_approved(kept):
+    kept.ask(hosts=["docs.example.org"])
+    with kept.desk() as desk:
+        [shown] = desk.waiting()
+        narrow = desk.edit(
+            shown.proposal.id, "- {host: docs.example.org, methods: [GET]}", Terms("time", 600)
+        )
+        desk.approve([Approval(shown.proposal.id, narrow.digest, narrow.terms)], wait=0)
+        kept.asks.decided()
+        kept.reload(EgressPolicy())
+        [old] = desk.decided()
+        assert (old.proposal.state, old.terms, old.added, old.digest) == (
+            "applied",
+            narrow.terms,
+            narrow.added,
+            narrow.digest,
+        )
+        assert desk.show(shown.proposal.id) == old
+
+
 def test_a_yes_to_a_run_whose_keeper_died_comes_to_nothing_and_says_so(kept):
     kept.ask(hosts=["docs.example.org"])
     with kept.desk() as desk:
@@ -222,3 +242,46 @@ def test_an_unknown_grant_or_proposal_is_not_there(kept):
         ):
             with pytest.raises(NotFoundError):
                 ask()
+
+
+def test_what_several_bottles_ask_for_is_decided_together_where_it_is_the_same(kept, cli, own_home):
+    store = own_home / ".local/state/bot-bottle/store.db"
+    same, other = Kept(store, "other-cd34"), Kept(store, "third-ef56")
+    others = EgressPolicy(
+        (Route("docs.example.org", 443, paths=("/x",), upstream=Upstream("10.0.0.1", 443)),)
+    )
+    other.reload(others)
+    for one in (kept, same, other):
+        one.ask(hosts=["docs.example.org"])
+    with kept.desk() as desk:
+        mine = next(each for each in desk.waiting() if each.proposal.run == "fixer-ab12")
+        assert len(mine.alike) == 2
+        assert [each.proposal.run for each in desk.alike(mine)] == ["other-cd34"]
+    done = json.loads(
+        cli("approve", f"{mine.proposal.id}@{mine.digest}", "--alike", "--wait", "0", "--json").stdout
+    )
+    assert [each["state"] for each in done] == ["approved", "approved"]
+    with kept.desk() as desk:
+        assert [each.proposal.run for each in desk.waiting()] == ["third-ef56"]
+    kept.asks.decided()
+    same.asks.decided()
+    assert kept.policy.routes[-1]._replace(grant="") == same.policy.routes[-1]._replace(grant="")
+    same.close()
+    other.close()
+
+
+def test_another_bottles_credential_of_the_same_name_is_decided_by_itself(own_home):
+    store = own_home / ".local/state/bot-bottle/store.db"
+    base = EgressPolicy((Route("docs.example.org", 443, credential="key", paths=("/x",)),))
+    bottles = {"fixer-ab12": "default", "other-cd34": "default", "third-ef56": "apart"}
+    runs = [Kept(store, run, policy=base, bottle=bottle) for run, bottle in bottles.items()]
+    for one in runs:
+        config = one.sidecar.config
+        one.sidecar.config = config._replace(credentials={"key": None})
+        one.ask(hosts=["docs.example.org"])
+    with runs[0].desk() as desk:
+        mine = next(each for each in desk.waiting() if each.proposal.run == "fixer-ab12")
+        assert mine.effect.credentialed == ("docs.example.org",)
+        assert [each.proposal.run for each in desk.alike(mine)] == ["other-cd34"]
+    for one in runs:
+        one.close()

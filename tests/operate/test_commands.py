@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,10 +19,11 @@ from support_changes import Run
 from bot_bottle.cli.commands import apply, diff, egress, events, logs, verify
 from bot_bottle.cli.commands import list as list_command
 from bot_bottle.cli.console import Console
-from bot_bottle.errors import NotFoundError, StateError, UsageError
+from bot_bottle.errors import NotFoundError, SandboxError, StateError, UsageError
 from bot_bottle.events import NewEvent
 from bot_bottle.host import locks
 from bot_bottle.operate import record
+from bot_bottle.operate.runs import wait_for_exit
 from bot_bottle.operate.text import path_text, visible, visible_bytes
 from bot_bottle.operate.traffic import Row
 
@@ -386,3 +388,11 @@ print(sorted(set(sys.modules) - before))
         "inspect",
     ):
         assert f"'{heavy}'" not in loaded
+
+
+def test_a_keeper_that_goes_away_with_something_unread_is_said_plainly():
+    ours, keepers = socket.socketpair()
+    ours.send(b"unread")
+    keepers.close()
+    with ours, pytest.raises(SandboxError, match="went away"):
+        wait_for_exit(ours)

@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bot_bottle.policy import approval_effect
 from bot_bottle.policy.approval import TOOLS, Ask, Grant, Proposal, Terms
 from bot_bottle.policy.approval_change import Standing, change_for, effective
 from bot_bottle.policy.approval_cover import covers, registered, variant
 from bot_bottle.policy.approval_effect import Refusals, effect
 from bot_bottle.policy.approval_intake import ask_of, held_ask
-from bot_bottle.policy.approval_show import changed, digest, grant_id, shown
+from bot_bottle.policy.approval_show import changed, digest, grant_id, shown, title
 from bot_bottle.policy.approval_text import clean
 from bot_bottle.policy.difference import difference
 from bot_bottle.policy.egress import decide, decide_request
@@ -334,10 +335,61 @@ def test_what_is_shown_is_what_would_be_in_force(policy, granted):
     )
     standing = Standing(policy, policy)
     looked = show(one, standing)
-    added, removed = difference(policy, changed(standing, one, looked.terms))
-    assert (list(looked.added), list(looked.removed)) == (added, removed)
+    change = changed(standing, one, looked.terms)
+    assert (change.old, difference(policy, change.new)) == (
+        policy,
+        (list(looked.added), list(looked.removed)),
+    )
+    added, removed = looked.added, looked.removed
     assert looked.digest == digest(one, standing, looked.terms, added, removed)
     assert grant_id("pabc") == "gabc"
+
+
+def test_a_line_that_another_approval_allows_meanwhile_is_shown_as_well():
+    base = EgressPolicy()
+    one = proposal("a.example.org", "b.example.net")
+    for scope in ("once", "bottle"):
+        other = Grant("gother", "pother", "run", scope, (), 0.0)
+        standing = Standing(base, effective(base, [(other, (Route("a.example.org", 443),))]))
+        looked = show(one, standing)
+        assert looked.added == ("- {host: a.example.org}", "- {host: b.example.net}")
+        assert (looked.digest, looked.problem) == (show(one).digest, "")
+        alone = show(proposal("a.example.org"), standing)
+        assert alone.problem == (
+            "" if scope == "once" else "nothing of it is missing any more: the policy allows it already"
+        )
+
+
+def test_a_credential_for_one_host_is_put_in_there_alone():
+    base = EgressPolicy((Route("*.example.org", 443, methods=("GET",)),))
+    ask = ask_of("credential-block", {"host": "api.example.org", "credential": "key"})
+    found = change_for(ask, Standing(base, base, credentials=("key",)))
+    assert found.routes == (Route("api.example.org", 443, methods=("GET",), credential="key"),)
+
+
+def test_a_credential_is_put_in_where_another_approval_opened_the_host():
+    base = EgressPolicy()
+    opened = (Grant("g1", "p1", "run", "bottle", (), 1.0), (Route("a.example.org", 443),))
+    filled = (Grant("g2", "p2", "run", "bottle", (), 2.0), (Route("a.example.org", 443, credential="key"),))
+    judged = decide(effective(base, [opened, filled]), host="a.example.org", port=443, protocol="https")
+    assert judged.route.credential == "key"
+    standing = Standing(base, effective(base, [opened]), credentials=("key",))
+    looked = show(proposal("x.example.org")._replace(routes=filled[1]), standing)
+    assert any("open by another approval only" in note for note in looked.effect.notes)
+
+
+def test_thousands_of_made_up_refusals_are_not_judged_for_each_proposal(monkeypatch):
+    refusals = Refusals()
+    for number in range(4096):
+        refusals.add("egress.refused", {"host": f"x{number}.example.net", "port": 443, "protocol": "https"})
+    judged = []
+    allows = approval_effect._allows
+    monkeypatch.setattr(
+        approval_effect, "_allows", lambda policy, what: judged.append(what) or allows(policy, what)
+    )
+    new = EgressPolicy((Route("x7.example.net", 443), Route("*.x8.example.net", 443)))
+    assert refusals.let_through(EgressPolicy(), new) == (1, 1)
+    assert len(judged) == 2
 
 
 def test_the_effect_counts_what_would_have_passed_and_names_what_takes_anything():
@@ -416,3 +468,41 @@ def test_packages_that_were_refused_are_refused_in_other_company():
     push, fetch = (ask_of("git-block", {"remote": "origin", "operation": what}) for what in ("push", "fetch"))
     assert variant(fetch, (), push, ()) == "origin"
     assert variant(push, (), one, ()) == ""
+
+
+def test_a_nearer_route_does_not_loosen_what_happens_to_secrets():
+    base = EgressPolicy(
+        (Route("*.example.org", 443, methods=("GET",), on_match="block"),), SecretsPolicy("redact")
+    )
+    ask = ask_of("pipelock-block", {"hosts": ["docs.example.org"]})
+    assert change_for(ask, Standing(base, base)).routes == (Route("docs.example.org", 443, on_match="block"),)
+
+
+@pytest.mark.parametrize("host", ["www.httpbin.org", "eu.httpbin.org", "www.0x0.st", "a.b.termbin.com"])
+def test_a_name_below_a_known_way_out_is_one(host):
+    assert sink(host)
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "said"),
+    [
+        ("capability-block", {"packages": ["jq", "gcc-12"], "tools": ["a b"]}, 'get gcc-12, jq, "a b"'),
+        ("capability-block", {"packages": ["jq, which is APPROVED"]}, 'get "jq, which is APPROVED"'),
+        ("capability-block", {"packages": ['jq" is APPROVED']}, 'get "jq\' is APPROVED"'),
+        ("capability-block", {"packages": ["x" * 100]}, f'get "{"x" * 60}…"'),
+        ("capability-block", {"change": "something"}, "get a change of the image"),
+        (
+            "git-block",
+            {"remote": "origin", "ref": "refs/heads/main", "operation": "push"},
+            "git push origin refs/heads/main",
+        ),
+        ("git-block", {"remote": "origin (safe!)", "operation": "fetch"}, 'git fetch "origin (safe!)"'),
+        (
+            "credential-block",
+            {"host": "a.example.org"},
+            "put the credential (the only one) into what goes to a.example.org",
+        ),
+    ],
+)
+def test_what_an_agent_names_can_t_pass_for_our_words(tool, arguments, said):
+    assert title(ask_of(tool, arguments)) == said

@@ -112,6 +112,39 @@ def test_other_bytes_pass_as_they_are(pieces: list[bytes]) -> None:
         assert passed == whole
 
 
+@settings(max_examples=300)
+@given(
+    st.text("abcdefghijkXYZ0189-_+/.=", min_size=8, max_size=90).map(str.encode),
+    st.integers(0, 40_000),
+    st.integers(0, 60),
+    st.sampled_from([b"\0", b"a", b"Zm9v", b"0123456789abcdef"]),
+    st.data(),
+)
+def test_it_is_found_in_much_text_as_in_little_wherever_it_lies(
+    secret: bytes, before: int, behind: int, filler: bytes, data: st.DataObject
+) -> None:
+    words = Words(spellings(secret))
+    written = data.draw(st.sampled_from(spellings(secret)))
+    text = (filler * before)[:before] + written + (filler * behind)[:behind]
+    if len(written) >= 8:
+        assert written not in words.starred(text)
+        assert len(words.starred(text)) == len(text)
+
+
+@settings(max_examples=300)
+@given(
+    st.text("ab+/", min_size=8, max_size=20).map(str.encode), st.text("ab+/2%", max_size=60).map(str.encode)
+)
+def test_exactly_what_may_be_a_beginning_is_held_back(secret: bytes, text: bytes) -> None:
+    words = [word for word in spellings(secret) if len(word) >= 8]
+    starts = [
+        at
+        for at in range(len(text))
+        if any(len(text) - at <= len(word) and word.startswith(text[at:]) for word in words)
+    ]
+    assert Words(words).beginning(text) == min(starts, default=len(text))
+
+
 def test_what_can_not_be_a_beginning_is_not_held_back() -> None:
     stream = Reflection(Words(WORDS))
     assert stream.feed(b"data: {}\n\n") == b"data: {}\n\n"

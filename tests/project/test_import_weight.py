@@ -77,6 +77,18 @@ def test_help_imports_no_command(own_home: Path) -> None:
     assert commands == set()
 
 
+def test_starting_a_bottle_that_is_not_supervised_imports_nothing_for_asking() -> None:
+    code = "import sys; from bot_bottle.launch import launcher; from bot_bottle.operate import runs; print(*sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = done.stdout.split()
+    assert "bot_bottle.launch.bundles" in loaded
+    assert [
+        name
+        for name in loaded
+        if "supervis" in name or name.partition(".")[0] in ("mcp", "pydantic", "starlette")
+    ] == []
+
+
 def test_the_probe_sees_a_heavy_import(own_home: Path) -> None:
     """`schema` is made from the pydantic models, so it has to show."""
     pytest.importorskip("bot_bottle.cli.commands.schema", reason="there is no `schema` command yet")

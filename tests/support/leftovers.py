@@ -62,11 +62,8 @@ def orphans() -> dict[int, str]:
     for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
         words = read(f"/proc/{pid}/cmdline").replace(b"\0", b" ")
         parent = read(f"/proc/{pid}/stat").rpartition(b")")[2].split()[1:2]
-        if (
-            b"bot-bottle start" in words
-            and parent == [b"1"]
-            and not read(f"/proc/{pid}/environ").strip(b"\0")
-        ):
+        forked = b"bot-bottle start" in words and not read(f"/proc/{pid}/environ").strip(b"\0")
+        if parent == [b"1"] and (forked or b"bundle.supervise import main" in words):
             found[pid] = f"process {pid} ({words.decode(errors='replace')[:100]}), an orphan"
     return found
 

@@ -1,6 +1,7 @@
 """A real bottle with a real tool in it, in which the tool is told of supervise; and the host's processes, watched meanwhile."""
 
 import os
+import secrets
 import select
 import threading
 import time
@@ -21,7 +22,7 @@ from bot_bottle.testing.documents import agent_document
 from support.backends import make_plan
 from support.mcp_server import URL
 
-TOKEN = "t0ken-5150-VGhpcyBpcyBub3QgYSByZWFsIHRva2VuIQ"
+TOKEN = f"t0ken-{secrets.token_hex(16)}"
 
 
 class Bench:

@@ -60,10 +60,18 @@ def terminal(folder: Path, argv: Sequence[str], *, size: tuple[int, int] = (80, 
     if shutil.which("tmux") is None:
         pytest.skip("tmux is not installed")
     whole = {**os.environ, "LC_ALL": "C.UTF-8", "TERM": "xterm-256color"}
+    for name in ("COLUMNS", "LINES"):  # a runner's, which a program would believe more than its terminal
+        whole.pop(name, None)
     pane = Terminal(folder / "tmux", whole)
     width, height = map(str, size)
-    pane.tmux("new-session", "-d", "-x", width, "-y", height, *argv, ";", "set", "-g", "status", "off",
-              ";", "set", "-g", "remain-on-exit", "on", ";", "resize-window", "-x", width, "-y", height)  # fmt: skip
+    # Only once the pane is as large as it should be: a program that is just starting would miss that it grew.
+    pane.tmux("new-session", "-d", "-x", width, "-y", height, "sleep", "600")
+    for option, value in (("status", "off"), ("remain-on-exit", "on"), ("window-size", "manual")):
+        pane.tmux("set", "-g", option, value)
+    pane.tmux("resize-window", "-x", width, "-y", height)
+    measure = ("display", "-p", "#{pane_width} #{pane_height}")
+    wait_for(lambda: pane.tmux(*measure).split() == [width, height], "a terminal of that size")
+    pane.tmux("respawn-pane", "-k", *argv)
     try:
         yield pane
     finally:

@@ -24,22 +24,32 @@ def kept(name):
     return locate(root, name)
 
 
-@pytest.fixture(scope="session")
-def claude_data():
+def data_home(place):
+    """A data home of the place's own, with the kept tools in it: one that is shared would be root's, who writes there first."""
+    home = place.root / "kept"
+    (home / "bot-bottle").mkdir(parents=True)
+    (home / "bot-bottle/providers").symlink_to(KEPT / "bot-bottle/providers")
+    for folder in (home, home / "bot-bottle"):
+        os.chown(folder, place.uid, place.uid)
+    return home
+
+
+@pytest.fixture
+def claude_data(place):
     """A data home with Claude Code in it."""
     kept("claude")
-    return KEPT
+    return data_home(place)
 
 
 @pytest.fixture(scope="session")
-def claude_program(claude_data):
+def claude_program():
     return kept("claude")
 
 
 @pytest.fixture(params=TOOLS)
 def tool(request):
-    """Each real tool: its name, its program, and a data home with it."""
-    return request.param, kept(request.param), KEPT
+    """Each real tool: its name and its program."""
+    return request.param, kept(request.param)
 
 
 @pytest.fixture(autouse=True)

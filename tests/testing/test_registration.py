@@ -24,7 +24,7 @@ ENTRIES = {
 
 @pytest.fixture
 def bench(tool, tmp_path):
-    name, program, _ = tool
+    name, program = tool
     made = Bench(tmp_path, name, program, **ELSEWHERE)
     yield made
     made.close()

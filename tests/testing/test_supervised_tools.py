@@ -7,6 +7,7 @@ import signal
 from contextlib import contextmanager
 
 import pytest
+from tests.testing.conftest import data_home
 
 from bot_bottle.testing.model import serving
 from bot_bottle.testing.script import parse
@@ -43,7 +44,7 @@ def supervised(place, tool, turns, *, plain=False, **bottle):
 
     `plain` has it speak HTTP to the door, by its `base_url`; `bottle` is what else its file says.
     """
-    name, _, data = tool
+    name, _ = tool
     host, header = HOSTS[name]
     folder = place.root / "tls"
     folder.mkdir()
@@ -68,7 +69,7 @@ def supervised(place, tool, turns, *, plain=False, **bottle):
             **bottle,
         )
         place.write(".bot-bottle/agents/worker.md", front_matter(keys))
-        yield {"XDG_DATA_HOME": str(data), "SSL_CERT_FILE": str(certificate), "KEY": KEY}
+        yield {"XDG_DATA_HOME": str(data_home(place)), "SSL_CERT_FILE": str(certificate), "KEY": KEY}
 
 
 def answers(place):

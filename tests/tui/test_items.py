@@ -71,3 +71,10 @@ def test_times_and_terms_are_said_in_one_unit():
         "0 s", "0 s", "59 s", "1 m", "1 h", "2 h", "2 d"]  # fmt: skip
     assert terms_text(Terms("time", 5400)) == "1 h"
     assert terms_text(Terms("time", 1800)) == "30 minutes"
+
+
+def test_the_credentials_of_two_bottles_are_two_decisions_whatever_they_are_called():
+    desk = three_alike()
+    for name, bottle in (("p0001", "one"), ("p0002", "two"), ("p0003", "one")):
+        desk.say(name, bottle=bottle, effect=Effect(credentialed=("x.example.org",)))
+    assert ids(fold(desk.waiting())) == [("p0001", "p0003"), ("p0002",)]

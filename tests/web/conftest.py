@@ -56,9 +56,9 @@ def client(service: Service) -> Client:
     return made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    """Debian's Chromium."""
+    """Debian's Chromium. For a module and not longer: what drives it keeps a loop of asyncio running in this thread."""
     program = shutil.which("chromium")
     if program is None:
         pytest.skip("chromium is not installed")

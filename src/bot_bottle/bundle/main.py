@@ -18,14 +18,18 @@ from bot_bottle.policy.egress import intercepted_names
 from bot_bottle.typed import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
-    from bot_bottle.bundle.egress.context import Tls
+    from bot_bottle.bundle.egress.context import Context, Tls
     from bot_bottle.bundle.egress.dial import OpenTls
+    from bot_bottle.bundle.egress.intercept import ServeTls
     from bot_bottle.bundle.egress.selector import DirectSelector
+    from bot_bottle.bundle.egress.tls import TlsTransport
+    from bot_bottle.policy.egress import Wanted
 
 _KEPT_ENVIRONMENT = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 _NO_SEARCH = "."
 _RESOLVER_THREADS = 8
 _GOODBYE_SECONDS = 2.0
+_FOR_HTTP_2 = ("copy", "dataclasses", "hyperframe", "hpack", "h2", "bot_bottle.bundle.egress.http2")
 
 
 def serve(config: BundleConfig, *, door: socket.socket, keeper: socket.socket) -> NoReturn:
@@ -131,7 +135,7 @@ def _wipe_environment() -> None:
 
 
 def _run(config: BundleConfig, door: socket.socket, keeper: socket.socket) -> None:
-    import asyncio
+    from asyncio.selector_events import BaseSelectorEventLoop
     from concurrent.futures import thread as threads
 
     from bot_bottle.bundle import confine, linux, memory
@@ -145,7 +149,7 @@ def _run(config: BundleConfig, door: socket.socket, keeper: socket.socket) -> No
     confine.limit_process(config.limits.files)
     program = confine.load_filter()
     selector = DirectSelector()
-    loop = asyncio.SelectorEventLoop(selector)
+    loop = BaseSelectorEventLoop(selector)
     with spare.left_out():
         tls = _speak_tls(config, selector)
         if config.needs_guard:
@@ -192,6 +196,7 @@ def _import_all() -> None:
     """Everything that takes long and needs no config."""
     with spare.left_out(ssl=True):
         import asyncio
+        import asyncio.selector_events
         import asyncio.timeouts  # noqa: F401
         from concurrent.futures import thread  # noqa: F401
 
@@ -207,18 +212,34 @@ def _speak_tls(config: BundleConfig, selector: "DirectSelector") -> "Tls":
 
     if not config.needs_tls:
         return Tls(None, None)
+    names = intercepted_names(config.policy)
+    serve_h2 = (
+        _stored_h2() if names else None
+    )  # first: what reading it takes for a moment, the others take for good
     from bot_bottle.bundle.egress.origin import Origin
 
     origin = Origin(selector, seconds=config.limits.dial_seconds, authorities=config.authorities)
     to_proxy = _tls_to_proxy(config, selector)
-    names = intercepted_names(config.policy)
-    if not names:
+    if serve_h2 is None:
         return Tls(origin, None, to_proxy)
     from bot_bottle.bundle.egress.authority import Authority
-    from bot_bottle.bundle.egress.http2.serve import serve_h2
     from bot_bottle.bundle.egress.intercept import Interceptor
 
     return Tls(origin, Interceptor(Authority(names), serve_h2=serve_h2), to_proxy)
+
+
+def _stored_h2() -> "ServeTls":
+    """What serves HTTP/2: imported when the first client comes that speaks nothing else."""
+    from bot_bottle.bundle.stored import Stored
+
+    Stored().hold(_FOR_HTTP_2)
+
+    async def serve_h2(context: "Context", via: str, wanted: "Wanted", transport: "TlsTransport") -> None:
+        with spare.left_out():
+            from bot_bottle.bundle.egress.http2 import serve
+        await serve.serve_h2(context, via, wanted, transport)
+
+    return serve_h2
 
 
 def _tls_to_proxy(config: BundleConfig, selector: "DirectSelector") -> "OpenTls | None":

@@ -5,7 +5,7 @@ reported later in one event with `count`. What does not even fit into that is re
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from bot_bottle.typed import Any, Protocol
 
@@ -64,7 +64,7 @@ class Record:
     def event(self, kind: str, data: Data) -> None:
         """Reports that `kind` happened; text in `data` is cleaned here."""
         data = {key: clean(value) if isinstance(value, str) else value for key, value in data.items()}
-        self._count(kind, data)
+        self._count(kind, str(data.get("reason", "")), data)
         refusal = kind.endswith((".refused", ".observed"))  # what is only watched would be a refusal
         same = (kind, *(data.get(name) for name in (_SAME_REFUSAL if refusal else _SAME)))
         if not (refusal and same in self._recent) and same not in self._folded and self._may_send():
@@ -75,11 +75,29 @@ class Record:
         else:
             self._fold(kind, same, data)
 
-    def _count(self, kind: str, data: Data) -> None:
-        counted = (kind, str(data.get("reason", "")))
+    def again(
+        self, kind: str, via: str, host: str, port: int, protocol: str, reason: str, **sums: float
+    ) -> bool:
+        """Counts one more of an event that waits to be reported with others like it, for which nothing else has to be known;
+        False when none does. Not for refusals, which are told apart by more."""
+        kept = self._folded.get((kind, via, host, port, protocol, reason, None, None, None))
+        if kept is None:
+            return False
+        self._add(kept[1], sums)
+        self._count(kind, reason, sums)
+        return True
+
+    def _count(self, kind: str, reason: str, data: Mapping[str, Any]) -> None:
+        counted = (kind, reason)
         self.counts[counted] = self.counts.get(counted, 0) + 1
         self.up += data.get("up", 0)
         self.down += data.get("down", 0)
+
+    def _add(self, kept: Data, data: Mapping[str, Any]) -> None:
+        kept["count"] += 1
+        for name in _SUMMED:
+            if name in kept:
+                kept[name] = round(kept[name] + data.get(name, 0), 3)
 
     def _may_send(self) -> bool:
         now = self._clock()
@@ -96,11 +114,7 @@ class Record:
     def _fold(self, kind: str, same: tuple[Any, ...], data: Data) -> None:
         self._flush_later()
         if same in self._folded:
-            kept = self._folded[same][1]
-            kept["count"] += 1
-            for name in _SUMMED:
-                if name in kept:
-                    kept[name] = round(kept[name] + data.get(name, 0), 3)
+            self._add(self._folded[same][1], data)
         elif len(self._folded) < DIFFERENT:
             self._folded[same] = (kind, {**data, "count": 1})
         else:

@@ -1,11 +1,14 @@
-"""What libraries import for things that no bundle does: left out while they are imported. It spares a bundle 2 MiB and 13 ms.
+"""What libraries import for things that no bundle does: left out while they are imported. It spares a bundle 4 MiB and 13 ms.
 
 - `inspect` is asyncio's for debugging, and `dataclasses`' for docstrings, which nobody reads here.
 - `email.utils` is cryptography's for mail addresses in certificates; it brings `urllib`, `random` and more.
 - `logging` would go to a standard error that leads nowhere; `traceback` is asyncio's for debugging, too.
-- `typing` is what asyncio and httptools write a few annotations with, mostly in `asyncio.staggered`, which races connections.
+- `typing` is what asyncio and httptools write a few annotations with.
 - `tokenize` is for tracebacks with lines of source, which a confined process can't read; `locale` for text from other programs.
 - `ssl` is asyncio's; only a bundle that opens TLS needs it, and not there.
+- asyncio's streams, subprocesses and what is Unix's alone in it: a bundle has a loop, tasks and times.
+- `random` and the keys of `ssh` are cryptography's, for keys that are read from files.
+- `datetime` is written twice, in C and in Python, which is read, thrown away and leaves holes: only the one in C is taken.
 
 What stands in their place turns into the real module when more of it is used, as another version of a library may. In a confined
 process that fails: it can load nothing.
@@ -16,9 +19,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from types import ModuleType
+from importlib.machinery import ModuleSpec
+from types import ModuleType, NoneType
 
-from bot_bottle.typed import Any
+from bot_bottle.typed import Any, cast
 
 _NO_OLD_CIPHERS = "CRYPTOGRAPHY_OPENSSL_NO_LEGACY"
 """What cryptography looks for in the environment when it is imported."""
@@ -58,6 +62,39 @@ class _Annotation:
         return cls
 
 
+class _Empty(ModuleType):
+    """Stands for a module of which others import names without using them."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+
+class _OfAsyncio:
+    """Finds empty modules for parts of asyncio, so that its package has them as it expects."""
+
+    names = frozenset(
+        f"asyncio.{name}"
+        for name in (
+            "base_subprocess runners sslproto staggered streams subprocess taskgroups threads unix_events"
+        ).split()
+    )
+
+    def find_spec(self, name: str, _path: object, _target: object = None, /) -> ModuleSpec | None:
+        return ModuleSpec(name, cast(Any, self)) if name in self.names else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        made = Later(spec.name)
+        vars(made)["__all__"] = ()
+        return made
+
+    def exec_module(self, module: ModuleType) -> None:
+        """There is nothing in it."""
+
+
+_OF_ASYNCIO = _OfAsyncio()
+
+
 def _standing() -> dict[str, ModuleType]:
     names = (
         "inspect",
@@ -67,7 +104,7 @@ def _standing() -> dict[str, ModuleType]:
         "logging",
         "traceback",
         "typing",
-        "asyncio.staggered",
+        "random",
     )
     found = {name: Later(name) for name in names}
     vars(found["logging"]).update(
@@ -81,7 +118,8 @@ def _standing() -> dict[str, ModuleType]:
     vars(found["inspect"])["signature"] = lambda *_, **__: ""
     vars(found["tokenize"])["open"] = _no_source
     vars(mail)["parseaddr"] = lambda *words, **options: mail.__getattr__("parseaddr")(*words, **options)
-    return dict(found)
+    keys = "cryptography.hazmat.primitives.serialization.ssh"
+    return {**found, keys: _Empty(keys)}
 
 
 _STANDING = _standing()
@@ -99,11 +137,14 @@ def left_out(*, ssl: bool = False) -> Iterator[None]:
         )
     standing = {name: module for name, module in standing.items() if name not in sys.modules}
     sys.modules.update(standing)
+    sys.modules.setdefault("datetime", import_module("_datetime"))
+    sys.meta_path.insert(0, _OF_ASYNCIO)
     os.environ[_NO_OLD_CIPHERS] = "1"
     try:
         yield
     finally:
         del os.environ[_NO_OLD_CIPHERS]
-        for name, module in standing.items():
-            if name in sys.modules and sys.modules[name] is module:
+        sys.meta_path.remove(_OF_ASYNCIO)
+        for name in (*standing, *_OF_ASYNCIO.names):
+            if isinstance(sys.modules.get(name, 0), (Later, _Empty, NoneType)):
                 del sys.modules[name]

@@ -22,15 +22,15 @@ from bot_bottle.launch.asks_limits import (
     Bucket,
     Refusals,
 )
+from bot_bottle.launch.asks_said import of_proposal, said
 from bot_bottle.launch.change import Changes
 from bot_bottle.launch.wishes import After, Kept
-from bot_bottle.names import new_proposal_id
+from bot_bottle.names import is_proposal_id, new_proposal_id
 from bot_bottle.policy import approval_words as words
 from bot_bottle.policy.approval import OPEN, Ask, Grant, Proposal
 from bot_bottle.policy.approval_change import Change, change_for
 from bot_bottle.policy.approval_intake import ask_of, held_ask
-from bot_bottle.policy.approval_show import APPLIES, OF_POLICY
-from bot_bottle.policy.difference import line_of
+from bot_bottle.policy.approval_show import APPLIES, OF_POLICY, grant_id
 from bot_bottle.policy.model import EgressPolicy
 from bot_bottle.policy.sound import flaws, hindrance
 from bot_bottle.state.proposals import Outcome, Proposals
@@ -41,6 +41,7 @@ LOOK_EACH = 0.2
 """Seconds between two looks whether somebody decided, while anything is open: who did may have been killed before saying so."""
 SURVEY_EACH = 0.5
 """Seconds for which the answer to `policy` stays the same."""
+_NEVER = float("-inf")
 HELD_MOST, HELD_SECONDS = 8, 120.0
 _AS_HELD = {"withdrawn": "left"}
 """Where the bundle's word for what became of a held request is another than the proposal's state."""
@@ -71,7 +72,9 @@ class Asks:
         self._around = around
         self.proposals = Proposals(store, clock=around.clock)
         self.holding = Holding(run, self.proposals, around.changes, around.after, clock=around.clock)
-        self._applying = Applying(run, self.proposals, self.holding, around.changes, self._done, around.clock)
+        self._applying = Applying(
+            run, self.proposals, self.holding, around.changes, self._done, self._let_pass, around.clock
+        )
         self._open: dict[str, Proposal] = {}
         self._told: dict[str, dict[str, Told]] = {}
         self._held: dict[int, str] = {}
@@ -81,7 +84,7 @@ class Asks:
         self._version = -1
         self._look_at = 0.0
         self._survey: dict[str, Any] = {}
-        self._survey_at = -SURVEY_EACH
+        self._survey_at = _NEVER
 
     # What the process that serves the agent says
 
@@ -95,7 +98,7 @@ class Asks:
         ):
             number = message.get(kind)
             if type(number) is int:
-                act(number, message, lambda said, number=number: answer({"to": number, **said}))  # type: ignore[misc]
+                act(number, message, lambda told, number=number: answer({"to": number, **told}))  # type: ignore[misc]
                 return
 
     def supervisor_gone(self) -> None:
@@ -120,9 +123,9 @@ class Asks:
         """The open proposal for `ask`, durable; None when it is answered without one."""
         if (same := self._same(ask)) is not None:
             return self._repeated(same)
-        found = change_for(ask, self.holding.standing())
-        if said := self._answered_at_once(ask, found):
-            answer(said)
+        found = change_for(ask, self.holding.usable())
+        if at_once := self._answered_at_once(ask, found):
+            answer(at_once)
             return None
         now = self._around.clock()
         new = Proposal(new_proposal_id(), self._run.plan.id, ask, found.routes, "pending", now, now + seconds)
@@ -143,10 +146,12 @@ class Asks:
         if found.problem:
             return {"problem": words.hindered(found.problem)}
         if ask.kind in OF_POLICY and not found.routes:
-            return self._said("applied", words.allowed(found.allowed), added=found.allowed)
+            message = words.allowed(found.allowed)
+            return said("applied", message, present=self._around.present(), added=found.allowed)
         if refused := self._refusals.answer(ask, found.routes):
             proposal, what, minutes = refused
-            return self._said("rejected", words.sticky(what, proposal.reason, minutes), proposal.id)
+            message = words.sticky(what, proposal.reason, minutes)
+            return said("rejected", message, proposal.id, present=self._around.present())
         if ask.kind in OF_POLICY and (why := self._hindrance(found)):
             return {"problem": words.hindered(why)}
         waiting = sum(1 for each in self._open.values() if each.state == "pending")
@@ -190,7 +195,9 @@ class Asks:
         """The proposal of that id, if it is this run's: an agent can't look at another's."""
         if name in self._open:
             return self._open[name]
-        found = [each for each in self.proposals.get([name[:64]]) if each.run == self._run.plan.id]
+        if not is_proposal_id(name):
+            return None
+        found = [each for each in self.proposals.get([name]) if each.run == self._run.plan.id]
         return found[0] if found else None
 
     def _leave(self, number: int, _message: Mapping[str, Any], _answer: Answer) -> None:
@@ -213,39 +220,9 @@ class Asks:
         if sum(map(len, self._told.values())) < MOST_WAITING:
             self._told.setdefault(proposal.id, {})[key] = tell
 
-    # What is said to a call
-
     def _tell_call(self, answer: Answer, proposal: Proposal, grant: Grant | None) -> None:
-        lines = tuple(line_of(route) for route in grant.routes) if grant else ()
-        until = grant.until if grant else 0.0
         final = proposal.id not in self._open
-        said = self._said(
-            proposal.state, self._sentence(proposal, grant), proposal.id, added=lines, until=until
-        )
-        answer({**said, "final": final})
-
-    def _said(
-        self, state: str, message: str, proposal: str = "", *, added: Sequence[str] = (), until: float = 0.0
-    ) -> dict[str, Any]:
-        present = self._around.present()
-        shown = {"proposal": proposal, "state": state, "final": True, "present": present, "message": message}
-        return {**shown, "added": list(added), "until": until}
-
-    def _sentence(self, proposal: Proposal, grant: Grant | None) -> str:
-        if proposal.state == "pending":
-            return words.pending(proposal, present=self._around.present())
-        if proposal.state == "approved":
-            return words.approved(proposal) if proposal.ask.kind in APPLIES else words.recorded(proposal)
-        if proposal.state == "applied":
-            if proposal.ask.kind == "secret":
-                return words.passed(proposal)
-            if grant is None or grant.ended:
-                return words.ended(proposal, grant.ended if grant else "unknown")
-            until = time.strftime("%H:%M:%S", time.localtime(grant.until)) if grant.until else ""
-            lines = [line_of(route) for route in grant.routes]
-            return words.applied(proposal, lines, once=grant.scope == "once", until=until)
-        said = {"rejected": words.rejected, "failed": words.failed, "expired": words.expired}
-        return said.get(proposal.state, words.withdrawn)(proposal)
+        answer(of_proposal(proposal, grant, present=self._around.present(), final=final))
 
     # What the bundle says
 
@@ -256,12 +233,10 @@ class Asks:
         elif "unhold" in message:
             self.unheld(message)
         elif isinstance(used := message.get("used"), str):
-            self.holding.used(used)
+            if used in self.holding.grants or any(grant_id(each) == used for each in self._open):
+                self.holding.used(used)
         elif isinstance(spent := message.get("spent"), str):
-            grant = self.holding.grants.get(spent)
-            if grant is not None and grant.scope == "once":
-                self.holding.used(spent)
-                self.holding.end(spent, "used")
+            self.holding.spent_by_use(spent)
 
     def held(self, message: Mapping[str, Any]) -> None:
         """A request waits at the proxy: a proposal of its own, until the hold is over."""
@@ -317,8 +292,17 @@ class Asks:
             for proposal in done:
                 self._done(proposal, None)
 
-    def _released_at_once(self, number: int, said: Mapping[str, Any]) -> None:
-        self._release(number, str(said.get("state", "crowded")))
+    def _let_pass(self, proposal: Proposal) -> bool:
+        """Lets the request go that waits for `proposal`, as it is; whether it still waited."""
+        waiting = [number for number, name in self._held.items() if name == proposal.id]
+        for number in waiting:
+            del self._held[number]
+            self._told.get(proposal.id, {}).pop(f"held {number}", None)
+            self._release(number, "applied")
+        return bool(waiting)
+
+    def _released_at_once(self, number: int, told: Mapping[str, Any]) -> None:
+        self._release(number, str(told.get("state", "crowded")))
 
     def _tell_held(self, number: int, proposal: Proposal, _grant: Grant | None) -> None:
         if proposal.state not in OPEN:
@@ -381,6 +365,7 @@ class Asks:
     def _done(self, proposal: Proposal, grant: Grant | None) -> None:
         """It is final, and in the store: everybody who waits is told."""
         self._open.pop(proposal.id, None)
+        self._survey_at = _NEVER
         if proposal.state == "rejected":
             decision = self.proposals.decisions([proposal.id]).get(proposal.id)
             if decision is None or not decision.again:

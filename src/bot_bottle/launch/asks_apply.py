@@ -11,9 +11,8 @@ from bot_bottle.launch.asks_holding import Holding
 from bot_bottle.launch.change import Change, Changes
 from bot_bottle.launch.wishes import Kept
 from bot_bottle.policy.approval import Grant, Proposal
-from bot_bottle.policy.approval_change import effective
-from bot_bottle.policy.approval_show import OF_POLICY, digest, grant_id
-from bot_bottle.policy.difference import difference, line_of, lines_of
+from bot_bottle.policy.approval_show import OF_POLICY, changed, digest, grant_id, routes_of
+from bot_bottle.policy.difference import line_of
 from bot_bottle.policy.model import EgressPolicy
 from bot_bottle.policy.sound import flaws, hindrance
 from bot_bottle.state.proposals import Outcome, Proposals
@@ -21,6 +20,8 @@ from bot_bottle.state.rows import Decision
 
 CHANGED = "the policy changed meanwhile; look again"
 Done = Callable[[Proposal, Grant | None], None]
+Passes = Callable[[Proposal], bool]
+"""Lets a request go that waits for a proposal, and changes no policy; whether it still waited."""
 
 
 class _Batch:
@@ -38,13 +39,14 @@ class Applying:
 
     def __init__(
         self, run: Kept, proposals: Proposals, holding: Holding, changes: Callable[[], Changes], done: Done,
-        clock: Callable[[], float],
+        passes: Passes, clock: Callable[[], float],
     ) -> None:  # fmt: skip
         self._run = run
         self._proposals = proposals
         self._holding = holding
         self._changes = changes
         self._done = done
+        self._passes = passes
         self._clock = clock
         self._waiting: dict[str, Proposal] = {}
         self._alone: list[Proposal] = []
@@ -67,14 +69,18 @@ class Applying:
             together = [self._alone.pop(0)]
         else:
             together, self._waiting = list(self._waiting.values()), {}
-        passing = [each for each in together if each.ask.kind not in OF_POLICY]
-        if passing:  # a request that waits and is let through as it is: there is no policy to change
-            self._finish([Outcome(each.id, "applied") for each in passing], {})
+        if passing := [each for each in together if each.ask.kind not in OF_POLICY]:
+            self._finish([self._passed(each) for each in passing], {})
         if changing := [each for each in together if each.ask.kind in OF_POLICY]:
             self._busy = True
             self._order(_Batch(changing))
         else:
             self.go()
+
+    def _passed(self, proposal: Proposal) -> Outcome:
+        if self._passes(proposal):
+            return Outcome(proposal.id, "applied")
+        return Outcome(proposal.id, "failed", "the request did not wait any longer")
 
     def _order(self, batch: _Batch) -> None:
         decisions = self._proposals.decisions(each.id for each in batch.proposals)
@@ -95,12 +101,11 @@ class Applying:
         """The policy with everything of the batch that is still what was shown; computed when its turn has come."""
         for proposal in batch.proposals:
             decision = decisions.get(proposal.id)
-            grant = self._grant(proposal, decision) if decision else None
-            why = self._objection(proposal, decision, grant) if decision and grant else "nobody decided it"
-            if why or grant is None:
+            why = self._objection(proposal, decision) if decision else "nobody decided it"
+            if why or decision is None:
                 batch.failed[proposal.id] = why
             else:
-                batch.grants[proposal.id] = grant
+                batch.grants[proposal.id] = self._grant(proposal, decision)
         return self._holding.policy(batch.grants.values())
 
     def _grant(self, proposal: Proposal, decision: Decision) -> Grant:
@@ -111,24 +116,21 @@ class Applying:
             proposal=proposal.id,
             run=proposal.run,
             scope=terms.scope,
-            routes=proposal.routes if terms.routes is None else terms.routes,
+            routes=routes_of(proposal, terms),
             since=now,
             until=now + terms.seconds if terms.scope == "time" else 0.0,
         )
 
-    def _objection(self, proposal: Proposal, decision: Decision, grant: Grant) -> str:
+    def _objection(self, proposal: Proposal, decision: Decision) -> str:
         """Why it can't be put in force as it was shown; empty when it can."""
         standing = self._holding.standing()
         stated = digest(proposal, standing, decision.terms, decision.added, decision.removed)
         if decision.policy != standing.base.fingerprint() or decision.digest != stated:
             return CHANGED
-        new = effective(standing.in_force, [(grant, grant.routes)])
-        added, removed = difference(standing.in_force, new)
-        missing = set(decision.added) - set(added)
-        if not set(added) <= set(decision.added) or tuple(removed) != decision.removed:
+        change = changed(standing, proposal, decision.terms)
+        if (change.added, change.removed) != (decision.added, decision.removed):
             return CHANGED
-        if missing - set(lines_of(standing.in_force)):
-            return CHANGED
+        new = change.new
         return "; ".join(flaws(new)[:3]) or hindrance(
             standing.in_force, new, trusts=standing.trusts, credentials=standing.credentials
         )

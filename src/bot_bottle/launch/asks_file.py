@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 def add_routes(file: str, lines: Sequence[str]) -> str:
     """Adds `lines` under `egress: routes:` of the bottle's file; why it could not, else empty. What stands there already stays."""
-    from bot_bottle.manifest.edit import CantEdit, edit_egress
+    from bot_bottle.manifest.edit import CantEdit, edit_egress, missing
     from bot_bottle.policy.difference import bare
 
     target = os.path.realpath(file)
     try:
         with open(target, encoding="utf-8", newline="") as stream:
             before = stream.read()
-        after = edit_egress(before, routes=[bare(line) for line in lines])
-        replace(target, before, after)
+        if routes := missing(before, [bare(line) for line in lines]):
+            replace(target, before, edit_egress(before, routes=routes))
     except CantEdit as error:
         return str(error)
     except (OSError, UnicodeDecodeError) as error:

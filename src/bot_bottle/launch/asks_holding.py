@@ -44,6 +44,8 @@ class Holding:
         self._asked = False
         self._uses: dict[str, int] = {}
         self._written: dict[str, float] = {}
+        self._early: set[str] = set()
+        """Used under a bundle that was replaced before it was heard to confirm them."""
 
     def policy(self, further: Iterable[Grant] = (), *, base: EgressPolicy | None = None) -> EgressPolicy:
         """What is to be enforced: the base, the grants that hold and are not about to end, and `further` ones."""
@@ -57,9 +59,18 @@ class Holding:
         names = tuple(sorted(config.credentials)) if config else ()
         return Standing(self.base, self._run.policy, self._run.plan.trust is not None, names)
 
+    def usable(self) -> Standing:
+        """The same for those who have to know what would pass now: without what was good for one use and is used."""
+        standing = self.standing()
+        return standing._replace(in_force=self.fresh(standing.in_force))
+
     def add(self, grants: Iterable[Grant]) -> None:
-        """They are in force and in the record."""
-        self.grants.update((grant.id, grant) for grant in grants)
+        """They are in force."""
+        for grant in grants:
+            self.grants[grant.id] = grant
+            if grant.id in self._early:
+                self._early.discard(grant.id)
+                self._uses[grant.id] = 1
 
     def fresh(self, policy: EgressPolicy) -> EgressPolicy:
         """`policy` as a new bundle may get it: one that is good for one use and was used is not good for another bundle."""
@@ -78,7 +89,10 @@ class Holding:
     def spent(self) -> tuple[str, ...]:
         """Those for one use that were used, and have not ended yet."""
         held = self.grants.values()
-        return tuple(grant.id for grant in held if grant.scope == "once" and self._was_used(grant))
+        return (
+            *(grant.id for grant in held if grant.scope == "once" and self._was_used(grant)),
+            *self._early,
+        )
 
     def _was_used(self, grant: Grant) -> bool:
         return grant.used > 0 or self._uses.get(grant.id, 0) > 0
@@ -86,13 +100,21 @@ class Holding:
     # Uses
 
     def used(self, grant_id: str) -> None:
-        """The bundle says that the grant alone allowed something."""
-        grant = self.grants.get(grant_id)
-        if grant is None:
+        """The bundle says that the grant, which holds or is being put in force, alone allowed something."""
+        if grant_id not in self.grants:
+            self._early.add(grant_id)
             return
         self._uses[grant_id] = self._uses.get(grant_id, 0) + 1
         if self._clock() - self._written.get(grant_id, 0.0) >= WRITTEN_EACH:
             self.write_uses([grant_id])
+
+    def spent_by_use(self, grant_id: str) -> None:
+        """The bundle says that what the grant for one use let through has ended."""
+        grant = self.grants.get(grant_id)
+        if grant is not None and grant.scope == "once":
+            if not self._was_used(grant):
+                self.used(grant_id)
+            self.end(grant_id, "used")
 
     def write_uses(self, ids: Iterable[str] | None = None) -> None:
         """Writes down the uses that were only counted."""

@@ -310,7 +310,12 @@ class Bundles:
                 self._wished().hear(message)
 
     def _stop(self) -> None:
-        self.last_events += self.sidecar.events(self.plan.id, self.sidecar.stop())
+        last = self.sidecar.stop()
+        self.last_events += self.sidecar.events(self.plan.id, last)
+        if self._wishes is not None:
+            for message in last:
+                if "policy" in message or "used" in message:  # an agent may end by what was just put in force
+                    self._wishes.hear(message)
 
     def _stop_engine(self) -> None:
         if self.engine:

@@ -14,6 +14,8 @@ from typing import Any
 from bot_bottle.host import spawn
 from bot_bottle.launch.heard import parse
 
+READY_WITHIN = 30.0
+"""Seconds for it to be ready, which takes one of them on a busy machine."""
 LONGEST_LINE = 64 * 1024
 LONGEST_BACKLOG = 4 << 20
 """Bytes that may wait for a process that does not read."""
@@ -37,6 +39,9 @@ class Process:
         self.held_back = False
         """Whether it has said so much that the rest has to wait."""
         self.spoke = False
+        self.ready = False
+        self.due = time.monotonic() + READY_WITHIN
+        """When it has to be ready."""
         self.waiting = bytearray()
         self._buffer = b""
         self._room = float(BURST)

@@ -208,7 +208,9 @@ class Supervisor:
             else:
                 waits.append(self._due - now)
         if self._process is not None:
-            if not self._process.flush():
+            if not self._process.ready:
+                waits.append(max(0.0, self._process.due - now))
+            if not self._process.flush() or not (self._process.ready or now < self._process.due):
                 self._ended()
             elif self._process.waiting or self._process.held_back:
                 if self._process.held_back and self._process.room(now) and self._session:
@@ -243,6 +245,7 @@ class Supervisor:
 
     def _heard(self, process: "Process", message: dict[str, Any]) -> None:
         if "ready" in message:
+            process.ready = True
             if not self._told_of:
                 self._told_of = True
                 confined = message.get("confined")

@@ -55,6 +55,24 @@ def edit_egress(
     return changed
 
 
+def missing(text: str, routes: Sequence[str]) -> list[str]:
+    """Those of `routes` that the file does not say yet, however they are written there. Raises CantEdit."""
+    egress = _value(_compose(_take_apart(text).front), "egress")
+    stated = _value(egress, "routes") if isinstance(egress, MappingNode) else None
+    if not isinstance(stated, SequenceNode):
+        return list(routes)
+    there = [_said(each) for each in stated.value]
+    return [route for route in routes if _said(_compose(route)) not in there]
+
+
+def _said(node: Node | None) -> object:
+    """What a node says, as text."""
+    try:
+        return yaml.load(yaml.serialize(node), Loader=yaml.BaseLoader)  # noqa: S506 - BaseLoader makes text only
+    except yaml.YAMLError as error:
+        raise CantEdit("the lines do not fit into it") from error
+
+
 def _take_apart(text: str) -> _Text:
     newline = "\r\n" if "\r\n" in text else "\n"
     lines = text.split("\n")

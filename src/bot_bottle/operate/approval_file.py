@@ -11,7 +11,7 @@ def diff(shown: Shown) -> str:
     import difflib
 
     from bot_bottle.host import paths
-    from bot_bottle.manifest.edit import CantEdit, edit_egress
+    from bot_bottle.manifest.edit import CantEdit, edit_egress, missing
     from bot_bottle.manifest.load import load_bottle
     from bot_bottle.manifest.source import Reading
 
@@ -21,7 +21,7 @@ def diff(shown: Shown) -> str:
     try:
         with open(file, encoding="utf-8", newline="") as stream:
             before = stream.read()
-        after = edit_egress(before, routes=[bare(line) for line in lines])
+        after = edit_egress(before, routes=missing(before, [bare(line) for line in lines]))
     except (CantEdit, OSError, UnicodeDecodeError) as error:
         raise PlanError(
             f"{file} can't be changed by program: {error}",

@@ -7,7 +7,6 @@ from bot_bottle.policy.approval import Proposal, Shown, Terms
 from bot_bottle.policy.approval_change import Standing
 from bot_bottle.policy.approval_effect import Refusals
 from bot_bottle.policy.approval_show import shown
-from bot_bottle.policy.difference import line_of
 from bot_bottle.state.model import RunRecord
 from bot_bottle.state.proposals import Proposals
 from bot_bottle.state.rows import Decision
@@ -31,15 +30,12 @@ class View:
         self._made: dict[tuple[object, ...], Shown] = {}
 
     def show(self, found: Sequence[Proposal], terms: Terms | None = None) -> list[Shown]:
-        """Each of them on `terms` (None: those offered first); one that was decided as it was decided."""
+        """Each of them on `terms` (None: those offered first)."""
         self._refresh()
         alike = self.proposals.alike()
-        answers = self.proposals.decisions([each.id for each in found if each.state != "pending"])
-        made = [self._show(each, terms, alike) for each in found]
-        return [
-            each if each.proposal.state == "pending" else _as_decided(each, answers.get(each.proposal.id))
-            for each in made
-        ]
+        over = [each.id for each in found if each.state != "pending"]
+        decisions = self.proposals.decisions(over) if over else {}
+        return [_as_decided(self._show(each, terms, alike), decisions.get(each.id)) for each in found]
 
     def standing(self, run: str) -> Standing:
         """What the run enforces."""
@@ -97,10 +93,13 @@ class View:
         return self._names[run]
 
 
-def _as_decided(made: Shown, answer: Decision | None) -> Shown:
-    """With the lines and terms that were approved, else those that were asked for: what they would change now says nothing."""
-    known = made.effect._replace(requests=0, hosts=0, notes=())
-    if answer is not None and answer.verdict == "approved":
-        return made._replace(terms=answer.terms, added=answer.added, removed=answer.removed, effect=known)
-    asked = tuple(line_of(route) for route in made.proposal.routes)
-    return made._replace(added=asked, removed=(), effect=known)
+def _as_decided(made: Shown, decision: Decision | None) -> Shown:
+    """What waits no more, as it was shown to whoever approved it; what it would change now is another question."""
+    if made.proposal.state == "pending":
+        return made
+    made = made._replace(effect=made.effect._replace(requests=0, hosts=0, notes=()))
+    if decision is None or decision.verdict != "approved":
+        return made
+    return made._replace(
+        terms=decision.terms, added=decision.added, removed=decision.removed, digest=decision.digest
+    )

@@ -127,6 +127,14 @@ class Approvals:
     def show(self, reference: str, terms: Terms | None = None) -> Shown:
         return self._view.show([self._proposals.find(reference)], terms)[0]
 
+    def alike(self, shown: Shown) -> list[Shown]:
+        """The proposals of other runs that ask for the same, on the same terms, and would change the same with the same effect.
+
+        One of which anything that counts differs has to be looked at by itself, and is not among them.
+        """
+        others = [self.show(each, shown.terms) for each in shown.alike]
+        return [each for each in others if _weight(each) == _weight(shown)]
+
     def edit(self, reference: str, text: str, terms: Terms) -> Shown:
         from bot_bottle.operate.approval_text import routes_of
 
@@ -166,19 +174,18 @@ class Approvals:
     def _judge(self, approval: Approval, proposal: Proposal, standing: "Standing") -> "Decision | str":
         """Whether what would be approved is what was shown, on what the store says now."""
         from bot_bottle.policy import approval_show
-        from bot_bottle.policy.difference import difference
         from bot_bottle.state.rows import Decision
 
         terms = approval.terms
-        new = approval_show.changed(standing, proposal, terms)
-        added, removed = difference(standing.in_force, new)
+        change = approval_show.changed(standing, proposal, terms)
+        added, removed = change.added, change.removed
         if approval.digest != approval_show.digest(proposal, standing, terms, added, removed):
             return "it is not what was shown: something changed meanwhile; look again"
-        if why := approval_show.problem(proposal, standing, terms, new, added):
+        if why := approval_show.problem(proposal, standing, terms, change):
             return why
         return Decision(
             proposal=proposal.id, verdict="approved", at=time.time(), who=self._who, digest=approval.digest,
-            policy=standing.base.fingerprint(), terms=terms, added=tuple(added), removed=tuple(removed),
+            policy=standing.base.fingerprint(), terms=terms, added=added, removed=removed,
         )  # fmt: skip
 
     def _file_problem(self, approval: Approval) -> str:
@@ -295,6 +302,12 @@ class Approvals:
             time.sleep(min(_LOOK_EACH, left))
         self._seen = now
         return True
+
+
+def _weight(shown: Shown) -> tuple[object, ...]:
+    """What counts of a proposal for whoever decides, but for whose it is and how much was refused so far."""
+    effect = shown.effect._replace(requests=0, hosts=0)
+    return shown.added, shown.removed, effect, shown.applies, shown.problem, shown.credentials_of
 
 
 def _outcome(decided: Decided, proposal: Proposal | None, waits: bool) -> Decided:

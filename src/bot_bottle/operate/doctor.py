@@ -124,10 +124,11 @@ def _proxies() -> Iterator[Finding]:
 def _providers() -> Iterator[Finding]:
     from bot_bottle.providers.place import locate
 
-    program = locate(paths.data_root(), "claude")
-    if program:
-        yield Finding("claude", "ok", program)
-    else:
+    found = {name: locate(paths.data_root(), name) for name in ("claude", "codex", "gemini", "opencode")}
+    for name, program in found.items():
+        if program:
+            yield Finding(name, "ok", program)
+    if not any(found.values()):
         yield Finding("claude", "note", "not installed", "Install it: bot-bottle provider install claude")
 
 

@@ -60,8 +60,8 @@ def _line(shown: Shown) -> str:
     changes = "; ".join(bare(line) for line in shown.added)
     known = {"capability": "a change of the image", "git": "git"}
     said = changes or known.get(ask.kind) or shown.title
-    sinks = f" (known way out: {', '.join(shown.effect.sinks)})" if shown.effect.sinks else ""
-    text = f"{shown.proposal.run}: {said}{sinks}"
+    sinks = f"(known way out: {', '.join(shown.effect.sinks[:2])}) " if shown.effect.sinks else ""
+    text = f"{shown.proposal.run}: {sinks}{said}"  # first, so that no length of what is asked cuts it off
     return text if len(text) <= 300 else text[:299] + "…"
 
 

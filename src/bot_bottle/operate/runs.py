@@ -255,12 +255,15 @@ def wait_for_exit(client: "socket.socket") -> int:
     from bot_bottle.launch import control
 
     frames = control.Frames()
-    while data := client.recv(65536):
-        for kind, payload in frames.feed(data):
-            if kind == control.EXIT:
-                return int(json.loads(payload)["code"])
-            if kind == control.ERROR:
-                raise SandboxError("The bottle refused", details=json.loads(payload)["brief"])
+    try:
+        while data := client.recv(65536):
+            for kind, payload in frames.feed(data):
+                if kind == control.EXIT:
+                    return int(json.loads(payload)["code"])
+                if kind == control.ERROR:
+                    raise SandboxError("The bottle refused", details=json.loads(payload)["brief"])
+    except ConnectionError:
+        pass  # it ended with something unread, which is a reset
     raise SandboxError("The bottle's keeper went away", resolution="bot-bottle cleanup removes what it left.")
 
 

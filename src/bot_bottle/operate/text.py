@@ -5,11 +5,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+BLANKS = "\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\uffa0\ufe00-\ufe0f"
+"""Characters that count as printable and show as nothing, as they stand in a set of a regular expression."""
+MARKS = 2
+"""Marks that may stand on one letter; Vietnamese needs two."""
+
+
 def visible(text: str, *, keep: str = "") -> str:
     r"""`text` with every control, format and bidi character as its escape (`\x1b`, `\u202e`), but for those in `keep`."""
     if text.isascii() and text.isprintable():
         return text
-    return "".join(c if c.isprintable() or c in keep else _escape(c) for c in text)
+    return "".join(c if c.isprintable() or c in keep else escape(c) for c in text)
 
 
 def visible_bytes(data: bytes, *, keep: str = "\n\t") -> str:
@@ -30,6 +36,7 @@ def path_text(path: str) -> str:
     return visible_bytes(path.encode("utf-8", "surrogateescape"), keep="")
 
 
-def _escape(character: str) -> str:
+def escape(character: str) -> str:
+    """The character's escape, as in Python's text."""
     code = ord(character)
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

@@ -156,7 +156,8 @@ class Registration(NamedTuple):
     Its own CLI registers the server: `program` with `add`, and with `remove` where something stands under the name already;
     a person inside calls it `called`. It is told no secret. Then what it can't be told is put into `config`, the file that it
     wrote: `settings`, a JSON object, is merged into the entry that `entry` leads to, TOKEN in it standing for the bearer
-    token. Without a `program` there is no tool to tell, and the token stands in SUPERVISE_TOKEN_FILE for whoever asks.
+    token. `before` leads to where the whole entry stands once more, so that a repository's own server of that name does not come
+    before it. Without a `program` there is no tool to tell, and the token stands in SUPERVISE_TOKEN_FILE for whoever asks.
     """
 
     url: str
@@ -168,6 +169,7 @@ class Registration(NamedTuple):
     config: str = ""
     format: Literal["json", "toml"] = "json"
     entry: tuple[str, ...] = ()
+    before: tuple[str, ...] = ()
     settings: str = "{}"
 
 

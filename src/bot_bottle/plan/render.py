@@ -44,6 +44,7 @@ def text(plan: RunPlan) -> str:
         ("May reach", [*reach(plan), *_beyond(plan)]),
         ("Way out", way(plan)),
         ("Searched", searched(plan)),
+        ("May ask", [f"at {plan.supervise.url}; what it asks for waits for you"] if plan.supervise else []),
         *([("Engine", [ENGINE])] if plan.egress.engine == "pipelock" else []),
         ("Secrets", secrets(plan) or ["none"]),
         ("Sees of the host", ["/usr and parts of /etc, read-only", *(shown_mount(mount) for mount in plan.mounts)]),

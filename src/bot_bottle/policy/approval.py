@@ -132,6 +132,11 @@ class Shown(NamedTuple):
     problem: str
     digest: str
 
+    @property
+    def credentials_of(self) -> str:
+        """The bottle whose credentials it is about, if any: another's may be other secrets by the same name."""
+        return self.bottle if self.effect.credentialed else ""
+
 
 class Approval(NamedTuple):
     """An operator's yes: to the proposal `id` as it was shown with `digest`, on `terms`."""

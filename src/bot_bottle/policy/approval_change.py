@@ -79,8 +79,8 @@ def change_for(ask: Ask, standing: Standing) -> Change:
 def effective(base: EgressPolicy, grants: Iterable[tuple[Grant, Sequence[Route]]]) -> EgressPolicy:
     """`base` with the routes of `grants`, each marked with the grant that it came with.
 
-    What a route of the base says already is not said twice. A route that puts in a credential stands in the place of the one
-    that is the same without.
+    What a route of the base says already is not said twice. A route that puts in a credential stands in the place of those
+    that are the same without.
     """
     added: list[Route] = []
     there = set(base.routes)
@@ -89,8 +89,25 @@ def effective(base: EgressPolicy, grants: Iterable[tuple[Grant, Sequence[Route]]
             if route not in there:
                 added.append(route._replace(grant=grant.id, once=grant.scope == "once"))
     filled = {_bare(route) for route in added if route.credential is not None}
-    kept = (route for route in base.routes if route.credential is not None or _bare(route) not in filled)
-    return base._replace(routes=(*kept, *added))
+    kept = (
+        route
+        for route in (*base.routes, *added)
+        if route.credential is not None or _bare(route) not in filled
+    )
+    return base._replace(routes=tuple(kept))
+
+
+def before(policy: EgressPolicy, routes: Iterable[Route]) -> EgressPolicy:
+    """`policy` without what other approvals allow of `routes`: theirs may end before a new one does, so it adds them anew."""
+    anew = set(routes)
+    return policy._replace(
+        routes=tuple(each for each in policy.routes if not each.grant or said(each) not in anew)
+    )
+
+
+def said(route: Route) -> Route:
+    """What it says, whoever granted it."""
+    return route._replace(grant="", once=False)
 
 
 def _bare(route: Route) -> Route:
@@ -123,7 +140,10 @@ def _least(wanted: Sequence[_Wanted], methods: tuple[str, ...], standing: Standi
                 problem=f"{place.host} is not the name of a public server, so it can't be asked for; only the bottle's "
                 "file can open one's own network."
             )
-        whole = Route(place.host, place.port, place.protocol, upstream)
+        on_match = (
+            judged.route.on_match if judged.route else None
+        )  # a nearer route must not loosen what is said there
+        whole = Route(place.host, place.port, place.protocol, upstream, on_match=on_match)
         exact = place.protocol == "http" or (place.protocol == "https" and standing.trusts)
         missing = _missing(policy, whole, methods if exact else (), place.path if exact else "", allowed)
         for verbs, path in missing:
@@ -159,7 +179,7 @@ def _without_covered(routes: Sequence[Route]) -> tuple[Route, ...]:
 
 
 def _credential(host: str, name: str, standing: Standing) -> Change:
-    """The routes to `host` as they are, with the credential put in."""
+    """The routes to `host` as they are, for it alone, with the credential put in."""
     there = [route for route in standing.in_force.routes if matches(route.host, host)]
     if not there:
         return Change(problem=f"{host} is not allowed at all yet; ask for it with pipelock-block first.")
@@ -182,4 +202,5 @@ def _credential(host: str, name: str, standing: Standing) -> Change:
         return Change(
             problem=f"{host} gets another credential already; only the bottle's file can change that."
         )
-    return Change(tuple(dict.fromkeys(_bare(route)._replace(credential=name) for route in able)))
+    filled = (_bare(route)._replace(host=host, credential=name) for route in able)
+    return Change(tuple(dict.fromkeys(filled)))

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from bot_bottle.policy.approval import Effect
 from bot_bottle.policy.approval_change import Standing
+from bot_bottle.policy.approval_cover import covers
 from bot_bottle.policy.egress import decide, decide_request, intercepted_names, matches, names_allowed
 from bot_bottle.policy.hosts import canonical_host
 from bot_bottle.policy.model import EgressPolicy, Route
@@ -56,7 +57,11 @@ class Refusals:
         """How many of them `new` would have allowed and `old` does not, and to how many hosts."""
         hosts: set[str] = set()
         total = 0
+        more = {route.host for route in set(new.routes).difference(old.routes)}
+        exact, endings = more, tuple(host[1:] for host in more if host.startswith("*."))
         for what, times in self.times.items():
+            if what.host not in exact and not what.host.endswith(endings):
+                continue  # nothing new is about it; an agent makes up thousands of them, and they are looked at each time
             if _allows(new, what) and not _allows(old, what):
                 hosts.add(what.host)
                 total += times
@@ -108,6 +113,12 @@ def _touch(one: str, other: str) -> bool:
     )
 
 
+def _stands(standing: Standing, route: Route) -> bool:
+    """Whether the bottle's own file opens what `route` puts a credential into."""
+    bare = route._replace(credential=None)
+    return any(covers(each, bare) for each in standing.base.routes)
+
+
 def _notes(standing: Standing, new: EgressPolicy, routes: Iterable[Route]) -> list[str]:
     found = []
     for route in routes:
@@ -123,6 +134,10 @@ def _notes(standing: Standing, new: EgressPolicy, routes: Iterable[Route]) -> li
             found.append(f"What goes to {route.host}:{route.port} is not looked into: tcp.")
         elif route.protocol == "http" and route.upstream is None:
             found.append(f"What goes to {route.host} is not encrypted: http.")
+        if route.credential is not None and not _stands(standing, route):
+            found.append(
+                f"{route.host} itself is open by another approval only, which may end before; by this one it stays open."
+            )
         if not route.scan and standing.base.secrets is not None:
             found.append(f"What goes to {route.host} would not be searched for secrets.")
     opened = sorted(intercepted_names(new) - intercepted_names(standing.in_force))

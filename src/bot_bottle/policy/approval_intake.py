@@ -68,7 +68,10 @@ def held_ask(message: Mapping[str, Any]) -> Ask | None:
         exact = _METHOD.fullmatch(method) is not None and _is_exact(path)
         return Ask("request", {**where, "method": method, "path": path}) if exact else None
     if message.get("kind") == "secret":
-        more = {name: clean(message.get(name, ""), FIELD) for name in ("detector", "place", "fingerprint")}
+        more: dict[str, Any] = {
+            name: clean(message.get(name, ""), FIELD) for name in ("detector", "place", "fingerprint")
+        }
+        more["hold"] = message.get("hold")  # each is asked about by itself: a yes is for one request alone
         return Ask("secret", {**where, "method": method, "path": clean(path, FIELD), **more})
     return None
 

@@ -1,11 +1,13 @@
 """A proposal as an operator is shown it: what would change, what that means, and the digest that an approval of it names. Pure."""
 
 import json
+import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from bot_bottle.digest import sha256_hex
 from bot_bottle.policy.approval import Ask, Grant, Proposal, Scope, Shown, Terms
-from bot_bottle.policy.approval_change import Standing, effective
+from bot_bottle.policy.approval_change import Standing, before, effective, said
 from bot_bottle.policy.approval_effect import Refusals, effect
 from bot_bottle.policy.difference import difference
 from bot_bottle.policy.model import EgressPolicy, Route
@@ -15,6 +17,7 @@ APPLIES = ("egress", "credential", "request", "secret")
 """Kinds of which an approval is applied; of the others it is recorded."""
 SHORTEST_TIME, LONGEST_TIME = 60, 7 * 24 * 3600
 """Seconds for which something can be granted."""
+_PLAIN = re.compile(r"[A-Za-z0-9@._/+:=~^-]{1,60}")
 OF_POLICY = ("egress", "credential", "request")
 _SCOPES: dict[str, tuple[Scope, ...]] = {"secret": ("once",), "capability": ("bottle",), "git": ("bottle",)}
 _ALL_SCOPES: tuple[Scope, ...] = ("once", "time", "bottle", "manifest")
@@ -35,10 +38,23 @@ def routes_of(proposal: Proposal, terms: Terms) -> tuple[Route, ...]:
     return proposal.routes if terms.routes is None else terms.routes
 
 
-def changed(standing: Standing, proposal: Proposal, terms: Terms) -> EgressPolicy:
-    """The policy in force with the proposal's routes."""
+class Changed(NamedTuple):
+    """What a change is made of: `old` is what is in force but for what is granted anew, `new` is with the proposal's routes."""
+
+    old: EgressPolicy
+    new: EgressPolicy
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+
+
+def changed(standing: Standing, proposal: Proposal, terms: Terms) -> Changed:
+    """What an approval on `terms` changes: every line that it makes hold, also one that another approval allows meanwhile."""
+    routes = routes_of(proposal, terms)
     grant = Grant(grant_id(proposal.id), proposal.id, proposal.run, terms.scope, (), 0.0)
-    return effective(standing.in_force, [(grant, routes_of(proposal, terms))])
+    old = before(standing.in_force, routes)
+    new = effective(old, [(grant, routes)])
+    added, removed = difference(old, new)
+    return Changed(old, new, tuple(added), tuple(removed))
 
 
 def grant_id(proposal: str) -> str:
@@ -59,30 +75,31 @@ def shown(
     """`proposal` on `terms` (None: those offered first)."""
     terms = offered(proposal.ask) if terms is None else terms
     routes = routes_of(proposal, terms)
-    new = changed(standing, proposal, terms)
-    added, removed = difference(standing.in_force, new)
+    change = changed(standing, proposal, terms)
     return Shown(
         proposal=proposal,
         agent=agent,
         bottle=bottle,
         terms=terms,
         title=title(proposal.ask),
-        added=tuple(added),
-        removed=tuple(removed),
+        added=change.added,
+        removed=change.removed,
         effect=effect(
-            standing, new, routes, refusals, of_tool=proposal.ask.kind not in ("request", "secret")
+            standing._replace(in_force=change.old),
+            change.new,
+            routes,
+            refusals,
+            of_tool=proposal.ask.kind not in ("request", "secret"),
         ),
         words=proposal.ask.words,
         alike=tuple(alike),
         applies=proposal.ask.kind in APPLIES,
-        problem=problem(proposal, standing, terms, new, added),
-        digest=digest(proposal, standing, terms, added, removed),
+        problem=problem(proposal, standing, terms, change),
+        digest=digest(proposal, standing, terms, change.added, change.removed),
     )
 
 
-def problem(
-    proposal: Proposal, standing: Standing, terms: Terms, new: EgressPolicy, added: Sequence[str]
-) -> str:
+def problem(proposal: Proposal, standing: Standing, terms: Terms, change: Changed) -> str:
     """Why it can't be approved on these terms; empty when it can."""
     if proposal.state != "pending":
         return f"it was decided already: {proposal.state}"
@@ -94,13 +111,17 @@ def problem(
         return "only a grant for a time has seconds"
     if proposal.ask.kind not in OF_POLICY:
         return "" if terms.routes is None else "there are no routes in it to edit"
+    new = change.new
     if wrong := flaws(new):
         return "; ".join(wrong)[:500]
     if conflict := _conflict(standing.in_force, routes_of(proposal, terms)):
         return conflict
     if why := hindrance(standing.in_force, new, trusts=standing.trusts, credentials=standing.credentials):
         return why
-    return "" if added else "nothing of it is missing any more: the policy allows it already"
+    lasting = {said(route) for route in standing.in_force.routes if not route.once}
+    if not change.added or lasting.issuperset(routes_of(proposal, terms)):
+        return "nothing of it is missing any more: the policy allows it already"
+    return ""
 
 
 def _conflict(policy: EgressPolicy, routes: Sequence[Route]) -> str:
@@ -140,17 +161,27 @@ def title(ask: Ask) -> str:
         methods = f"{', '.join(subject['methods'])} " if subject["methods"] else ""
         return f"reach {methods}{_some(subject['wanted'])}"
     if ask.kind == "credential":
-        return f"put the credential {subject['credential'] or '(the only one)'} into what goes to {subject['host']}"
+        name = _named(subject["credential"]) if subject["credential"] else "(the only one)"
+        return f"put the credential {name} into what goes to {subject['host']}"
     if ask.kind == "capability":
-        return f"get {_some([*subject['packages'], *subject['tools']]) or 'a change of the image'}"
+        things = [_named(each) for each in (*subject["packages"], *subject["tools"])]
+        return f"get {_some(things) or 'a change of the image'}"
     if ask.kind == "git":
-        where = " ".join(part for part in (subject["remote"], subject["ref"]) if part)
+        where = " ".join(_named(part) for part in (subject["remote"], subject["ref"]) if part)
         return f"git {subject['operation']} {where}".rstrip()
-    place = f"{subject['protocol']}://{subject['host']}:{subject['port']}{subject.get('path', '')}"
+    place = f"{subject['protocol']}://{subject['host']}:{subject['port']}{subject.get('path', '')}"[:300]
     asked = " ".join(part for part in (subject.get("method", ""), place) if part)
     if ask.kind == "request":
         return f"let a waiting request through: {asked}"
     return f"let a request with a secret in it through: {subject['detector'] or 'a secret'} in {asked}"
+
+
+def _named(text: str) -> str:
+    """Something that an agent named: quoted unless it is a plain name, so that it can't pass for words of ours."""
+    if _PLAIN.fullmatch(text):
+        return text
+    cut = text[:60].replace('"', "'") + ("…" if len(text) > 60 else "")
+    return f'"{cut}"'
 
 
 def _some(things: Sequence[str]) -> str:

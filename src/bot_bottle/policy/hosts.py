@@ -1,6 +1,7 @@
 """Which host a text names: one spelling of each name, and none of anything else. Pure and total."""
 
 import re
+from functools import lru_cache
 
 MAX_HOST = 253
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
@@ -16,8 +17,11 @@ def canonical_host(text: str) -> str | None:
     Addresses are no names, in whatever notation (`127.1`, `0x7f000001`, `017700000001`, `[::1]`): as in the URL standard,
     a name whose last label is a number is an address.
     """
-    if not text or len(text) > 4 * MAX_HOST:
-        return None
+    return _canonical(text) if 0 < len(text) <= 4 * MAX_HOST else None
+
+
+@lru_cache(maxsize=256)
+def _canonical(text: str) -> str | None:
     if not text.isascii():
         ascii_text = _punycode(text)
         if ascii_text is None:

@@ -1,6 +1,6 @@
 """Whether one request keeps to the rules of one route: its methods, paths and headers. Pure and total, in linear time."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from bot_bottle.policy.model import HeaderMatch, Route
 from bot_bottle.policy.paths import glob_matches, path_matches
@@ -27,6 +27,15 @@ def objection(route: Route, method: str, path: str | None, headers: Headers) -> 
     if route.has_rules and _is_overridden(route, headers):
         return "override_not_allowed"
     return "" if all(_has(headers, header) for header in route.headers) else "header_not_allowed"
+
+
+def looked_at(routes: Iterable[Route]) -> frozenset[bytes]:
+    """The names of the headers (with `-` for `_`) that count for any of `routes`: no other changes what is objected to."""
+    names: set[bytes] = set()
+    for route in routes:
+        names.update(_folded(header.name.encode("latin-1", "replace")) for header in route.headers)
+        names.update((_METHOD_OVERRIDES if route.methods else ()), (_PATH_OVERRIDES if route.paths else ()))
+    return frozenset(names)
 
 
 def _is_overridden(route: Route, headers: Headers) -> bool:

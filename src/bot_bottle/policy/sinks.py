@@ -61,4 +61,6 @@ def sink(pattern: str) -> str:
         if found:
             return found
         pattern = "x" + ending
-    return next((kind for host, kind in SINKS.items() if matches(host, pattern)), "")
+    return next(
+        (kind for host, kind in SINKS.items() if matches(host, pattern) or pattern.endswith("." + host)), ""
+    )

@@ -102,6 +102,7 @@ def _registration(url: str) -> Registration:
         remove=("mcp", "remove", "--scope", "user", SUPERVISE_NAME),
         config=f"{INSIDE_HOME}/.claude.json",
         entry=("mcpServers", SUPERVISE_NAME),
+        before=("projects", INSIDE_WORKSPACE, "mcpServers", SUPERVISE_NAME),
         settings=json.dumps(settings),
     )
 

@@ -5,7 +5,6 @@ route to that API puts the real key in outside. For any other, the agent's or th
 """
 
 import json
-from typing import Any, NamedTuple
 
 from bot_bottle.plan.model import INSIDE_HOME, SUPERVISE_NAME, Command, File, Mount, Registration
 from bot_bottle.providers import unattended
@@ -20,6 +19,7 @@ from bot_bottle.providers.base import (
 )
 from bot_bottle.providers.environment import environment
 from bot_bottle.providers.placeholders import named
+from bot_bottle.typed import Any, NamedTuple
 
 _INSIDE_PROGRAM = f"{INSIDE_TOOLS}/opencode"
 _HOME = f"{INSIDE_HOME}/.config/opencode"

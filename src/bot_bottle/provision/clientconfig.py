@@ -7,9 +7,9 @@ shell's own, is given it.
 import json
 import shlex
 from collections.abc import Mapping
-from typing import Any
 
 from bot_bottle.plan.model import SUPERVISE_TOKEN_FILE, TOKEN, Registration
+from bot_bottle.typed import Any
 
 
 class NotThereError(Exception):
@@ -29,7 +29,15 @@ def completed(content: bytes, registration: Registration, token: str) -> bytes:
     """`content` with the registration's settings in its entry. Raises NotThereError."""
     added = _filled(json.loads(registration.settings), token)
     document = _parsed(content, registration)
-    _merge(_entry(document, registration), added)
+    entry = _entry(document, registration)
+    _merge(entry, added)
+    if registration.before:
+        again: dict[str, Any] = {}
+        place = again
+        for key in registration.before[:-1]:
+            place = place.setdefault(key, {})
+        place[registration.before[-1]] = entry
+        _merge(document, again)
     if registration.format == "json":
         return json.dumps(document, indent=2, ensure_ascii=False).encode()
     return _toml(content.decode(), registration, added, document)

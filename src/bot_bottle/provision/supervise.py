@@ -8,7 +8,6 @@ warning that says how to register by hand. The CLI takes its time, so it is begu
 import re
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import NamedTuple
 
 from bot_bottle.backends.base import Bottle
 from bot_bottle.backends.execution import Completed, Running, run
@@ -16,6 +15,7 @@ from bot_bottle.errors import BotBottleError
 from bot_bottle.plan.model import INSIDE_HOME, SUPERVISE_TOKEN_FILE, Command, File, Registration
 from bot_bottle.provision import clientconfig
 from bot_bottle.secret import Secret
+from bot_bottle.typed import NamedTuple
 
 PATIENCE = 60.0
 """Seconds that a tool's CLI has."""

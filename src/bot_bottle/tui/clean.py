@@ -5,31 +5,17 @@ whole line, with ours in it, around), marks that pile up or change the width of 
 and can't be seen, and what terminals do not agree about how wide it is.
 """
 
+import re
 import unicodedata
 
 from rich.cells import get_character_cell_size
 
-from bot_bottle.operate.text import visible
+from bot_bottle.operate.text import BLANKS, MARKS, escape, visible
 
 LONGEST_LINE = 300
 LONGEST_BLOCK = 6000
 MOST_LINES = 80
-_MARKS = 2
-"""Marks that may stand on one letter; Vietnamese needs two."""
-_UNSEEN = frozenset(
-    [
-        0x034F,
-        0x115F,
-        0x1160,
-        0x17B4,
-        0x17B5,
-        0x2800,
-        0x3164,
-        0xFFA0,
-        *range(0x180B, 0x1810),
-        *range(0xFE00, 0xFE10),
-    ]
-)
+_UNSEEN = re.compile(f"[{BLANKS}]")
 _JOINED = (range(0x1100, 0x1200), range(0xD7B0, 0xD800), range(0x1F1E6, 0x1F200), range(0x1F3FB, 0x1F400))
 """Parts of Korean syllables, of flags, and skin colours: how wide they are depends on what stands beside them."""
 
@@ -42,18 +28,18 @@ def clean(text: str, *, keep: str = "") -> str:
     marks = 0
     for character in text:
         if character.isascii() or character in keep:
-            marks = _MARKS  # none on these
+            marks = MARKS  # none on these
             parts.append(visible(character, keep=keep))
-            marks = 0 if character.isalnum() else _MARKS
-        elif unicodedata.category(character) == "Mn" and marks < _MARKS and _is_plain(character, 0):
+            marks = 0 if character.isalnum() else MARKS
+        elif unicodedata.category(character) == "Mn" and marks < MARKS and _is_plain(character, 0):
             marks += 1
             parts.append(character)
         elif _is_plain(character, 2 if unicodedata.east_asian_width(character) in "WF" else 1):
-            marks = 0 if character.isalpha() else _MARKS
+            marks = 0 if character.isalpha() else MARKS
             parts.append(character)
         else:
-            marks = _MARKS
-            parts.append(_escape(character))
+            marks = MARKS
+            parts.append(escape(character))
     return "".join(parts)
 
 
@@ -87,14 +73,9 @@ def _is_plain(character: str, width: int) -> bool:
     code = ord(character)
     return (
         character.isprintable()
-        and code not in _UNSEEN
+        and not _UNSEEN.match(character)
         and not any(code in span for span in _JOINED)
         and unicodedata.bidirectional(character) not in ("R", "AL", "AN")
         and unicodedata.category(character) not in ("Mc", "Me")
         and get_character_cell_size(character) == width
     )
-
-
-def _escape(character: str) -> str:
-    code = ord(character)
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

@@ -70,7 +70,7 @@ def _reads(shown: Shown) -> tuple[object, ...]:
     """Everything that an operator decides by, but what it would have let through (a figure of each bottle)."""
     effect = shown.effect._replace(requests=0, hosts=0)
     same = (shown.title, shown.added, shown.removed, effect, shown.terms, shown.applies, shown.problem)
-    return (shown.proposal.ask.kind, shown.proposal.ask.content(), *same)
+    return (shown.proposal.ask.kind, shown.proposal.ask.content(), shown.credentials_of, *same)
 
 
 def find(items: Iterable[Item], item: Item) -> Item | None:

@@ -186,21 +186,14 @@ def _shown(desk: Desk, name: str, terms: Terms | None, text: str | None) -> Show
 
 
 def _approved(desk: Desk, wanted: list[asked.Yes]) -> list[Decided]:
-    """The decisions in the order in which they were asked for. What was edited is computed anew, and must be what was shown."""
-    approvals, problems = [], {}
+    """The decisions, each by the digest of what was shown: what was edited is computed anew, and has to give that digest."""
+    approvals = []
     for yes in wanted:
         terms = yes.on.terms()
         if yes.text is not None:
-            shown = desk.edit(yes.id, yes.text, terms)
-            terms = shown.terms
-            if shown.digest != yes.digest:
-                problem = "What it would change is not what was shown: look again."
-                problems[yes.id] = Decided(yes.id, shown.proposal.state, problem)
-                continue
+            terms = desk.edit(yes.id, yes.text, terms).terms
         approvals.append(Approval(yes.id, yes.digest, terms))
-    decided = {each.id: each for each in desk.approve(approvals, wait=0)} if approvals else {}
-    decided.update(problems)
-    return [decided[yes.id] for yes in wanted if yes.id in decided]
+    return desk.approve(approvals, wait=0)
 
 
 async def _body(request: Request, kind: type[B]) -> B:

@@ -7,18 +7,14 @@ Letters from right to left stay only in the agent's own words, which stand by th
 import re
 import unicodedata
 
-from bot_bottle.operate.text import visible
+from bot_bottle.operate.text import BLANKS, MARKS, escape, visible
 
 LINE = 300
 WORDS = 8000
 """Characters that are shown of a line, and of an agent's words."""
 
-_BLANK = re.compile(
-    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u1cbb\u2800\u3164\uffa0\ufe00-\ufe0f\U000e0000-\U000e0fff]"
-)
+_BLANK = re.compile(f"[{BLANKS}\u1cbb\U000e0000-\U000e0fff]")
 _RIGHT_TO_LEFT = ("R", "AL", "AN")
-_MARKS = 2
-"""Marks that may stand on one letter; Vietnamese needs two."""
 
 
 def line(text: str, most: int = LINE) -> str:
@@ -26,7 +22,7 @@ def line(text: str, most: int = LINE) -> str:
     shown, more = _cut(text, most)
     shown = _plain(shown)
     if not shown.isascii():
-        shown = "".join(_escape(c) if unicodedata.bidirectional(c) in _RIGHT_TO_LEFT else c for c in shown)
+        shown = "".join(escape(c) if unicodedata.bidirectional(c) in _RIGHT_TO_LEFT else c for c in shown)
     return shown + more
 
 
@@ -47,13 +43,8 @@ def _plain(text: str, *, keep: str = "") -> str:
         return shown
     kept = []
     marks = 0
-    for character in _BLANK.sub(lambda found: _escape(found[0]), shown):
+    for character in _BLANK.sub(lambda found: escape(found[0]), shown):
         marks = marks + 1 if unicodedata.category(character) in ("Mn", "Me") else 0
-        if marks <= _MARKS:
+        if marks <= MARKS:
             kept.append(character)
     return "".join(kept)
-
-
-def _escape(character: str) -> str:
-    code = ord(character)
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

@@ -61,7 +61,7 @@ def detail(shown: Shown, routes_text: str, in_file: str = "") -> dict[str, Any]:
         "in_file": block(in_file, MOST_CHANGE),
         "routes_text": block(routes_text, 0),
         "digest": shown.digest,
-        "change": sha256_hex(json.dumps(said, sort_keys=True).encode()),
+        "change": sha256_hex(json.dumps({**said, "of": shown.credentials_of}, sort_keys=True).encode()),
     }
 
 

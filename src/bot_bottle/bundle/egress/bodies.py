@@ -12,7 +12,7 @@ _SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}")
 _TRAILER = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*")
 _LINE = 8 * 1024
 _TRAILERS = 32
-_AT_ONCE = 4
+_AT_ONCE = 2
 """Pieces that are carried before others have their turn."""
 
 
@@ -35,6 +35,10 @@ async def carry(
     when the source ends too early, TimeoutError and OSError when it fails, SinkFailed when the target does.
     """
     sink = _Sink(target, chunked=chunked, head=head, through=through)
+    if not (framing.chunked or framing.until_close) and framing.length <= len(source.buffer):
+        data, source.buffer = source.buffer[: framing.length], source.buffer[framing.length :]
+        await sink.whole(data)
+        return
     if head and not source.buffer and framing != NO_BODY:
         await sink.flush()  # what comes behind it may take its time
     if framing.chunked:
@@ -71,6 +75,14 @@ class _Sink:
         if self._chunked:
             last = b"%x\r\n%b\r\n0\r\n\r\n" % (len(last), last) if last else b"0\r\n\r\n"
         await self._write(last)
+
+    async def whole(self, data: bytes) -> None:
+        """All there is, at once."""
+        if self._through is not None:
+            data = self._through.feed(data) + self._through.end()
+        if self._chunked:
+            data = b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n"
+        await self._write(data)
 
     async def flush(self) -> None:
         await self._write(b"")

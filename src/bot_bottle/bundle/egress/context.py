@@ -5,6 +5,7 @@ from socket import socket
 
 from bot_bottle.bundle.egress.asking import Asking, Left, Question
 from bot_bottle.bundle.egress.credentials import Credentials
+from bot_bottle.bundle.egress.decided import Decided
 from bot_bottle.bundle.egress.denial import Refusal, explain
 from bot_bottle.bundle.egress.dial import Dialer, DialFailed, OpenTls
 from bot_bottle.bundle.egress.grants import Grants
@@ -80,13 +81,21 @@ class Context:
         self.selector = selector
         self.tls = tls
         self.guard: Guard | None = None
+        self._decided, self._opened = (
+            Decided(),
+            Decided(),
+        )  # of what is usable of the policy, and of all of it
 
     def judge(self, *, host: str, port: int, protocol: str) -> Decision:
         """What the policy says. Whatever goes wrong in deciding is a no."""
-        return self._judged(
-            lambda policy: decide(policy, host=host, port=port, protocol=protocol),
-            Wanted(host, port, protocol),
-        )
+
+        def judge(policy: EgressPolicy) -> Decision:
+            return let_through(policy, decide(policy, host=host, port=port, protocol=protocol))
+
+        def recall(policy: EgressPolicy) -> Decision:
+            return self._decided.recall(policy, (host, port, protocol), judge)
+
+        return self._judged(recall, judge, Wanted(host, port, protocol))
 
     def judge_tunnel(self, *, host: str, port: int) -> Decision:
         """The same of what is inside a CONNECT: as a route says what is spoken there, else TLS, and plain HTTP on its port."""
@@ -149,12 +158,17 @@ class Context:
     ) -> Decision:
         """What the policy says of one request. Whatever goes wrong in deciding is a no."""
 
-        def ask(policy: EgressPolicy) -> Decision:
-            return decide_request(
+        def judge(policy: EgressPolicy) -> Decision:
+            decision = decide_request(
                 policy, host=host, port=port, protocol=protocol, method=method, target=target, headers=headers
             )
+            return let_through(policy, decision)
 
-        return self._judged(ask, Wanted(host, port, protocol))
+        def recall(policy: EgressPolicy) -> Decision:
+            counting = self._decided.counting(policy, headers)
+            return self._decided.recall(policy, (host, port, protocol, method, target, *counting), judge)
+
+        return self._judged(recall, judge, Wanted(host, port, protocol))
 
     def _named(self, host: str, decision: Decision) -> Decision:
         """`decision`, unless the guard has something against the name as it was written, where the agent can make it up."""
@@ -168,14 +182,22 @@ class Context:
     def intercepts(self, wanted: Wanted) -> bool:
         """Whether TLS to it is opened; when that can't be decided, nothing passes through."""
         try:
-            return intercepts(self.policy, host=wanted.host, port=wanted.port)
+            return self._opened.recall(
+                self.policy,
+                ("intercepts", wanted.host, wanted.port),
+                lambda policy: intercepts(policy, host=wanted.host, port=wanted.port),
+            )
         except Exception:  # noqa: BLE001 - as in `judge`
             return True
 
     def speaks_tcp(self, *, host: str, port: int) -> bool:
         """Whether connections to it are carried as they are, whatever they speak."""
         try:
-            return spoken(self.grants.usable(self.policy), host=host, port=port) == "tcp"
+            return self._decided.recall(
+                self.grants.usable(self.policy),
+                ("speaks tcp", host, port),
+                lambda policy: spoken(policy, host=host, port=port) == "tcp",
+            )
         except Exception:  # noqa: BLE001 - as in `judge`: what is taken for TLS or HTTP is judged further
             return False
 
@@ -195,17 +217,13 @@ class Context:
             )
         )
 
-    def _judged(self, ask: Judge, asked: Wanted) -> Decision:
-        """What `ask` says of the policy in force; what lets something through is kept, to be asked again of the next one."""
-
-        def judge(policy: EgressPolicy) -> Decision:
-            return let_through(policy, ask(policy))
-
+    def _judged(self, now: Judge, again: Judge, asked: Wanted) -> Decision:
+        """What `now` says of the policy in force; for what lets something through, `again` is kept, to be asked of the next."""
         try:
-            decision = self._named(asked.host, judge(self.grants.usable(self.policy)))
+            decision = self._named(asked.host, now(self.grants.usable(self.policy)))
             if not self._taken(decision):
                 return Decision(False, None, "undecided", asked)
-            self.live.note(decision, judge)
+            self.live.note(decision, again)
         except Exception:  # noqa: BLE001 - a decision that can't be made must not let anything through
             return Decision(False, None, "undecided", asked)
         return decision
@@ -356,15 +374,15 @@ class Context:
             raise DialFailed("tls_failed", "this bundle was started without TLS of its own")
         return await self.tls.originate(sock, verified_name(route, host), protocol=protocol)
 
-    def allowed(self, via: str, wanted: Wanted, **more: str) -> None:
-        kind, reason = ("egress.allowed", "allowed")
+    def allowed(self, via: str, wanted: Wanted) -> None:
+        kind, reason = "egress.allowed", "allowed"
         decision = self.live.decision()
         # The path may be another than was judged: what the guard took out of it is not recorded either.
-        if decision is not None and decision.wanted._replace(path="") == wanted._replace(path=""):
-            kind, reason = (
-                (kind, reason) if decision.reason == reason else ("egress.observed", decision.reason)
-            )
-        data = {"via": via, **wanted.asked(), "reason": reason, **more}
+        if decision is not None and decision.reason != reason and decision.wanted[:-1] == wanted[:-1]:
+            kind, reason = "egress.observed", decision.reason
+        elif self.record.again(kind, via, wanted.host, wanted.port, wanted.protocol, reason):
+            return
+        data = {"via": via, **wanted.asked(), "reason": reason}
         unsearched = decision is None or decision.route is None or not decision.route.scan
         self.record.event(kind, self._shown(data) if unsearched else data)
 
@@ -380,6 +398,9 @@ class Context:
 
     def closed(self, via: str, wanted: Wanted, *, up: int, down: int, seconds: float, reason: str) -> None:
         reason = self.live.ended_by() or reason
+        place = (via, wanted.host, wanted.port, wanted.protocol)
+        if self.record.again("egress.closed", *place, reason, up=up, down=down, seconds=seconds):
+            return
         counts = {"up": up, "down": down, "seconds": round(seconds, 3), "reason": reason}
         self.record.event("egress.closed", self._shown({"via": via, **wanted.asked(), **counts}))
 

@@ -7,6 +7,8 @@ Where the host has a proxy, it resolves the name and dials (`via.py`); what is l
 """
 
 import asyncio
+import errno
+import os
 import socket
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
@@ -164,16 +166,27 @@ class Dialer:
         try:
             sock.setblocking(False)
             make_lively(sock)
-            async with asyncio.timeout(seconds):
-                await asyncio.get_running_loop().sock_connect(sock, (address, port))
+            await connect(sock, address, port, seconds)
         except BaseException:
             sock.close()
             raise
         return sock
 
 
+async def connect(sock: socket.socket, address: str, port: int, seconds: float) -> None:
+    """Connects the non-blocking `sock`. Raises OSError, TimeoutError."""
+    for _ in range(2):  # a near one has answered when it is asked for the second time
+        code = sock.connect_ex((address, port))
+        if not code:
+            return
+        if code not in (errno.EINPROGRESS, errno.EALREADY):
+            raise OSError(code, os.strerror(code))
+    async with asyncio.timeout(seconds):
+        await asyncio.get_running_loop().sock_connect(sock, (address, port))
+
+
 def make_lively(sock: socket.socket) -> None:
-    """Small pieces go at once, and a peer that has vanished is noticed."""
+    """Small pieces go at once, and a peer that has vanished is noticed. What a listening socket accepts takes over both from it."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEP_IDLE)

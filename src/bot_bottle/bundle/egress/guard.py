@@ -34,6 +34,8 @@ _APART = bytes([HARD])
 _UNPACKED = 8
 """How many times `limit` a body may have when it is unpacked."""
 _HOSTS = 4096
+_TEXTS, _SHORT = 256, 256
+"""Texts for the record that are remembered with what is shown of them, and how long each may be."""
 _WITHHELD = "(withheld)"
 _ADVICE = {
     "secret_found": "Leave it out. If it has to go there, a person can give the route a `credential:`, or `scan: false`.",
@@ -71,6 +73,7 @@ class SecretGuard:
         self._full = Scanner([*placeholders, *secrets]) if policy.secrets else self._bare
         self._full.prepare()
         self._hosts: dict[str, str] = {}
+        self._texts: dict[str, str] = {}
         self._reflected = {
             name: Words(spellings(item.secret.reveal().encode())) for name, item in credentials.items()
         }
@@ -96,6 +99,16 @@ class SecretGuard:
 
     def shown(self, text: str) -> str:
         """The agent's text as it may stand in the record: with stars for secrets, or nothing of it when that does not help."""
+        if len(text) > _SHORT:
+            return self._starred(text)
+        shown = self._texts.get(text)
+        if shown is None:
+            if len(self._texts) >= _TEXTS:
+                self._texts.clear()
+            shown = self._texts[text] = self._starred(text)
+        return shown
+
+    def _starred(self, text: str) -> str:
         data = text.encode("utf-8", "replace")
         try:
             matches = self._full.scan(data)
@@ -112,7 +125,8 @@ class SecretGuard:
         self, wanted: Wanted, route: Route, method: str, target: bytes, headers: Headers, passed: Passed
     ) -> Head:
         """The head as it may go on, with the secrets in `passed`. Raises Refusal."""
-        if self._matches(_joined(method, target, headers), route, wanted, "head"):
+        looks = self._scanner(route).looks_for_anything
+        if looks and self._matches(_joined(method, target, headers), route, wanted, "head"):
             self._settle(method.encode(), route, wanted, "method", passed, changeable=False)
             target = self._settle(target, route, wanted, "url", passed)
             headers = [self._field(name, value, route, wanted, passed) for name, value in headers]

@@ -5,6 +5,7 @@ before a colon, no control character) and llhttp. What was read is never passed 
 """
 
 import re
+from collections.abc import Set
 
 import httptools
 
@@ -22,6 +23,7 @@ _FIELD = re.compile(
 )
 _BARE = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|\0")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
+_NOTHING: frozenset[bytes] = frozenset()
 _MISSPELLED = frozenset((b"content_length", b"transfer_encoding"))
 _HOP_BY_HOP = frozenset(
     b"connection keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer"
@@ -132,11 +134,12 @@ def values(headers: Headers, name: bytes) -> list[bytes]:
     return [value for key, value in headers if key == name]
 
 
-def listed(headers: Headers, name: bytes) -> set[bytes]:
+def listed(headers: Headers, name: bytes) -> Set[bytes]:
     """The members of a comma-separated field, in lower case."""
-    return {item.strip(b" \t").lower() for value in values(headers, name) for item in value.split(b",")} - {
-        b""
-    }
+    found = values(headers, name)
+    if not found:
+        return _NOTHING
+    return {item.strip(b" \t").lower() for value in found for item in value.split(b",")} - {b""}
 
 
 def request_body(request: Request) -> Body | None:
@@ -153,12 +156,15 @@ def response_body(response: Response, method: bytes) -> Body:
 
 
 def _framing(headers: Headers, minor: int) -> Body | None:
-    if not _MISSPELLED.isdisjoint(name for name, _ in headers):
-        raise BadMessage(
-            "the body's framing is written with an underscore"
-        )  # to some servers the same as a dash
-    codings = values(headers, b"transfer-encoding")
-    lengths = values(headers, b"content-length")
+    codings: list[bytes] = []
+    lengths: list[bytes] = []
+    for name, value in headers:
+        if name == b"content-length":
+            lengths.append(value)
+        elif name == b"transfer-encoding":
+            codings.append(value)
+        elif name in _MISSPELLED:  # to some servers the same as a dash
+            raise BadMessage("the body's framing is written with an underscore")
     if codings and lengths:
         raise BadMessage("both Transfer-Encoding and Content-Length")
     if len(codings) > 1 or len(lengths) > 1:
@@ -176,13 +182,13 @@ def _framing(headers: Headers, minor: int) -> Body | None:
 
 def end_to_end(headers: Headers, *, without: frozenset[bytes] = frozenset()) -> Headers:
     """The fields that go on: none that is for this hop only, and none that Connection names."""
-    dropped = _HOP_BY_HOP | listed(headers, b"connection") | without
-    return [(name, value) for name, value in headers if name not in dropped]
+    named = listed(headers, b"connection") | without
+    return [field for field in headers if field[0] not in _HOP_BY_HOP and field[0] not in named]
 
 
 def write_head(line: bytes, headers: Headers, body: Body | None) -> bytes:
     """A head from its parts; `body` None writes no framing at all."""
-    parts = [line, *(name + b": " + value for name, value in headers)]
+    parts = [line, *[name + b": " + value for name, value in headers]]
     if body is not None and body.chunked:
         parts.append(b"transfer-encoding: chunked")
     elif body is not None and not body.until_close:

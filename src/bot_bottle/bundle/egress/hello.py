@@ -8,7 +8,8 @@ from bot_bottle.typed import NamedTuple
 MAX_HELLO = 16 * 1024
 """Of the message; with post-quantum key shares and tickets real ones have about 2 KiB."""
 _HANDSHAKE, _CLIENT_HELLO, _HOST_NAME = 22, 1, 0
-_SERVER_NAME, _PROTOCOLS, _ENCRYPTED_HELLO, _ENCRYPTED_NAME = 0x0000, 0x0010, 0xFE0D, 0xFFCE
+_SERVER_NAME, _PROTOCOLS = b"\x00\x00", b"\x00\x10"
+_ENCRYPTED_HELLO, _ENCRYPTED_NAME = b"\xfe\x0d", b"\xff\xce"
 _MAX_FRAGMENT = 1 << 14
 _MAX_RECORDS = 256
 
@@ -28,37 +29,19 @@ class BadHello(Exception):
     """These bytes begin no ClientHello that could be judged."""
 
 
-class _Bytes:
-    """A cursor that refuses to read past its end."""
-
-    __slots__ = ("at", "data")
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-        self.at = 0
-
-    def take(self, count: int) -> bytes:
-        end = self.at + count
-        if end > len(self.data):
-            raise BadHello("a length points past the end")
-        part, self.at = self.data[self.at : end], end
-        return part
-
-    def number(self, width: int) -> int:
-        return int.from_bytes(self.take(width), "big")
-
-    def vector(self, width: int) -> bytes:
-        return self.take(self.number(width))
-
-    @property
-    def left(self) -> int:
-        return len(self.data) - self.at
+def _vector(data: bytes, at: int, width: int, end: int) -> tuple[int, int]:
+    """Where the vector at `at`, whose length has `width` bytes, begins and ends. Raises BadHello when that is behind `end`."""
+    start = at + width
+    stop = start + int.from_bytes(data[at:start], "big")
+    if stop > end:
+        raise BadHello("a length points past the end")
+    return start, stop
 
 
 def read_hello(received: bytes) -> Hello | None:
     """What the bytes received so far say; None while the hello isn't whole. Raises BadHello."""
     message = _reassemble(received)
-    return None if message is None else _parse(_Bytes(message))
+    return None if message is None else _parse(message)
 
 
 def _reassemble(received: bytes) -> bytes | None:
@@ -93,24 +76,28 @@ def _reassemble(received: bytes) -> bytes | None:
     raise BadHello("a ClientHello in too many records")
 
 
-def _parse(hello: _Bytes) -> Hello:
-    hello.take(2 + 32)
-    if len(hello.vector(1)) > 32:
+def _parse(hello: bytes) -> Hello:
+    end = len(hello)
+    start, at = _vector(hello, 2 + 32, 1, end)
+    if at - start > 32:
         raise BadHello("a session id of impossible size")
-    ciphers = hello.vector(2)
-    if not ciphers or len(ciphers) % 2 or not hello.vector(1):
+    start, at = _vector(hello, at, 2, end)
+    ciphers = at - start
+    start, at = _vector(hello, at, 1, end)
+    if not ciphers or ciphers % 2 or at == start:
         raise BadHello("no list of ciphers or compressions")
-    if not hello.left:
+    if at == end:
         return Hello(None, False)
-    extensions = _Bytes(hello.vector(2))
-    if hello.left:
+    at, stop = _vector(hello, at, 2, end)
+    if stop != end:
         raise BadHello("something follows the extensions")
-    found: dict[int, bytes] = {}
-    while extensions.left:
-        kind = extensions.number(2)
+    found: dict[bytes, bytes] = {}
+    while at < end:
+        kind = hello[at : at + 2]
         if kind in found:
             raise BadHello("an extension stands twice")
-        found[kind] = extensions.vector(2)
+        start, at = _vector(hello, at + 2, 2, end)
+        found[kind] = hello[start:at]
     encrypted = _ENCRYPTED_HELLO in found or _ENCRYPTED_NAME in found
     return Hello(
         _name(found[_SERVER_NAME]) if _SERVER_NAME in found else None,
@@ -120,23 +107,25 @@ def _parse(hello: _Bytes) -> Hello:
 
 
 def _name(extension: bytes) -> str:
-    outer = _Bytes(extension)
-    names = _Bytes(outer.vector(2))
-    kind, name = names.number(1), names.vector(2)
-    if outer.left or names.left or kind != _HOST_NAME or not name:
+    end = len(extension)
+    at, stop = _vector(extension, 0, 2, end)
+    start, last = _vector(extension, at + 1, 2, end)
+    if stop != end or last != end or extension[at] != _HOST_NAME or start == last:
         raise BadHello("not exactly one server name")
+    name = extension[start:]
     if not name.isascii():
         raise BadHello("a server name that is not ASCII")
     return name.decode("ascii")
 
 
 def _protocols(extension: bytes) -> tuple[bytes, ...]:
-    outer = _Bytes(extension)
-    offered = _Bytes(outer.vector(2))
+    end = len(extension)
+    at, stop = _vector(extension, 0, 2, end)
     found = []
-    while offered.left:
-        found.append(offered.vector(1))
-    if outer.left or not all(found) or not found:
+    while at < end:
+        start, at = _vector(extension, at, 1, end)
+        found.append(extension[start:at])
+    if stop != end or not all(found) or not found:
         raise BadHello("a malformed list of protocols")
     return tuple(found)
 

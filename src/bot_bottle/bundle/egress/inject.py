@@ -5,6 +5,7 @@ several must not be told by the agent that it is somebody else.
 """
 
 import re
+from functools import lru_cache
 
 from bot_bottle.bundle.egress.heads import Headers
 from bot_bottle.bundle.model import Injection
@@ -25,7 +26,12 @@ def inject(target: bytes, headers: Headers, credential: Injection) -> tuple[byte
     value = credential.value.reveal().encode()
     if credential.kind == "query":
         return _with_parameter(target, name, value), _anonymous(headers, IDENTIFYING)
-    return target, [*_anonymous(headers, IDENTIFYING | {_folded(name)}), (name, value)]
+    return target, [*_anonymous(headers, _replaced(name)), (name, value)]
+
+
+@lru_cache(maxsize=64)
+def _replaced(name: bytes) -> frozenset[bytes]:
+    return IDENTIFYING | {_folded(name)}
 
 
 def _anonymous(headers: Headers, gone: frozenset[bytes]) -> Headers:

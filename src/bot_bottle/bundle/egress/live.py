@@ -7,8 +7,7 @@ here, so that nobody who serves connections has to pass anything along. A change
 import asyncio
 import socket
 import struct
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from contextvars import ContextVar
 from time import monotonic
 
@@ -99,18 +98,16 @@ class Live:
     def __len__(self) -> int:
         return len(self._open)
 
-    @contextmanager
-    def connection(self, sock: socket.socket | None) -> Iterator[Connection]:
+    def connection(self, sock: socket.socket | None) -> "_Served":
         """One connection, served by the running task, for as long as the context lasts; without a `sock` one stream of it."""
-        made = Connection(sock, asyncio.current_task())
-        token = _CURRENT.set(made)
-        self._open.add(made)
-        try:
-            yield made
-        finally:
-            self._open.discard(made)
-            self._over(made)
-            _CURRENT.reset(token)
+        return _Served(self, Connection(sock, asyncio.current_task()))
+
+    def begins(self, connection: Connection) -> None:
+        self._open.add(connection)
+
+    def ends(self, connection: Connection) -> None:
+        self._open.discard(connection)
+        self._over(connection)
 
     def note(self, decision: Decision, judge: Judge) -> None:
         """Remembers what lets something through on the running connection, and how to ask it anew."""
@@ -214,6 +211,25 @@ class Live:
             before = found.get(place, Flow(*place, 0, 0, 0))
             found[place] = Flow(*place, before.connections + 1, before.up + up, before.down + down)
         return list(found.values())
+
+
+class _Served:
+    """While it lasts, `connection` is open in `live` and the running one."""
+
+    __slots__ = ("_connection", "_live", "_token")
+
+    def __init__(self, live: Live, connection: Connection) -> None:
+        self._live = live
+        self._connection = connection
+
+    def __enter__(self) -> Connection:
+        self._token = _CURRENT.set(self._connection)
+        self._live.begins(self._connection)
+        return self._connection
+
+    def __exit__(self, *_: object) -> None:
+        self._live.ends(self._connection)
+        _CURRENT.reset(self._token)
 
 
 def _stays(judge: Judge, old: EgressPolicy, new: EgressPolicy) -> bool:

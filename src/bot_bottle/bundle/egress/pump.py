@@ -129,11 +129,11 @@ class Pump:
             return
         if not count:
             end.ended = True
-            self._watch(end, end.mask & ~_READ)
             if target.ended:
                 self._finish(end.tunnel, "done")
-            else:
-                target.sock.shutdown(socket.SHUT_WR)
+                return
+            self._watch(end, end.mask & ~_READ)
+            target.sock.shutdown(socket.SHUT_WR)
             return
         try:
             sent = target.send(self._view[:count])
@@ -164,13 +164,13 @@ class Pump:
     def _finish(self, tunnel: _Tunnel, reason: str) -> None:
         self._tunnels.pop(tunnel.agent.sock, None)
         for end in (tunnel.agent, tunnel.upstream):
-            if end.watched:
-                end.watched = False
-                self._selector.unwatch(end.fd)
             if end.sock.fileno() >= 0:
                 if reason != "done":
                     end.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
                 end.sock.close()
+            if end.watched:
+                end.watched = False
+                self._selector.closed(end.fd)
         if not tunnel.done.done():
             tunnel.done.set_result(Carried(tunnel.agent.carried, tunnel.upstream.carried, reason))
             self._selector.return_soon()

@@ -18,16 +18,28 @@ _WRITE = select.EPOLLOUT | select.EPOLLERR | select.EPOLLHUP
 class Ready:
     """One reader, one writer and one who waits for the other side's end may wait at a time."""
 
-    __slots__ = ("_fd", "_leaver", "_loop", "_reader", "_selector", "_watched", "_writer")
+    __slots__ = (
+        "_ending", "_fd", "_leaver", "_loop", "_reader", "_selector", "_watched", "_writer", "drained",
+    )  # fmt: skip
 
     def __init__(self, fd: int, selector: DirectSelector) -> None:
         self._fd = fd
         self._selector = selector
         self._loop = asyncio.get_running_loop()
         self._watched = False
+        self._ending = False
+        self.drained = False
+        """Whether all that had come was read, so that trying again before something happens is of no use."""
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
         self._leaver: asyncio.Future[None] | None = None
+
+    def read_all(self) -> None:
+        """For whoever got fewer bytes than there was room for, or none: only what comes from now on is news.
+
+        The other side's end is said once, perhaps together with its last bytes, so behind that one has to try.
+        """
+        self.drained = not self._ending
 
     def readable(self) -> "asyncio.Future[None]":
         self._watch()
@@ -66,6 +78,10 @@ class Ready:
 
     def _happened(self, mask: int) -> None:
         reader, writer = self._reader, self._writer
+        if mask & _READ:
+            self.drained = False
+            if mask & _LEFT:
+                self._ending = True
         if reader is not None and mask & _READ:
             self._reader = None
             if not reader.done():

@@ -45,6 +45,10 @@ class DirectSelector(selectors.BaseSelector):
         del self._direct[fd]
         self._epoll.unregister(fd)
 
+    def closed(self, fd: int) -> None:
+        """Instead of `unwatch`, of a descriptor that was just closed and had no other name: epoll has forgotten it by itself."""
+        del self._direct[fd]
+
     def drop(self, fd: int) -> None:
         """Before `fd` is closed by somebody who does not know whether it is watched: its number will be another's."""
         if fd in self._direct:

@@ -105,7 +105,9 @@ class Egress:
         for sock in open_now.values():
             sock.close()
         for listener, sock in self._sockets.values():
-            if listener.kind == "dns-udp":
+            if listener.kind != "dns-udp":
+                make_lively(sock)
+            else:
                 self._loop.add_reader(sock.fileno(), serve_datagrams, self._context, sock)
         if self._accepting:
             self._resume()
@@ -168,7 +170,6 @@ class Egress:
     async def _serve_one(self, listener: Listener, sock: socket.socket) -> None:
         try:
             with self._context.live.connection(sock) as connection:
-                make_lively(sock)
                 try:
                     await self._handle(listener, sock)
                 finally:

@@ -2,14 +2,19 @@
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 
 from bot_bottle.bundle.egress.denial import Refusal
 from bot_bottle.bundle.egress.heads import Request, values
 from bot_bottle.policy.egress import canonical_host
+from bot_bottle.policy.hosts import MAX_HOST
 from bot_bottle.typed import Literal, NamedTuple
 
 _AUTHORITY = re.compile(r"([^:@/\\?#\[\]%\s]+)(?::([0-9]{1,5}))?")
 _ABSOLUTE = re.compile(rb"(?i:(http|https))://([^/?#]+)(/[^#]*|\?[^#]*)?")
+
+_LONGEST = 4 * MAX_HOST
+"""What is longer than any host's name, however it is written, and a port."""
 
 
 class Authority(NamedTuple):
@@ -47,6 +52,11 @@ class Entry(NamedTuple):
 
 def read_authority(text: bytes, default_port: int | None) -> Authority | None:
     """`HOST` or `HOST:PORT`; None for anything else. Userinfo, brackets and percent signs have no place in it."""
+    return _authority(text, default_port) if len(text) <= _LONGEST else None
+
+
+@lru_cache(maxsize=256)
+def _authority(text: bytes, default_port: int | None) -> Authority | None:
     try:
         match = _AUTHORITY.fullmatch(text.decode("ascii"))
     except UnicodeDecodeError:

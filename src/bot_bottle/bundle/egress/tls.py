@@ -5,6 +5,7 @@ waits for a read, and a piece of many records is one system call. Imported only 
 """
 
 import asyncio
+import mmap
 import socket
 import ssl
 from collections.abc import Callable
@@ -15,15 +16,16 @@ from bot_bottle.bundle.egress.selector import DirectSelector
 from bot_bottle.bundle.egress.wire import discard, reset
 
 HTTP_1 = "http/1.1"
-PIECE = 128 * 1024
+PIECE = 256 * 1024
 """Bytes that are carried at once, at most."""
 _SMALLEST, _TOGETHER = 16 * 1024, 16 * 1024 * 1024
 """A connection's buffers stay as large as its largest piece, so of many connections each gets a smaller one."""
 _MOST_ANSWERS = 64 * 1024
 """What a peer may make us want to say (alerts, key updates) without taking it."""
-_raw = memoryview(bytearray(PIECE))
-_plain = memoryview(bytearray(PIECE))
-# Shared by all connections: they are used within one call only, and a process has one loop.
+_raw = memoryview(mmap.mmap(-1, PIECE))
+_plain = memoryview(mmap.mmap(-1, PIECE))
+# Shared by all connections: they are used within one call only, and a process has one loop. Mapped, so that they take no memory
+# before they are used.
 
 
 def harden(context: ssl.SSLContext) -> ssl.SSLContext:
@@ -43,6 +45,8 @@ class TlsTransport:
 
     alive = 0
     """How many there are, of both sides."""
+    most = PIECE
+    """Bytes that each of so many may have in its buffers."""
 
     def __init__(
         self,
@@ -71,7 +75,7 @@ class TlsTransport:
         self._read = cast("Callable[[int, memoryview], int]", self._object.read)
         self._unsent = memoryview(b"")
         self._is_alive = True
-        TlsTransport.alive += 1
+        _are_alive(TlsTransport.alive + 1)
         self._dry = False
         self._ended = False
         self._broken = False
@@ -110,10 +114,14 @@ class TlsTransport:
     def resumed(self) -> bool:
         return bool(self._object.session_reused)
 
+    @property
+    def drained(self) -> bool:
+        return self._dry and self.ready.drained
+
     def receive(self, limit: int) -> bytes | None:
         if self._ended:
             return b""
-        limit = min(limit, self._most())
+        limit = min(limit, TlsTransport.most)
         while True:
             if not self._dry:
                 count = self._decrypt(limit)
@@ -131,7 +139,7 @@ class TlsTransport:
         try:
             while count < limit:
                 room = limit - count
-                got = read(room, _plain[count:])
+                got = read(room, _plain[count:] if count else _plain)
                 if not got:
                     self._ended = True
                     break
@@ -150,9 +158,6 @@ class TlsTransport:
             self._answer()
         return count
 
-    def _most(self) -> int:
-        return max(_SMALLEST, min(PIECE, _TOGETHER // max(1, TlsTransport.alive)))
-
     def _answer(self) -> None:
         """Sends what OpenSSL has to say for itself."""
         if self._outgoing.pending > _MOST_ANSWERS:
@@ -162,14 +167,18 @@ class TlsTransport:
 
     def _fill(self) -> bool:
         """Reads what is there from the socket; False when there is nothing yet."""
+        most = TlsTransport.most
         try:
-            count = self.sock.recv_into(_raw[: self._most()])
+            count = self.sock.recv_into(_raw, most)
         except BlockingIOError:
+            self.ready.read_all()
             return False
         if not count:
             raise TlsBroken("the connection ended without the end of TLS")
         self._incoming.write(_raw[:count])
         self._dry = False
+        if count < most:
+            self.ready.read_all()
         return True
 
     def send(self, data: bytes) -> bool:
@@ -234,4 +243,9 @@ class TlsTransport:
         self.ready.forget()
         if self._is_alive:
             self._is_alive = False
-            TlsTransport.alive -= 1
+            _are_alive(TlsTransport.alive - 1)
+
+
+def _are_alive(number: int) -> None:
+    TlsTransport.alive = number
+    TlsTransport.most = max(_SMALLEST, min(PIECE, _TOGETHER // max(1, number)))

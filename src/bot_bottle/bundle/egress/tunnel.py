@@ -95,10 +95,8 @@ async def carry(
     """Passes on what was read so far, then everything, and records the end."""
     began = asyncio.get_running_loop().time()
     first, wire.buffer = wire.buffer, b""
-    onward = Wire(SocketTransport(upstream, context.selector), idle=context.limits.idle_seconds)
     try:
-        await onward.write(first)
-        onward.release()
+        await _send(context, upstream, first)
         wire.release()
         context.live.carries(
             partial(context.pump.carried, sock, len(first)), partial(context.pump.stop, sock, POLICY_CHANGED)
@@ -109,10 +107,24 @@ async def carry(
         wire.abort()
         return
     finally:
-        onward.close()
+        upstream.close()
     seconds = asyncio.get_running_loop().time() - began
     up = len(first) + carried.up
     context.closed(via, wanted, up=up, down=carried.down, seconds=seconds, reason=carried.reason)
+
+
+async def _send(context: Context, upstream: socket.socket, data: bytes) -> None:
+    """All of `data`, which a connection that was just made takes at once. Raises OSError, TimeoutError."""
+    try:
+        sent = upstream.send(data) if data else 0
+    except BlockingIOError:
+        sent = 0
+    if sent < len(data):
+        onward = Wire(SocketTransport(upstream, context.selector), idle=context.limits.idle_seconds)
+        try:
+            await onward.write(data[sent:])
+        finally:
+            onward.release()
 
 
 def _objection(hello: Hello) -> str:
@@ -125,16 +137,17 @@ def _objection(hello: Hello) -> str:
 async def _hello(context: Context, wire: Wire, via: str, wanted: Wanted) -> Hello | None:
     """The hello, whole, with its bytes left in the buffer; None when there is none, and then the connection was ended."""
     context.live.waits()
+    now = asyncio.get_running_loop().time
+    due = now() + context.limits.first_bytes_seconds
     try:
-        async with asyncio.timeout(context.limits.first_bytes_seconds):
-            while True:
-                hello = read_hello(wire.buffer)
-                if hello is not None:
-                    return hello
-                if len(wire.buffer) > _RECORDS:
-                    raise BadHello("a ClientHello in too many pieces")
-                if not await wire.more(context.limits.first_bytes_seconds):
-                    break
+        while wire.buffer or await wire.more(due - now()):
+            hello = read_hello(wire.buffer)
+            if hello is not None:
+                return hello
+            if len(wire.buffer) > _RECORDS:
+                raise BadHello("a ClientHello in too many pieces")
+            if not await wire.more(due - now()):
+                break
     except BadHello as error:
         context.refused(via, "not_tls", wanted, detail=str(error))
         await say_last(wire, DECODE_ERROR)

@@ -13,7 +13,9 @@ from bot_bottle.bundle.egress.ready import Ready
 from bot_bottle.bundle.egress.selector import DirectSelector
 from bot_bottle.typed import Protocol
 
-CHUNK = 128 * 1024
+CHUNK = 256 * 1024
+_SOME = 32 * 1024
+"""Bytes that are read at once, at most: of a body, and of what may be a head or a line."""
 _DISCARD_LINGER = struct.pack("ii", 1, 0)
 _GOODBYE_SECONDS = 1.0
 
@@ -34,6 +36,11 @@ class Transport(Protocol):
     """What a wire needs of a connection. Nothing here waits; everything may raise OSError."""
 
     ready: Ready
+
+    @property
+    def drained(self) -> bool:
+        """Whether `receive` would find nothing, as far as is known without asking the kernel."""
+        ...
 
     def receive(self, limit: int) -> bytes | None:
         """What is there, at most `limit` bytes; empty at the other side's proper end, None when nothing is there yet."""
@@ -87,11 +94,19 @@ class SocketTransport:
         self.ready = Ready(sock.fileno(), selector)
         self._unsent = memoryview(b"")
 
+    @property
+    def drained(self) -> bool:
+        return self.ready.drained
+
     def receive(self, limit: int) -> bytes | None:
         try:
-            return self.sock.recv(limit)
+            data = self.sock.recv(limit)
         except BlockingIOError:
+            self.ready.read_all()
             return None
+        if 0 < len(data) < limit:
+            self.ready.read_all()
+        return data
 
     def send(self, data: bytes) -> bool:
         try:
@@ -244,8 +259,10 @@ class Wire:
         """Whether the other side is still there and has said nothing, not even that it ends."""
         if self.buffer:
             return False
+        if self.transport.drained:
+            return True
         try:
-            data = self.transport.receive(CHUNK)
+            data = self.transport.receive(_SOME)
         except OSError:
             return False
         if data:
@@ -253,14 +270,14 @@ class Wire:
         return data is None
 
     async def _more(self, due: float | None, *, clean: bool) -> None:
-        data = await self._receive(CHUNK, due)
+        data = await self._receive(_SOME, due)
         if not data:
             raise Ended(clean=clean and not self.buffer)
         self.buffer = self.buffer + data if self.buffer else data
 
     async def _receive(self, most: int, due: float | None) -> bytes:
         transport = self.transport
-        while (data := transport.receive(most)) is None:
+        while transport.drained or (data := transport.receive(most)) is None:
             await self._reading.wait(transport.ready.readable(), due)
         self.received += len(data)
         self._moved = self._now()

@@ -23,7 +23,7 @@ class Result(NamedTuple):
 
 def has_ended(message: Mapping[str, Any]) -> bool:
     """Whether the keeper says nothing more of it. A `problem` comes without a state."""
-    return message.get("state") not in OPEN
+    return _text(message.get("state")) not in OPEN
 
 
 def is_answer(message: Mapping[str, Any]) -> bool:
@@ -40,11 +40,11 @@ def outcome(message: Mapping[str, Any]) -> Result:
     """The result of a call whose keeper said `message` last."""
     if "problem" in message:
         return problem(_text(message["problem"]))
-    state, proposal = message.get("state"), _text(message.get("proposal"), 64)
+    state, proposal = _text(message.get("state")), _text(message.get("proposal"), 64)
     if state not in FINAL | OPEN:
         return problem("The answer can't be understood: take it as a no")
     waits = not is_answer(message)
-    status = "pending" if waits else str(state)
+    status = "pending" if waits else state
     said = _text(message.get("message"))
     structured: dict[str, Any] = {"status": status, "message": said, "proposal_id": proposal}
     text = [f"Status: {status}", said, f"Proposal: {proposal}"]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _SPANS = (("hour", 3600), ("minute", 60), ("second", 1))
 _SHORTEST_DIGEST = 12
+_ALIKE = "also those of other bottles that ask for the same and would change the same"
 _LOOK_EACH = 60.0
 """Seconds after which it looks even though nothing is said to have changed."""
 _TERMS = "once, bottle (while it runs), manifest (for good), or a time: 30m, 2h; default: what is offered"
@@ -50,9 +51,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--wait", type=float, default=10.0, metavar="SECONDS", help="for it to be enforced; default 10"
     )
 
+    approving.add_argument("--alike", action="store_true", help=_ALIKE)
+
     rejecting = _action(actions, "reject", "refuse it; variants of it are refused likewise for an hour")
     rejecting.add_argument("proposals", metavar="PROPOSAL", nargs="+", help="its id, or the beginning of it")
     rejecting.add_argument("--reason", default="", metavar="TEXT", help="what the agent is told")
+    rejecting.add_argument("--alike", action="store_true", help=_ALIKE)
     rejecting.add_argument(
         "--may-ask-again", action="store_true", help="variants of it may be asked for at once"
     )
@@ -265,6 +269,7 @@ def _approve(options: argparse.Namespace, desk: "Approvals", console: Console) -
     for word in options.proposals:
         name, at, digest = word.partition("@")
         shown = _looked_at(name, options, desk)
+        before = len(approvals)
         if at:
             approvals.append(Approval(shown.proposal.id, _whole_digest(digest, shown), shown.terms))
         elif console.as_json or not console.can_ask:
@@ -275,6 +280,9 @@ def _approve(options: argparse.Namespace, desk: "Approvals", console: Console) -
             )
         elif _asked(shown, desk, console):
             approvals.append(Approval(shown.proposal.id, shown.digest, shown.terms))
+        if options.alike and len(approvals) > before and approvals[-1].digest == shown.digest:
+            approvals += [Approval(each.proposal.id, each.digest, each.terms) for each in desk.alike(shown)]
+    approvals = list({each.id: each for each in approvals}.values())
     return _told(desk.approve(approvals, wait=options.wait), console)
 
 
@@ -289,7 +297,12 @@ def _asked(shown: "Shown", desk: "Approvals", console: Console) -> bool:
 
 
 def _reject(options: argparse.Namespace, desk: "Approvals", console: Console) -> int:
-    return _told(desk.reject(options.proposals, options.reason, may_ask_again=options.may_ask_again), console)
+    names = list(options.proposals)
+    if options.alike:
+        names += [other for name in options.proposals for other in desk.show(name).alike]
+    return _told(
+        desk.reject(list(dict.fromkeys(names)), options.reason, may_ask_again=options.may_ask_again), console
+    )
 
 
 def _told(done: "Sequence[Decided]", console: Console) -> int:

@@ -2,7 +2,9 @@
 
 import re
 from collections.abc import Iterable
+from functools import cached_property
 
+from bot_bottle.policy.secrets import shapes
 from bot_bottle.policy.secrets.known import SHORTEST, cores, percent, url_safe
 
 _LETTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
@@ -11,6 +13,13 @@ _UNQUOTED = (b"-._~", b"-._~/", b"-._~!*'()", b"-._~!*'();,/?:@&=+$#")
 """What Python's, JavaScript's and other functions for URLs leave as it is, beside letters and digits."""
 _ESCAPED = (b"<>&", b"<>&'", b"<>&'\"+`", b"<>&'\"+`/")
 """What writers of JSON escape as `\\u0000` although they need not."""
+
+_START = 4
+"""Bytes of a word that are looked for where it may begin at the end of a piece."""
+_LARGE = 8 * 1024
+"""Bytes from which on looking at samples first is faster than looking for each word."""
+_WIDEST, _SEEN, _MOST_SEEN = 16, 4, 6
+"""Bytes from one sample to the next, at most; how many samples lie in every word, at least; how many are compared."""
 
 
 def without(data: bytes, text: bytes) -> bytes:
@@ -97,14 +106,19 @@ class Words:
 
     def __init__(self, words: Iterable[bytes]) -> None:
         self._words = [word for word in words if len(word) >= SHORTEST]
-        self._longest = max(map(len, self._words), default=1)
-        self._by_first: dict[int, list[bytes]] = {}
+        lengths = [len(word) for word in self._words]
+        self._shortest, self._longest = min(lengths, default=SHORTEST), max(lengths, default=1)
+        self._by_start: dict[bytes, list[bytes]] = {}
         for word in self._words:
-            self._by_first.setdefault(word[0], []).append(word)
-        firsts = b"".join(re.escape(bytes([first])) for first in self._by_first)
-        self._first = re.compile(b"[%b]" % firsts if firsts else b"(?!)")
+            self._by_start.setdefault(word[:_START], []).append(word)
+        starts = b"|".join(map(re.escape, self._by_start))
+        self._start = re.compile(starts or b"(?!)")
+        shorter = {word[:length] for word in self._words for length in range(1, _START)}
+        self._shorter = tuple(sorted(shorter, key=len, reverse=True))
 
     def starred(self, data: bytes) -> bytes:
+        if len(data) >= _LARGE and self._samples.search(data[:: self._step]) is None:
+            return data
         for word in self._words:
             if word in data:
                 data = data.replace(word, b"*" * len(word))
@@ -112,12 +126,31 @@ class Words:
 
     def beginning(self, data: bytes) -> int:
         """Where a text may begin that goes on in what comes next; the end of `data` when none does."""
-        for found in self._first.finditer(data, max(0, len(data) - self._longest + 1)):
+        search = self._start.search
+        found = search(data, max(0, len(data) - self._longest + 1))
+        while found is not None:
             start = found.start()
             tail = data[start:]
-            if any(word.startswith(tail) for word in self._by_first[data[start]]):
+            if any(word.startswith(tail) for word in self._by_start[found[0]]):
                 return start
-        return len(data)
+            found = search(data, start + 1)
+        if not data.endswith(self._shorter):
+            return len(data)
+        return len(data) - next(len(start) for start in self._shorter if data.endswith(start))
+
+    @property
+    def _step(self) -> int:
+        return min(_WIDEST, self._shortest // _SEEN)
+
+    @cached_property
+    def _samples(self) -> shapes.Pattern:
+        """What every `_step`th byte of a text shows of any of the words, wherever it lies: one pass over a part of the bytes
+        that says "nothing" of nearly all of them."""
+        step = self._step
+        seen = min(self._shortest // step, _MOST_SEEN)
+        parts = {word[first::step][:seen] for word in self._words for first in range(step)}
+        pattern = "|".join("".join(map(shapes.escaped, part)) for part in sorted(parts))
+        return shapes.compile_pattern(pattern)
 
 
 class Reflection:

@@ -151,7 +151,7 @@ export class Detail {
       "figure",
       { class: "words" },
       el("figcaption", null, "What the agent says. It may have been misled."),
-      shown.words ? el("blockquote", { dir: "ltr" }, shown.words) : el("p", null, "Nothing."),
+      shown.words ? el("blockquote", { dir: "ltr" }, shown.words) : el("p", { class: "meta" }, "Nothing."),
     );
   }
 
@@ -166,14 +166,17 @@ export class Detail {
     return this.bar;
   }
 
+  on() {
+    return { scope: this.shown.scope, minutes: this.shown.minutes || 30 };
+  }
+
   // What is decided: this one, and those alike that stay chosen.
   items() {
     return this.alike.length ? this.boxes.filter((box) => box.checked).map((box) => box.item) : [this.shown];
   }
 
   async approve() {
-    const on = { scope: this.shown.scope, minutes: this.shown.minutes || 30 };
-    const text = this.text;
+    const [on, text] = [this.on(), this.text];
     const approvals = this.items().map((item) => ({ id: item.id, digest: item.digest, on, text }));
     await this.decide(() => send("/api/approve", { approvals }));
   }
@@ -185,8 +188,9 @@ export class Detail {
   }
 
   async edit() {
-    const { id, scope, minutes } = this.shown;
-    await editDialog(this.shown, (text) => this.look(id, { scope, minutes: minutes || 30 }, text));
+    const { id } = this.shown;
+    const on = this.on();
+    await editDialog(this.shown, (text) => this.look(id, on, text));
     this.turn(this.live && !this.stale);
   }
 

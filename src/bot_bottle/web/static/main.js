@@ -14,6 +14,7 @@ let inbox = { waiting: [], grants: [] };
 let view = "waiting";
 let live = false;
 let known = null;
+let over = false;
 
 const watch = {
   mark: (id) => rows.get(id)?.mark,
@@ -28,7 +29,7 @@ const detail = new Detail({
   mark: watch.mark,
   others: (id) => list.items.find((item) => item.id === id)?.others || [],
   back,
-  again: () => show(detail.shown.id),
+  again: () => show(detail.shown.id, detail.on(), detail.text),
   terms: (on, text) => show(detail.shown.id, on, text),
   trouble,
   nextLabel: (id) => (after(id) ? "Next" : "Back to the list"),
@@ -58,6 +59,7 @@ function trouble(error) {
   const close = el("button", { type: "button", class: "quiet", onclick: () => trouble("") }, "Close");
   fill($("trouble"), text && el("span", { class: "pre" }, text), text && close);
   $("trouble").hidden = !text;
+  $("trouble").classList.remove("good");
 }
 
 function say(text) {
@@ -119,6 +121,7 @@ function draw() {
   const open = Boolean(detail.shown);
   document.body.classList.toggle("open", open);
   document.body.dataset.view = view;
+  document.body.classList.toggle("none", view === "waiting" && !open && !list.items.length);
   const left = { waiting, grants: grants.node, history: past.node }[view];
   const right = open ? detail.node : view === "waiting" && list.items.length ? nothing : null;
   const wanted = [left, right].filter(Boolean);
@@ -163,6 +166,7 @@ async function decideSome(work) {
     await follow(decided, (lines) => {
       fill($("trouble"), el("span", null, lines), el("button", { type: "button", class: "quiet", onclick: () => trouble("") }, "Close"));
       $("trouble").hidden = false;
+      $("trouble").classList.toggle("good", !decided.some((each) => each.problem));
     });
   } catch (error) {
     trouble(error);
@@ -202,6 +206,7 @@ function summary(problems, states) {
 }
 
 function onNews(name, data) {
+  if (over) return undefined;
   if (name === "out") return signedOut("This browser is not signed in.");
   live = name === "inbox";
   if (name === "inbox") onInbox(data);
@@ -231,10 +236,11 @@ function onInbox(data) {
 }
 
 function signedOut(text) {
+  over = true;
   forget();
   live = false;
   for (const id of ["views", "leave", "keys"]) $(id).hidden = true;
-  $("line").textContent = "";
+  $("line").textContent = $("line").className = "";
   $("trouble").hidden = true;
   document.querySelectorAll("dialog").forEach((box) => box.close());
   document.body.classList.remove("open");
@@ -271,7 +277,13 @@ async function start() {
     if (view === "history") past.update();
     route();
   });
-  $("leave").addEventListener("click", () => leave().then(() => signedOut("Signed out."), trouble));
+  $("leave").addEventListener("click", () => {
+    over = true; // what comes of it on the feed is no news
+    leave().then(() => signedOut("Signed out."), (error) => {
+      over = false;
+      trouble(error);
+    });
+  });
   $("keys").addEventListener("click", keysDialog);
   addEventListener("popstate", route);
   document.addEventListener("keydown", onKey);

@@ -15,7 +15,9 @@ export class Grants {
     if (this.said === JSON.stringify(grants)) return;
     this.said = JSON.stringify(grants);
     const empty = el("p", { class: "empty" }, "No grant holds. What you approve stands here, until it ends or you withdraw it.");
+    const held = this.node.contains(document.activeElement) && document.activeElement.dataset.id;
     fill(this.node, el("h2", null, "Grants that hold"), grants.length ? el("ul", { class: "cards" }, grants.map((each) => this.card(each))) : empty);
+    if (held) [...this.node.querySelectorAll("button")].find((each) => each.dataset.id === held)?.focus();
   }
 
   card(grant) {
@@ -26,7 +28,7 @@ export class Grants {
       null,
       el("ul", { class: "diff" }, grant.lines.map((line) => el("li", null, el("code", null, line)))),
       el("p", { class: "meta" }, `${grant.run} · ${scopeText(grant.scope, Math.round((grant.until - grant.since) / 60))}${ends} · since `, age(grant.since), ` · ${used}`, grant.used ? age(grant.used_at) : null),
-      button("Withdraw…", () => this.withdraw(grant), { class: "no", "aria-label": `Withdraw ${grant.lines.join(", ")} of ${grant.run}` }),
+      button("Withdraw…", () => this.withdraw(grant), { class: "no", "data-id": grant.id, "aria-label": `Withdraw ${grant.lines.join(", ")} of ${grant.run}` }),
     );
   }
 
