@@ -93,7 +93,7 @@ def test_a_no_is_said_with_its_reason_and_how_to_ask(reason: str) -> None:
         release(bundle, held(bundle), passes=False, reason=reason)
         said = refusal(sock)
         assert said["reason"] == reason
-        assert said["ask"] == {"tool": "pipelock-block", "with": {"host": "ask.test"}}
+        assert said["ask"] == {"tool": "pipelock-block", "with": {"hosts": ["ask.test"], "protocol": "http"}}
         assert "- {host: ask.test, protocol: http}" in said["operator"]
         bundle.event("egress.refused", host="ask.test", reason=reason)
         sock.sendall(get("other.test"))  # the connection goes on

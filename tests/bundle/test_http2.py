@@ -273,7 +273,7 @@ def test_a_refusal_says_what_would_allow_it(place: Place) -> None:
     with place.bottle.connect("ok.test", "h2") as sock:
         said = Client(sock).ask(path="/b")
     assert said.headers[b"content-type"] == b"application/json"
-    assert json.loads(said.body)["ask"]["with"] == {"host": "ok.test", "method": "GET", "path": "/b"}
+    assert json.loads(said.body)["ask"]["with"] == {"urls": ["https://ok.test/b"], "methods": ["GET"]}
 
 
 def test_bodies_trailers_and_fields_pass_both_ways(place: Place) -> None:

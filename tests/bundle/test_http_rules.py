@@ -150,7 +150,7 @@ def test_a_refusal_says_which_line_would_allow_just_this(bottle: tuple[Holder, B
     assert said["reason"] == "method_not_allowed"
     assert said["ask"] == {
         "tool": "pipelock-block",
-        "with": {"host": "docs.test", "method": "PUT", "path": "/4/x"},
+        "with": {"urls": ["http://docs.test/4/x"], "methods": ["PUT"]},
     }
     assert said["operator"].endswith('- {host: docs.test, protocol: http, methods: [PUT], paths: ["/4/x"]}')
 

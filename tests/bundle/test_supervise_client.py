@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 from mcp.shared.exceptions import MCPError
 
+from bot_bottle.bundle.egress.denial import Refusal, text
+from bot_bottle.bundle.supervise.tools import Block
 from bot_bottle.launch.supervisor import Timing
+from bot_bottle.policy.approval import Ask
+from bot_bottle.policy.approval_change import Standing, change_for
+from bot_bottle.policy.approval_intake import ask_of
+from bot_bottle.policy.egress import Wanted
+from bot_bottle.policy.model import Route
 from support.mcp_clients import ERAS, connected
 from support.supervised import Supervised, until
 
@@ -311,3 +318,27 @@ def test_hostile_words_come_through_as_they_are_and_break_no_line(server: Superv
     assert ask["arguments"]["reason"] == words
     until(lambda: len(server.desk.heard) == 2)
     assert json.dumps(server.desk.heard[1]) == json.dumps({"leave": ask["ask"]})
+
+
+@pytest.mark.parametrize(
+    ("wanted", "reason", "route"),
+    [
+        (Wanted("docs.test", 443, "https", "PUT", "/4/x"), "path_not_allowed",
+         Route("docs.test", 443, methods=("PUT",), paths=("/4/x",))),
+        (Wanted("docs.test", 8443, "https", "GET", "/x"), "method_not_allowed",
+         Route("docs.test", 8443, methods=("GET",), paths=("/x",))),
+        (Wanted("docs.test", 443, "https", "GET", "/" + "x" * 900), "path_not_allowed", Route("docs.test", 443)),
+        (Wanted("docs.test", 443, "https"), "host_not_allowed", Route("docs.test", 443)),
+        (Wanted("docs.test", 5432, "tcp"), "host_not_allowed", Route("docs.test", 5432, "tcp")),
+        (Wanted("docs.test", 8080, "http"), "port_not_allowed", Route("docs.test", 8080, "http")),
+    ],
+)  # fmt: skip
+def test_what_a_refusal_says_to_ask_with_is_taken_by_the_tool_and_asks_for_just_that(
+    wanted: Wanted, reason: str, route: Route
+) -> None:
+    said = json.loads(text(Refusal(403, reason, "No.", wanted=wanted, needed="- {}"), ""))["ask"]
+    given = {**said["with"], "reason": "It is needed."}
+    Block.model_validate(given)
+    ask = ask_of(said["tool"], given)
+    assert isinstance(ask, Ask), ask
+    assert change_for(ask, Standing()).routes == (route,)

@@ -5,6 +5,7 @@ import json
 from bot_bottle.bundle.egress.heads import Body, Headers, write_head
 from bot_bottle.bundle.record import clean
 from bot_bottle.policy.egress import REASONS, REQUEST_REASONS, Decision, Wanted
+from bot_bottle.policy.lines import USUAL_PORTS
 from bot_bottle.typed import Any
 
 _PHRASES = {
@@ -88,6 +89,18 @@ def fields(refusal: Refusal) -> Headers:
     ]
 
 
+def _asking(wanted: Wanted, *, of_request: bool) -> dict[str, Any]:
+    """What the tool is to be called with, beside a reason: for this request, or for the host."""
+    usual = USUAL_PORTS.get(wanted.protocol) == wanted.port
+    if of_request and clean(wanted.path) == wanted.path:
+        place = wanted.host if usual else f"{wanted.host}:{wanted.port}"
+        return {"urls": [f"{wanted.protocol}://{place}{wanted.path}"], "methods": [clean(wanted.method)]}
+    asked: dict[str, Any] = {"hosts": [clean(wanted.host)]}
+    if wanted.protocol != "https":
+        asked["protocol"] = wanted.protocol
+    return asked if usual else {**asked, "port": wanted.port}
+
+
 def _body(refusal: Refusal, bottle_file: str) -> dict[str, Any]:
     wanted = refusal.wanted
     what: dict[str, Any] = {**(wanted.asked() if wanted else {}), **refusal.what}
@@ -99,12 +112,9 @@ def _body(refusal: Refusal, bottle_file: str) -> dict[str, Any]:
         "message": refusal.message,
     }
     if wanted is not None and refusal.needed is not None:
-        asked = {"host": wanted.host}
-        more = ""
-        if refusal.reason in REQUEST_REASONS:
-            more = " (with the `upstream:` and `credential:` of the host's other routes)"
-            asked |= {"method": wanted.method, "path": wanted.path}
-        body["ask"] = {"tool": "pipelock-block", "with": asked}
+        of_request = refusal.reason in REQUEST_REASONS
+        more = " (with the `upstream:` and `credential:` of the host's other routes)" if of_request else ""
+        body["ask"] = {"tool": "pipelock-block", "with": _asking(wanted, of_request=of_request)}
         body["operator"] = (
             f"A person allows this in {bottle_file or 'the file of the bottle'}, under `egress:`, "
             f"`routes:`{more}, with the line: {refusal.needed}"
