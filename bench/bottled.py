@@ -48,6 +48,10 @@ class Bundle(NamedTuple):
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+    def forget_peak(self) -> None:
+        """From now on VmHWM is the most since now (proc(5), clear_refs)."""
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+
     def memory(self, field: str) -> int:
         """KiB, as /proc/PID/status says."""
         lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()

@@ -152,6 +152,7 @@ def _first_requests(world: World, runs: int, progress: Progress) -> Iterator[Fig
 
 
 def _downloads(world: World, runs: int, progress: Progress) -> Iterator[Figure]:
+    world.bundle.forget_peak()  # what came before had connections of its own
     before = world.bundle.memory("VmRSS")
     ways = ("ours, opened", "direct, certified", "mitmproxy, opened")
     found = world.rounds("download", ways, 0, min(runs, DOWNLOADS), progress)
