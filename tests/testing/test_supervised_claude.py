@@ -68,7 +68,7 @@ def start(place, cli, repository, claude_data, upstream):
     """Starts Claude Code, whose model plays `turns`; gives the run's id, and what was offered to the model."""
     served = []
 
-    def run(turns):
+    def run(turns, *, shortened=""):
         model = serving(parse({"turns": turns}))
         api = model.__enter__()
         served.append(model)
@@ -82,8 +82,13 @@ def start(place, cli, repository, claude_data, upstream):
         own = place.write(".local/share/bot-bottle/own", "").parent
         (own / "providers").symlink_to(claude_data / "bot-bottle/providers")
         words = ("start", "worker", "--headless", "--detach", "--json", "--prompt", "Read it.")
-        done = cli(*words, timeout=60)
-        assert done.code == 0, done.stderr
+        if shortened:  # a real keeper, whose time passes faster
+            code = f"{shortened}\nfrom bot_bottle.cli.main import entry\nentry()"
+            done = place.run([*python(), "-c", code, *words])
+            assert done.code == 0, done.stderr
+        else:
+            done = cli(*words, timeout=60)
+            assert done.code == 0, done.stderr
         return json.loads(done.stdout)["id"], api
 
     yield run
@@ -130,6 +135,68 @@ def test_with_nobody_there_it_is_told_so_at_once_and_how_to_go_on(cli, start):
     assert "pending" in said
     assert "NOT DECIDED YET" in said
     assert "supervise-await" in said
+
+
+UNTIL = "for n in $(seq 300); do curl -s -m 5 -o /dev/null -w '%{{http_code}}' {url} | grep -q {code} && break; sleep 0.1; done"
+
+
+def until(code, url=URL):
+    """The agent tries until its door answers with `code`, and shows what it gets then."""
+    return {"tool": "Bash", "input": {"command": f"{UNTIL.format(url=url, code=code)}; curl -sS -m 10 {url}"}}
+
+
+def test_what_was_edited_is_what_holds(cli, start, inbox, place):
+    wider = URL.replace("/new", "/newer")
+    run, _ = start([FETCH, ASK, until(200, wider), FETCH, {"text": "told: {{last_result}}"}])
+    [proposal] = wait_for(lambda: waiting(cli), "the proposal", within=60)
+    routes = place.write("routes", proposal["routes"].replace("/new", "/newer"))
+    edited = json.loads(cli("approvals", "show", proposal["id"], "--routes", str(routes), "--json").stdout)
+    assert edited["digest"] != proposal["digest"]
+    words = (
+        "approvals",
+        "approve",
+        f"{proposal['id']}@{edited['digest']}",
+        "--routes",
+        str(routes),
+        "--json",
+    )
+    assert cli(*words).code == 0
+    said, lines = result(cli, run)
+    assert "path_not_allowed" in said, "what it had asked for was not granted"
+    assert "new words" in "".join(lines), "what the person wrote was"
+
+
+def test_what_is_withdrawn_is_refused_again(cli, start, inbox):
+    run, _ = start([FETCH, ASK, FETCH, until(403), {"text": "told: {{last_result}}"}])
+    [proposal] = wait_for(lambda: waiting(cli), "the proposal", within=60)
+    assert cli("approvals", "approve", f"{proposal['id']}@{proposal['digest']}", "--json").code == 0
+    [grant] = json.loads(cli("approvals", "grants", "--json").stdout)
+    wait_for(lambda: "new words" in cli("logs", run).stdout, "the agent to use it", within=60)
+    assert cli("approvals", "withdraw", grant["id"]).code == 0
+    said, _ = result(cli, run)
+    assert "path_not_allowed" in said
+
+
+def test_an_ask_that_nobody_answers_expires_as_a_no(cli, start, inbox):
+    short = "from bot_bottle.launch import asks\nasks.EXPIRES_AFTER = 3.0"
+    run, _ = start([FETCH, ASK, {"text": "told: {{last_result}}"}], shortened=short)
+    said, _ = result(cli, run)
+    assert "nobody answered" in said
+    assert "no answer means no" in said
+
+
+def test_when_the_wait_is_over_it_goes_on_and_a_late_yes_counts_for_its_next_try(cli, start, inbox):
+    short = """
+from bot_bottle.plan import resolve
+real = resolve.supervise
+resolve.supervise = lambda *given: (made := real(*given)) and made._replace(hold=2)
+"""
+    run, _ = start([FETCH, ASK, until(200), {"text": "told: {{last_result}}"}], shortened=short)
+    wait_for(lambda: "NOT DECIDED YET" in cli("logs", run).stdout, "the wait to end", within=60)
+    [proposal] = waiting(cli)
+    assert cli("approvals", "approve", f"{proposal['id']}@{proposal['digest']}", "--json").code == 0
+    said, lines = result(cli, run)
+    assert said == "told: new words", "\n".join(lines)[-3000:]
 
 
 IMPOSTOR = r"""
