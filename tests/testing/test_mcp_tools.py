@@ -3,6 +3,7 @@
 Scenarios that are about what the server does not have (prompts, resources, sampling, sessions) do not apply and are not run.
 """
 
+import fcntl
 import json
 import os
 import shutil
@@ -66,6 +67,13 @@ def node() -> str:
 @pytest.fixture(scope="session")
 def programs(node: str) -> Path:
     """The two programs and what they need, as `package-lock.json` pins them by hash; nothing of theirs runs to install them."""
+    KEPT.parent.mkdir(exist_ok=True)
+    with open(f"{KEPT}.lock", "w") as lock:  # tests run side by side, and one of them fetches
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _fetched(node)
+
+
+def _fetched(node: str) -> Path:
     pins = {name: (PINS / name).read_bytes() for name in ("package.json", "package-lock.json")}
     done = KEPT / ".done"
     if done.exists() and all((KEPT / name).read_bytes() == content for name, content in pins.items()):

@@ -168,7 +168,7 @@ def test_the_agents_text_reaches_the_system_prompt(place, monkeypatch):
 
 def test_it_plays_the_demo_reads_repairs_tests_and_reports(place, tmp_path):
     (tmp_path / "stage").mkdir()
-    stage = lay_out(tmp_path / "stage", upstream="127.0.0.1:1", authority=tmp_path / "unused.pem")
+    stage = lay_out(tmp_path / "stage", pages="127.0.0.1:1", authority=tmp_path / "unused.pem", real=False)
     shutil.copytree(stage.repository, place.workspace, dirs_exist_ok=True)
     with serving(parse(json.loads(package_file("script.json").read_text()))) as served:
         done = place.run(place.setup(prompt=package_file("prompt.md").read_text(), base_url=served.url))
@@ -178,6 +178,11 @@ def test_it_plays_the_demo_reads_repairs_tests_and_reports(place, tmp_path):
     assert told == [
         *(("Bash", True), ("Bash", False)),
         *(("Read", True), ("Read", True), ("Edit", True), ("Bash", True)),
+        *(
+            ("Bash", False),
+            ("mcp__supervise__pipelock-block", False),
+            ("Bash", False),
+        ),  # nothing here answers either
         *(("Bash", True), ("Bash", False), ("Bash", False), ("Bash", False), ("Bash", False)),
     ]
     assert "FAILED (failures=1)" in transcript.actions[1].result
