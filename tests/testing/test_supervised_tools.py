@@ -156,7 +156,7 @@ def test_a_bottle_that_is_not_supervised_is_told_nothing(place, cli, repository,
 def test_any_command_finds_url_and_token_and_reaches_the_server(place, cli, repository):
     ask = 'curl -s -m 20 -o /dev/null -w "%{http_code}\\n" -H "Content-Type: application/json"'
     lines = (
-        'f="$BOT_BOTTLE_SUPERVISE_TOKEN_FILE"; stat -c %a "$f"; env | grep -c "$(cat "$f")"',
+        'f="$BOT_BOTTLE_SUPERVISE_TOKEN_FILE"; stat -c %a "$f"; env | grep -c -e "$(cat "$f")"',
         'printf "Authorization: Bearer %s" "$(cat "$f")" > h',
         'for header in @h "A: b"; do',
         f'{ask} -H "Accept: application/json, text/event-stream" -H "$header" -d "$BODY" "$BOT_BOTTLE_SUPERVISE_URL"',
