@@ -52,7 +52,7 @@ def connect(environ: Mapping[str, str], *, timeout: float = ANSWER_WITHIN) -> En
         raise
     except Exception as error:
         client.close()
-        raise _trouble(meant, error) from error
+        raise trouble(meant, error) from error
     client.api._version = api  # the SDK would ask once more
     return Engine(client, meant, _is_local(meant, version), version)
 
@@ -75,7 +75,7 @@ def _client(meant: endpoint.Endpoint, timeout: float) -> "DockerClient":
     try:
         client = docker.DockerClient(base_url=meant.host, version="1.40", timeout=timeout, tls=tls)
     except DockerException as error:
-        raise _trouble(meant, error) from error
+        raise trouble(meant, error) from error
     client.api.trust_env = False  # neither a proxy nor a .netrc is meant for it
     return client
 
@@ -90,14 +90,20 @@ def _product(version: Mapping[str, Any]) -> str:
     return "Podman" if any("podman" in part.lower() for part in parts) else "Docker"
 
 
-def _trouble(meant: endpoint.Endpoint, error: BaseException) -> HostError:
-    """What keeps us from the engine, by kind."""
+def trouble(meant: endpoint.Endpoint, error: BaseException, *, what: str = "") -> HostError:
+    """What went wrong with the engine, by kind; `what` is said of an answer that is a refusal."""
     causes = list(_causes(error))
     details = str(causes[-1]) or type(causes[-1]).__name__
     if any(isinstance(cause, PermissionError) for cause in causes):
         return HostError(
             f"The engine at {meant.host} refuses this user", details=details,
             resolution="Join the group that owns its socket (usually `docker`), or use a rootless engine (DOCKER_HOST).",
+        )  # fmt: skip
+    explanation = next((str(getattr(one, "explanation", "")) for one in causes if getattr(one, "explanation", "")), "")
+    if explanation or what:
+        return HostError(
+            what or f"The engine at {meant.host} refused", details=str(explanation or details),
+            resolution="bot-bottle doctor shows what the engine offers." if not what else "",
         )  # fmt: skip
     return HostError(
         f"No engine answers at {meant.host}", details=f"{details}\nIt was chosen by {meant.source}.",
