@@ -114,9 +114,12 @@ class Line:
         except OSError as error:
             raise SandboxError(GONE, details=str(error)) from error
 
-    def confine(self, rules: bytes) -> None:
-        """Puts everything inside under the seccomp program `rules`; process 1 ends where it can't. Raises SandboxError."""
-        self.send(Order(_FILTER, rules))
+    def confine(self, rules: bytes, files: int) -> None:
+        """Puts everything inside under the seccomp program `rules`, with `files` descriptors a process and no core dumps.
+
+        Process 1 ends where it can't. Raises SandboxError.
+        """
+        self.send(Order(_FILTER, rules, value=files))
 
     def prepare(self) -> tuple[Process, socket.socket]:
         """A process that has not been asked for yet, and the end of its report that goes along with `start`."""
