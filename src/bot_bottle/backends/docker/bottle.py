@@ -28,15 +28,15 @@ class DockerBottle:
         self._owned = owned
         self._command = agent
         self._destroyed = False
-        self._stdio: Stdio
-        self._report: socket.socket | None = None
-        self.agent: Process
+        self._stdio: Stdio | None = None
+        self._running: list[Process] = []
+        self._report: socket.socket | None
+        self.agent, self._report = line.prepare()
 
     def hold_agent(self, stdio: Stdio) -> None:
         """Keeps what the agent will be started on; it is not there before `release`."""
         kept = [os.dup(descriptor) for descriptor in stdio[:3]]
         self._stdio = Stdio(kept[0], kept[1], kept[2], stdio.tty)
-        self.agent, self._report = self._line.prepare()
 
     def open_door(self, listeners: Sequence[Listener], channel: socket.socket) -> None:
         self._must_run()
@@ -48,7 +48,10 @@ class DockerBottle:
 
     def spawn(self, command: Command, stdio: Stdio) -> Process:
         self._must_run()
-        return self._line.spawn(command, stdio)
+        self._running = [process for process in self._running if process.poll() is None]
+        process = self._line.spawn(command, stdio)
+        self._running.append(process)
+        return process
 
     def write_files(self, files: Sequence[File]) -> None:
         self._must_run()
@@ -59,10 +62,11 @@ class DockerBottle:
         if self._helper:  # nothing that can change the network is there when the agent is
             self._helper.close()
             self._helper = None
-        if self._report:
+        if self._report and self._stdio:
             report, self._report = self._report, None
             try:
                 self._line.start(self.agent, report, self._command, self._stdio)
+                self.agent.begun()
             finally:
                 self._forget_stdio()
 
@@ -76,12 +80,18 @@ class DockerBottle:
         if self._report:
             self._report.close()
             self._report = None
-            self._forget_stdio()
-        self._owned.close()
+        self._forget_stdio()
+        try:
+            self._owned.close()
+        finally:
+            for process in (*self._running, self.agent):
+                process.close()
 
     def _forget_stdio(self) -> None:
-        for descriptor in self._stdio[:3]:
-            os.close(descriptor)
+        if self._stdio:
+            for descriptor in self._stdio[:3]:
+                os.close(descriptor)
+        self._stdio = None
 
     def _must_run(self) -> None:
         if self._destroyed or self._line.ended():

@@ -58,7 +58,7 @@ class Process:
 
     def wait(self, timeout: float | None = None) -> int | None:
         deadline = None if timeout is None else time.monotonic() + timeout
-        while self._code is None:
+        while self._code is None and self._report >= 0:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             if not readable(self._report, left):
                 break
@@ -82,9 +82,16 @@ class Process:
                 "A process could not be started in the bottle", details=f"fork: {os.strerror(value)}"
             )
 
-    def __del__(self) -> None:
-        with contextlib.suppress(OSError):
+    def close(self) -> None:
+        """Gives up the descriptor; what it ended with stays known, and what still ran was killed with the bottle."""
+        if self._report >= 0:
+            if self.poll() is None:
+                self._code = _KILLED
             os.close(self._report)
+            self._report = -1
+
+    def __del__(self) -> None:
+        self.close()
 
 
 class Line:
