@@ -38,7 +38,7 @@ class Engine(NamedTuple):
 def connect(environ: Mapping[str, str], *, timeout: float = ANSWER_WITHIN) -> Engine:
     """The engine that `environ` means, once it has answered. Raises HostError."""
     meant = endpoint.find(environ)
-    client = _client(meant, timeout)
+    client = _over_ssh(meant, environ, timeout) if meant.scheme == "ssh" else _client(meant, timeout)
     try:
         version = client.api.version(api_version=False)
         api = str(version["ApiVersion"])
@@ -51,8 +51,9 @@ def connect(environ: Mapping[str, str], *, timeout: float = ANSWER_WITHIN) -> En
         client.close()
         raise
     except Exception as error:
+        said = client.api._custom_adapter.dialer.said() if meant.scheme == "ssh" else ""
         client.close()
-        raise _trouble(meant, error) from error
+        raise (_ssh_trouble(meant, said) if said else trouble(meant, error)) from error
     client.api._version = api  # the SDK would ask once more
     return Engine(client, meant, _is_local(meant, version), version)
 
@@ -75,9 +76,38 @@ def _client(meant: endpoint.Endpoint, timeout: float) -> "DockerClient":
     try:
         client = docker.DockerClient(base_url=meant.host, version="1.40", timeout=timeout, tls=tls)
     except DockerException as error:
-        raise _trouble(meant, error) from error
+        raise trouble(meant, error) from error
     client.api.trust_env = False  # neither a proxy nor a .netrc is meant for it
     return client
+
+
+def _over_ssh(meant: endpoint.Endpoint, environ: Mapping[str, str], timeout: float) -> "DockerClient":
+    """The SDK has its own way, which needs a library for it or gives sockets that are none."""
+    import docker
+
+    from bot_bottle.backends.docker import ssh
+
+    dialer = ssh.Dialer(ssh.read(meant.host), environ)
+    client = docker.DockerClient(base_url="http://localhost:1", version="1.40", timeout=timeout)
+    api = client.api
+    api._custom_adapter = ssh.Adapter(dialer, timeout=timeout)
+    api.base_url = "http+docker://localhost"
+    api.mount("http+docker://", api._custom_adapter)
+    api._unmount("http://", "https://")
+    api.trust_env = False
+    return client
+
+
+def _ssh_trouble(meant: endpoint.Endpoint, said: str) -> HostError:
+    host = meant.host.removeprefix("ssh://")
+    if "docker" in said and "not found" in said:
+        return HostError(
+            f"There is no docker command on {host}", details=said, resolution="Install Docker's there."
+        )
+    return HostError(
+        f"The engine at {meant.host} can't be reached by ssh", details=said,
+        resolution="ssh -o BatchMode=yes HOST docker version has to work: with a key, and a known host key.",
+    )  # fmt: skip
 
 
 def _is_local(meant: endpoint.Endpoint, version: Mapping[str, Any]) -> bool:
@@ -90,14 +120,22 @@ def _product(version: Mapping[str, Any]) -> str:
     return "Podman" if any("podman" in part.lower() for part in parts) else "Docker"
 
 
-def _trouble(meant: endpoint.Endpoint, error: BaseException) -> HostError:
-    """What keeps us from the engine, by kind."""
+def trouble(meant: endpoint.Endpoint, error: BaseException, *, what: str = "") -> HostError:
+    """What went wrong with the engine, by kind; `what` is said of an answer that is a refusal."""
     causes = list(_causes(error))
     details = str(causes[-1]) or type(causes[-1]).__name__
     if any(isinstance(cause, PermissionError) for cause in causes):
         return HostError(
             f"The engine at {meant.host} refuses this user", details=details,
             resolution="Join the group that owns its socket (usually `docker`), or use a rootless engine (DOCKER_HOST).",
+        )  # fmt: skip
+    explanation = next(
+        (str(getattr(one, "explanation", "")) for one in causes if getattr(one, "explanation", "")), ""
+    )
+    if explanation or what:
+        return HostError(
+            what or f"The engine at {meant.host} refused", details=str(explanation or details),
+            resolution="bot-bottle doctor shows what the engine offers." if not what else "",
         )  # fmt: skip
     return HostError(
         f"No engine answers at {meant.host}", details=f"{details}\nIt was chosen by {meant.source}.",

@@ -1,0 +1,149 @@
+"""What the engine is asked to make: pure functions from the plan to the bodies of its calls, held by tests.
+
+The agent's container has no network, no capability, no path of the host but what the plan shows, and runs a user that is not
+root under the same seccomp rules as every other backend's.
+"""
+
+import os
+from collections.abc import Sequence
+from zlib import crc32
+
+from bot_bottle.digest import sha256
+from bot_bottle.plan.model import INSIDE_HOME, INSIDE_WORKSPACE, Mount, RunPlan
+from bot_bottle.typed import Final, NamedTuple
+
+GUEST: Final = "/.bottle"
+"""Where the program that is process 1 stands inside."""
+RUN_LABEL: Final = "bot-bottle.run"
+ROOT_LABEL: Final = "bot-bottle.root"
+_GIB: Final = 1024**3
+_SCRATCH: Final = 4 * _GIB
+"""The size of /tmp and of the home folder when the bottle's memory has no limit; they are in memory."""
+_MASKED: Final = ["/proc/acpi", "/proc/asound", "/proc/cmdline", "/proc/config.gz", "/proc/interrupts", "/proc/kallsyms", "/proc/kcore",
+           "/proc/key-users", "/proc/keys", "/proc/latency_stats", "/proc/sched_debug", "/proc/scsi", "/proc/timer_list",
+           "/proc/timer_stats", "/sys/firmware", "/sys/devices/virtual/powercap"]  # fmt: skip
+_READ_ONLY: Final = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
+
+OWN_TARGETS: Final = ("/", "/proc", "/dev", "/sys", "/etc", "/usr", "/tmp", "/run", "/var/tmp", GUEST, INSIDE_HOME, INSIDE_WORKSPACE)  # noqa: S108
+"""Places that are the backend's; a bottle's own mounts may lie below some of them, but not replace them."""
+
+
+class Names(NamedTuple):
+    """What everything made for one run is called."""
+
+    run: str
+    root: str
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return {RUN_LABEL: self.run, ROOT_LABEL: self.root}
+
+    @property
+    def agent(self) -> str:
+        return f"bot-bottle-{self.root[:6]}-{self.run}"
+
+    def helper(self, number: int) -> str:
+        return f"{self.agent}-door-{number}"
+
+
+def names(plan: RunPlan) -> Names:
+    """The names of a run's containers: those of another installation have another root."""
+    root = os.path.dirname(os.path.dirname(plan.paths.state))
+    return Names(plan.id, sha256(root.encode()).hexdigest()[:16])
+
+
+def mounts(plan: RunPlan) -> tuple[Mount, ...]:
+    """The workspace and the bottle's certificate stores, outer ones before inner ones. The agent's tool is in the image."""
+    workspace = plan.workspace
+    source = workspace.copy if workspace.mode == "copy" else workspace.source
+    first = Mount(source=source, target=INSIDE_WORKSPACE, writable=True)
+    stores = plan.trust.mounts if plan.trust else ()
+    return (first, *sorted(stores, key=lambda mount: mount.target.count("/")))
+
+
+def body(plan: RunPlan, image: str, user: tuple[int, int], bound: Sequence[Mount]) -> dict[str, object]:
+    """The agent's container. `bound` are `mounts(plan)` with their sources where the engine finds them."""
+    uid, gid = user
+    return {
+        "Image": image,
+        "Entrypoint": [GUEST],
+        "Cmd": [],
+        "User": f"{uid}:{gid}",
+        "Hostname": _host_name(plan.id),
+        "WorkingDir": "/",
+        "Labels": names(plan).labels,
+        "StopSignal": "SIGKILL",
+        "Healthcheck": {"Test": ["NONE"]},
+        "HostConfig": {**_confinement(), **_limits(plan), "Tmpfs": _scratch(plan, user), "Mounts": list(map(_bound, bound))},
+    }  # fmt: skip
+
+
+def _confinement() -> dict[str, object]:
+    return {
+        "NetworkMode": "none",
+        "Dns": ["127.0.0.1"],
+        "CapDrop": ["ALL"],
+        "SecurityOpt": ["no-new-privileges"],  # and the engine's own seccomp rules; ours come on top of them
+        "ReadonlyRootfs": True,
+        "AutoRemove": True,
+        "IpcMode": "private",
+        "CgroupnsMode": "private",
+        "MaskedPaths": _MASKED,
+        "ReadonlyPaths": _READ_ONLY,
+        "LogConfig": {"Type": "none"},
+    }
+
+
+def _limits(plan: RunPlan) -> dict[str, object]:
+    limits = plan.limits
+    found: dict[str, object] = {}
+    if limits.memory is not None:
+        found |= {"Memory": limits.memory, "MemorySwap": limits.memory}
+    if limits.cpus is not None:
+        found["NanoCpus"] = int(limits.cpus * 1e9)
+    if limits.pids is not None:
+        found["PidsLimit"] = limits.pids + 1  # process 1 is ours
+    return found
+
+
+def _scratch(plan: RunPlan, user: tuple[int, int]) -> dict[str, str]:
+    """What can be written besides the workspace, all of it in memory and bounded; and /sys, of which nothing is shown."""
+    memory = plan.limits.memory or _SCRATCH
+    own = f"uid={user[0]},gid={user[1]},mode=0700"
+    places = (
+        ("/tmp", "mode=1777", memory),  # noqa: S108
+        ("/var/tmp", "mode=1777", memory),  # noqa: S108
+        ("/run", "mode=0755", min(memory, _GIB // 16)),
+        (INSIDE_HOME, own, memory),
+        ("/dev/shm", "mode=1777", min(memory, _GIB)),  # noqa: S108
+    )
+    made = {path: f"rw,exec,nosuid,nodev,{mode},size={size}" for path, mode, size in places}
+    return {**made, "/sys": "ro,noexec,nosuid,nodev,mode=0555,size=4096"}
+
+
+def _bound(mount: Mount) -> dict[str, object]:
+    options: dict[str, object] = {"Propagation": "rprivate"}
+    if not mount.writable:
+        options["NonRecursive"] = True  # what is mounted below would stay writable
+    return {
+        "Type": "bind", "Source": mount.source, "Target": mount.target, "ReadOnly": not mount.writable, "BindOptions": options,
+    }  # fmt: skip
+
+
+def _host_name(run: str) -> str:
+    return run if len(run) <= 63 else f"bottle-{crc32(run.encode()):08x}"
+
+
+def mismatches(plan: RunPlan) -> list[str]:
+    """What in the plan a bottle of this kind can't have, one sentence each."""
+    wrong = []
+    for mount in plan.image.layers:
+        inside = mount.target
+        if not inside.startswith("/") or not mount.source.startswith("/"):
+            wrong.append(f"a tool needs absolute paths: {mount.source} at {inside}")
+        elif inside in OWN_TARGETS or "//" in inside or {".", ".."} & set(inside.split("/")):
+            wrong.append(f"nothing can be put at {inside}")
+    for mount in plan.mounts:
+        if mount not in plan.image.layers:
+            wrong.append(f"{mount.source} can't be shown at {mount.target}: nothing of the host is, but the workspace")
+    return wrong

@@ -1,0 +1,133 @@
+"""Talking to an engine on this host over its unix socket: one connection for each call, so that nothing stays open.
+
+On the way of `start` and `exec` this takes the Docker SDK's place, whose import alone takes longer than starting a container.
+What an engine refuses is an `EngineRefusal`; an engine that is not there or does not answer is a HostError.
+"""
+
+import json
+import socket
+from collections.abc import Mapping
+from urllib.parse import quote
+
+from bot_bottle.errors import BotBottleError, HostError, SandboxError
+from bot_bottle.typed import Any, NamedTuple
+
+PATIENCE = 60.0
+"""Seconds for an engine's answer; a container is made and started in 0.3."""
+_LARGEST_ANSWER = 64 << 20
+
+
+class Answer(NamedTuple):
+    """What an engine said: `body` is JSON where it is that, else bytes."""
+
+    status: int
+    body: Any
+
+
+class EngineRefusal(SandboxError):
+    """The engine answered, and did not do it. `status` is HTTP's."""
+
+    def __init__(self, what: str, status: int, said: str) -> None:
+        super().__init__(f"The Docker engine did not {what}", details=said)
+        self.status = status
+
+
+class Engine:
+    """The engine behind the unix socket `path`."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def call(self, method: str, path: str, body: Any = None, /, *, what: str = "do it", **query: str) -> Any:
+        """The body of the answer. Raises EngineRefusal, HostError."""
+        return self.begin(method, path, body, what=what, **query).finish()
+
+    def begin(
+        self, method: str, path: str, body: Any = None, /, *, what: str = "do it", **query: str
+    ) -> "Pending":
+        """Asks, and leaves the answer for `Pending.finish`. `body` is bytes, or becomes JSON. Raises HostError."""
+        kind = "application/x-tar" if isinstance(body, bytes) else "application/json"
+        data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
+        asked = "&".join(f"{name}={quote(value, safe='')}" for name, value in query.items())
+        head = f"{method} {path}{'?' if asked else ''}{asked} HTTP/1.0\r\nHost: docker\r\n"
+        head += f"Content-Type: {kind}\r\nContent-Length: {len(data)}\r\n\r\n"
+        sock = socket.socket(socket.AF_UNIX)
+        sock.settimeout(PATIENCE)
+        try:
+            sock.connect(self.path)
+            sock.sendall(head.encode() + data)
+        except BrokenPipeError:
+            pass  # it answers before it has read everything, and says why
+        except OSError as error:
+            sock.close()
+            raise self._trouble(error) from error
+        return Pending(self, sock, what)
+
+    def _trouble(self, error: OSError) -> HostError:
+        if isinstance(error, PermissionError):
+            return HostError(
+                f"The engine at unix://{self.path} refuses this user",
+                details=str(error),
+                resolution="Join the group that owns its socket (usually `docker`), or use a rootless engine (DOCKER_HOST).",
+            )
+        silent = isinstance(error, TimeoutError)
+        return HostError(
+            f"The engine at unix://{self.path} does not answer" if silent else f"No engine at unix://{self.path}",
+            details=f"nothing within {PATIENCE:.0f} s" if silent else str(error),
+            resolution="Start (or restart) Docker, or say by DOCKER_HOST or DOCKER_CONTEXT where the engine is.",
+        )
+
+
+class Pending:
+    """A call whose answer was not read yet. `finish` or `drop` is to follow."""
+
+    def __init__(self, engine: Engine, sock: socket.socket, what: str) -> None:
+        self._engine = engine
+        self._sock = sock
+        self._what = what
+
+    def drop(self) -> None:
+        """Does not want the answer any more. Idempotent."""
+        self._sock.close()
+
+    def finish(self) -> Any:
+        """The body of the answer. Raises EngineRefusal, HostError."""
+        answer = self.answer()
+        if answer.status >= 400:
+            said = answer.body.get("message", "") if isinstance(answer.body, Mapping) else str(answer.body)
+            raise refusal(self._what, answer.status, said)
+        return answer.body
+
+    def answer(self) -> Answer:
+        """Whatever the engine said. Raises HostError when it said nothing that can be read."""
+        parts: list[bytes] = []
+        try:
+            with self._sock:
+                while part := self._sock.recv(1 << 16):
+                    parts.append(part)
+                    if len(parts) * (1 << 16) > _LARGEST_ANSWER << 4:
+                        raise OSError("the answer is too long")
+        except OSError as error:
+            raise self._engine._trouble(error) from error
+        head, _, data = b"".join(parts).partition(b"\r\n\r\n")
+        words = head.split(maxsplit=2)
+        if len(words) < 2 or not words[0].startswith(b"HTTP/1.") or not words[1].isdigit():
+            raise self._engine._trouble(ConnectionResetError("it ended while it answered"))
+        if b"\r\ncontent-type: application/json" in head.lower() and data:
+            try:
+                return Answer(int(words[1]), json.loads(data))
+            except ValueError as error:
+                raise self._engine._trouble(ConnectionResetError(f"its answer is cut off: {error}")) from error
+        return Answer(int(words[1]), data)
+
+
+def refusal(what: str, status: int, said: str) -> BotBottleError:
+    """The error that an engine's words stand for. Pure."""
+    words = said.lower()
+    if "no space left" in words:
+        return HostError("The Docker engine has no space left", details=said, resolution="docker system prune")
+    if "no such image" in words and what.startswith("make "):
+        return HostError(
+            "The bottle's image is gone", details=said, resolution="Start again: it is built or fetched then."
+        )
+    return EngineRefusal(what, status, said.strip())
