@@ -33,7 +33,7 @@ class Workshop:
         self.said: list[str] = []
         self.made: set[str] = set()
 
-    def ensure(self, spec: ImageSpec, parts: Parts = Parts()) -> Image:
+    def ensure(self, spec: ImageSpec, parts: Parts = images.NO_PARTS) -> Image:
         found = images.ensure(spec, images.access(self.engine), self.said.append, parts)
         self.made.add(found.id)
         return found

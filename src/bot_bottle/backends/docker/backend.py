@@ -36,6 +36,9 @@ class DockerBackend:
         names = container.names(plan)
         return {"host": endpoint.find(os.environ).host, "run": names.run, "root": names.root, "shown": _shown(plan)}
 
+    def prepare(self, plan: RunPlan, say: Callable[[str], None]) -> None:
+        _image(_engine(endpoint.find(os.environ).host), plan, say)
+
     def create(
         self, plan: RunPlan, stdio: Stdio, *, meanwhile: Callable[[], object] = nothing
     ) -> DockerBottle:
@@ -83,7 +86,7 @@ def _shown(plan: RunPlan) -> str:
     return f"{stage.FOLDER}/{plan.id}" if os.geteuid() == 0 else ""
 
 
-def _image(engine: Engine, plan: RunPlan) -> images.Image:
+def _image(engine: Engine, plan: RunPlan, say: Callable[[str], None] = lambda _: None) -> images.Image:
     """The image with our program in it. The operator is the agent there, so that the workspace's files are theirs; where root
     is the operator, the image's own user."""
     ids = (os.getuid(), os.getgid()) if os.geteuid() else None
@@ -95,7 +98,7 @@ def _image(engine: Engine, plan: RunPlan) -> images.Image:
         return connect(os.environ)
 
     way = images.Access(lambda name: programs.look(engine, name), whole)
-    return images.ensure(plan.image, way, lambda _: None, parts)
+    return images.ensure(plan.image, way, say, parts)
 
 
 def _make(
