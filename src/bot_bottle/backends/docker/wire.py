@@ -7,13 +7,13 @@ What an engine refuses is an `EngineRefusal`; an engine that is not there or doe
 import json
 import socket
 from collections.abc import Mapping
-from urllib.parse import quote
 
 from bot_bottle.errors import BotBottleError, HostError, SandboxError
 from bot_bottle.typed import Any, NamedTuple
 
 PATIENCE = 60.0
 """Seconds for an engine's answer; a container is made and started in 0.3."""
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-~")
 _LARGEST_ANSWER = 64 << 20
 
 
@@ -48,7 +48,7 @@ class Engine:
         """Asks, and leaves the answer for `Pending.finish`. `body` is bytes, or becomes JSON. Raises HostError."""
         kind = "application/x-tar" if isinstance(body, bytes) else "application/json"
         data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
-        asked = "&".join(f"{name}={quote(value, safe='')}" for name, value in query.items())
+        asked = "&".join(f"{name}={_quoted(value)}" for name, value in query.items())
         head = f"{method} {path}{'?' if asked else ''}{asked} HTTP/1.0\r\nHost: docker\r\n"
         head += f"Content-Type: {kind}\r\nContent-Length: {len(data)}\r\n\r\n"
         sock = socket.socket(socket.AF_UNIX)
@@ -72,7 +72,9 @@ class Engine:
             )
         silent = isinstance(error, TimeoutError)
         return HostError(
-            f"The engine at unix://{self.path} does not answer" if silent else f"No engine at unix://{self.path}",
+            f"The engine at unix://{self.path} does not answer"
+            if silent
+            else f"No engine at unix://{self.path}",
             details=f"nothing within {PATIENCE:.0f} s" if silent else str(error),
             resolution="Start (or restart) Docker, or say by DOCKER_HOST or DOCKER_CONTEXT where the engine is.",
         )
@@ -101,11 +103,13 @@ class Pending:
     def answer(self) -> Answer:
         """Whatever the engine said. Raises HostError when it said nothing that can be read."""
         parts: list[bytes] = []
+        size = 0
         try:
             with self._sock:
                 while part := self._sock.recv(1 << 16):
                     parts.append(part)
-                    if len(parts) * (1 << 16) > _LARGEST_ANSWER << 4:
+                    size += len(part)
+                    if size > _LARGEST_ANSWER:
                         raise OSError("the answer is too long")
         except OSError as error:
             raise self._engine._trouble(error) from error
@@ -117,15 +121,24 @@ class Pending:
             try:
                 return Answer(int(words[1]), json.loads(data))
             except ValueError as error:
-                raise self._engine._trouble(ConnectionResetError(f"its answer is cut off: {error}")) from error
+                raise self._engine._trouble(
+                    ConnectionResetError(f"its answer is cut off: {error}")
+                ) from error
         return Answer(int(words[1]), data)
+
+
+def _quoted(value: str) -> str:
+    """As urllib's `quote` does it, whose import takes 6 ms."""
+    return "".join(chr(byte) if chr(byte) in _PLAIN else f"%{byte:02X}" for byte in value.encode())
 
 
 def refusal(what: str, status: int, said: str) -> BotBottleError:
     """The error that an engine's words stand for. Pure."""
     words = said.lower()
     if "no space left" in words:
-        return HostError("The Docker engine has no space left", details=said, resolution="docker system prune")
+        return HostError(
+            "The Docker engine has no space left", details=said, resolution="docker system prune"
+        )
     if "no such image" in words and what.startswith("make "):
         return HostError(
             "The bottle's image is gone", details=said, resolution="Start again: it is built or fetched then."
