@@ -197,4 +197,6 @@ def limits(plan: RunPlan) -> list[str]:
         shown.append(f"{limit.cpus:g} cores")
     if limit.pids:
         shown.append(f"{limit.pids} processes and threads")
+    if limit.disk:
+        shown.append(f"{limit.disk / 2**30:.2f} GiB written outside the workspace")
     return shown

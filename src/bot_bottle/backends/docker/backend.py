@@ -123,7 +123,7 @@ def _make(
         bound: Sequence[Mount] = container.mounts(plan)
         if shown := _shown(plan):
             bound = stage.stage(bound, shown, user, staged)
-        asked = container.body(plan, image.id, user, bound)
+        asked = container.body(plan, image.id, user, bound, writable_root=not image.read_only_ok)
         engine.call("POST", "/containers/create", asked, what="make the container", name=names.agent)
         starting = engine.begin("POST", f"/containers/{names.agent}/start", what="start the container")
         staged.callback(starting.drop)
