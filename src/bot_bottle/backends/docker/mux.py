@@ -86,6 +86,16 @@ class Mux:
         if channel := self._channels.pop(number, None):
             os.close(channel.descriptor)
 
+    def descriptor(self, number: int) -> int | None:
+        """The channel's, while it is open."""
+        channel = self._channels.get(number)
+        return channel.descriptor if channel else None
+
+    def waits(self, number: int) -> bool:
+        """Whether something that came for the channel has not been passed on yet."""
+        channel = self._channels.get(number)
+        return bool(channel and channel.waiting)
+
     def say(self, message: Mapping[str, Any]) -> None:
         """Sends the other side a message."""
         self._send(0, DATA, json.dumps(message).encode())
