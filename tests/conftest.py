@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from support import engine
 from support.place import Done, Place, make_place, program
 
 # How fast examples are made says how busy the machine is, and nothing of what is tested.
@@ -29,7 +31,13 @@ settings.load_profile("project")
 
 REAL_HOME = Path(os.path.expanduser("~"))
 UNPRIVILEGED = itertools.count(20000 + 500 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]))
-MUST_RUN_IN_CI = ("namespace",)
+MUST_RUN_IN_CI = (
+    "namespace",
+    # Where root may make control groups, an engine can be started.
+    *(("docker",) if os.geteuid() == 0 and os.access("/sys/fs/cgroup", os.W_OK) else ()),
+)
+HELD = ExitStack()
+"""What is the whole run's, whatever its workers do."""
 
 
 @cache
@@ -44,18 +52,9 @@ def namespaces_missing() -> str:
     return f"bubblewrap can't make namespaces here ({done.stderr.strip()})" if done.returncode else ""
 
 
-@cache
-def docker_missing() -> str:
-    """Why there is no Docker engine; empty when one answers."""
-    if shutil.which("docker") is None:
-        return "the docker command is not installed"
-    done = subprocess.run(["docker", "version"], capture_output=True, check=False)
-    return "no Docker engine answers" if done.returncode else ""
-
-
 REASONS: dict[str, Callable[[], str]] = {
     "namespace": namespaces_missing,
-    "docker": docker_missing,
+    "docker": engine.missing,
     "root": lambda: "" if os.geteuid() == 0 else "not run as root",
     "registry": lambda: "BOT_BOTTLE_OFFLINE is set" if os.environ.get("BOT_BOTTLE_OFFLINE") else "",
 }
@@ -64,8 +63,14 @@ REASONS: dict[str, Callable[[], str]] = {
 def pytest_configure(config: pytest.Config) -> None:
     """Compiles the package once: a user without rights can't keep the result, and would compile it at every call."""
     if not hasattr(config, "workerinput"):
+        HELD.enter_context(engine.used())
         source = Path(__file__).resolve().parents[1] / "src"
         compileall.compile_dir(source, quiet=2, rx=re.compile("/repository/"))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """The engine of the tests ends when the last worker has."""
+    HELD.close()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

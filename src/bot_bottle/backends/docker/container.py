@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from zlib import crc32
 
 from bot_bottle.digest import sha256
-from bot_bottle.host import files
 from bot_bottle.plan.model import INSIDE_HOME, INSIDE_WORKSPACE, Mount, RunPlan
 from bot_bottle.typed import Final, NamedTuple
 
@@ -84,7 +83,7 @@ def _confinement() -> dict[str, object]:
         "NetworkMode": "none",
         "Dns": ["127.0.0.1"],
         "CapDrop": ["ALL"],
-        "SecurityOpt": ["no-new-privileges", f"seccomp={seccomp()}"],
+        "SecurityOpt": ["no-new-privileges"],  # and the engine's own seccomp rules; ours come on top of them
         "ReadonlyRootfs": True,
         "AutoRemove": True,
         "IpcMode": "private",
@@ -95,15 +94,9 @@ def _confinement() -> dict[str, object]:
     }
 
 
-def seccomp() -> str:
-    """The agent's rules as the engine reads them."""
-    return files.read(files.beside(__file__, "agent.json")).decode()
-
-
 def _limits(plan: RunPlan) -> dict[str, object]:
     limits = plan.limits
-    open_files = {"Name": "nofile", "Soft": limits.files, "Hard": limits.files}
-    found: dict[str, object] = {"Ulimits": [open_files, {"Name": "core", "Soft": 0, "Hard": 0}]}
+    found: dict[str, object] = {}
     if limits.memory is not None:
         found |= {"Memory": limits.memory, "MemorySwap": limits.memory}
     if limits.cpus is not None:

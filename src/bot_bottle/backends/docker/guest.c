@@ -19,7 +19,7 @@ typedef long i64;
 enum { READ = 0, WRITE = 1, CLOSE = 3, MMAP = 9, IOCTL = 16, SOCKET = 41, CONNECT = 42, SENDMSG = 46, RECVMSG = 47, BIND = 49,
        LISTEN = 50, SETSOCKOPT = 54, CLONE = 56, EXECVE = 59, EXIT = 60, WAIT4 = 61, KILL = 62, CHDIR = 80, UMASK = 95,
        SETSID = 112, PRCTL = 157, EXIT_GROUP = 231, OPENAT = 257, MKDIRAT = 258, UNLINKAT = 263, FCHMOD = 91, PPOLL = 271,
-       ACCEPT4 = 288, SIGNALFD4 = 289, DUP3 = 292, SIGPROCMASK = 14, NANOSLEEP = 35, GETSOCKOPT = 55, FCNTL = 72 };
+       ACCEPT4 = 288, PRLIMIT = 302, SIGNALFD4 = 289, DUP3 = 292, SIGPROCMASK = 14, NANOSLEEP = 35, GETSOCKOPT = 55, FCNTL = 72 };
 static i64 call6(i64 n, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f)
 {
     register u64 r10 __asm__("r10") = d, r8 __asm__("r8") = e, r9 __asm__("r9") = f;
@@ -33,7 +33,7 @@ __asm__(".globl _start\n_start:\n xor %ebp,%ebp\n mov %rsp,%rdi\n and $-16,%rsp\
 enum { READ = 63, WRITE = 64, CLOSE = 57, MMAP = 222, IOCTL = 29, SOCKET = 198, CONNECT = 203, SENDMSG = 211, RECVMSG = 212,
        BIND = 200, LISTEN = 201, SETSOCKOPT = 208, CLONE = 220, EXECVE = 221, EXIT = 93, WAIT4 = 260, KILL = 129, CHDIR = 49,
        UMASK = 166, SETSID = 157, PRCTL = 167, EXIT_GROUP = 94, OPENAT = 56, MKDIRAT = 34, UNLINKAT = 35, FCHMOD = 52,
-       PPOLL = 73, ACCEPT4 = 242, SIGNALFD4 = 74, DUP3 = 24, SIGPROCMASK = 135, NANOSLEEP = 101, GETSOCKOPT = 209, FCNTL = 25 };
+       PPOLL = 73, ACCEPT4 = 242, PRLIMIT = 261, SIGNALFD4 = 74, DUP3 = 24, SIGPROCMASK = 135, NANOSLEEP = 101, GETSOCKOPT = 209, FCNTL = 25 };
 static i64 call6(i64 n, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f)
 {
     register u64 x8 __asm__("x8") = (u64)n, x0 __asm__("x0") = a, x1 __asm__("x1") = b, x2 __asm__("x2") = c,
@@ -156,7 +156,8 @@ enum { HANDOVER_SIZE = 2 + 11 };
 
 struct order { u32 kind, size, id, value; };
 /* 's' spawn: 0, 1, 2 and the report come along; value: whether they are a terminal. 'w' write files: the report comes along.
- * 'k' signal: value to the group of process id. 'f' filter: a seccomp program that everything inside is under from then on. */
+ * 'k' signal: value to the group of process id. 'f' filter: a seccomp program that everything
+ * inside is under from then on; value: how many descriptors a process may have. */
 struct report { u32 kind, value; };
 /* 's' it runs, 'e' it ended (value as in wait), 'f' it could not be started (value: why) */
 
@@ -328,8 +329,20 @@ static void signal_one(struct order *order)
                 sys(KILL, processes[place].pid, order->value, 0); /* it has not made its group yet */
 }
 
+static void limit(u32 kind, u64 value)
+{
+    u64 limits[2];
+    if (sys4(PRLIMIT, 0, kind, 0, limits) < 0)
+        leave(5);
+    limits[0] = limits[1] = value < limits[1] ? value : limits[1];
+    if (sys4(PRLIMIT, 0, kind, limits, 0) < 0)
+        leave(5);
+}
+
 static void confine(struct order *order)
 {
+    limit(4, 0); /* RLIMIT_CORE */
+    limit(7, order->value); /* RLIMIT_NOFILE */
     struct { u16 count; void *program; } filter = {(u16)(order->size / 8), order_text};
     if (!order->size || sys5(PRCTL, 38, 1, 0, 0, 0) < 0 || sys5(PRCTL, 22, 2, &filter, 0, 0) < 0)
         leave(5); /* PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP */

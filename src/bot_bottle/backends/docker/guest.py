@@ -58,7 +58,7 @@ class Process:
 
     def wait(self, timeout: float | None = None) -> int | None:
         deadline = None if timeout is None else time.monotonic() + timeout
-        while self._code is None:
+        while self._code is None and self._report >= 0:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             if not readable(self._report, left):
                 break
@@ -82,9 +82,16 @@ class Process:
                 "A process could not be started in the bottle", details=f"fork: {os.strerror(value)}"
             )
 
-    def __del__(self) -> None:
-        with contextlib.suppress(OSError):
+    def close(self) -> None:
+        """Gives up the descriptor; what it ended with stays known, and what still ran was killed with the bottle."""
+        if self._report >= 0:
+            if self.poll() is None:
+                self._code = _KILLED
             os.close(self._report)
+            self._report = -1
+
+    def __del__(self) -> None:
+        self.close()
 
 
 class Line:
@@ -114,9 +121,12 @@ class Line:
         except OSError as error:
             raise SandboxError(GONE, details=str(error)) from error
 
-    def confine(self, rules: bytes) -> None:
-        """Puts everything inside under the seccomp program `rules`; process 1 ends where it can't. Raises SandboxError."""
-        self.send(Order(_FILTER, rules))
+    def confine(self, rules: bytes, files: int) -> None:
+        """Puts everything inside under the seccomp program `rules`, with `files` descriptors a process and no core dumps.
+
+        Process 1 ends where it can't. Raises SandboxError.
+        """
+        self.send(Order(_FILTER, rules, value=files))
 
     def prepare(self) -> tuple[Process, socket.socket]:
         """A process that has not been asked for yet, and the end of its report that goes along with `start`."""

@@ -7,7 +7,7 @@ import io
 import os
 import tarfile
 
-from bot_bottle.backends.docker.container import GUEST, ROOT_LABEL
+from bot_bottle.backends.docker.container import GUEST
 from bot_bottle.backends.docker.wire import Engine, EngineRefusal
 from bot_bottle.digest import sha256_hex
 from bot_bottle.errors import HostError
@@ -42,7 +42,7 @@ def door_image(engine: Engine) -> str:
     return name
 
 
-def sealed_image(engine: Engine, image: str, user: tuple[int, int]) -> str:
+def sealed_image(engine: Engine, image: str, user: tuple[int, int], labels: dict[str, str]) -> str:
     """The image with the identity `image` and process 1 in it, for `user`; made if it is not there.
 
     Raises EngineRefusal, HostError.
@@ -55,7 +55,7 @@ def sealed_image(engine: Engine, image: str, user: tuple[int, int]) -> str:
     made = engine.call(
         "POST",
         "/containers/create",
-        {"Image": image, "Entrypoint": [GUEST], "Cmd": [], "Labels": {KIND_LABEL: "sealing"}},
+        {"Image": image, "Entrypoint": [GUEST], "Cmd": [], "Labels": {**labels, KIND_LABEL: "sealing"}},
         what="look into the image",
     )["Id"]
     try:
@@ -63,7 +63,7 @@ def sealed_image(engine: Engine, image: str, user: tuple[int, int]) -> str:
             [(GUEST.lstrip("/"), program, 0o555), *who], folders=((INSIDE_HOME, user), (INSIDE_WORKSPACE, user))
         )
         engine.call("PUT", f"/containers/{made}/archive", archive, what="add to the image", path="/")
-        config = {"Entrypoint": [GUEST], "Cmd": [], "Labels": {KIND_LABEL: "sealed", ROOT_LABEL: ""}}
+        config = {"Entrypoint": [GUEST], "Cmd": [], "Labels": {KIND_LABEL: "sealed"}}
         engine.call(
             "POST", "/commit", config, what="keep the image", container=made, repo=SEALED, tag=tag, pause="false"
         )

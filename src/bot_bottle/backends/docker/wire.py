@@ -38,12 +38,12 @@ class Engine:
     def __init__(self, path: str) -> None:
         self.path = path
 
-    def call(self, method: str, path: str, body: Any = None, *, what: str = "do it", **query: str) -> Any:
+    def call(self, method: str, path: str, body: Any = None, /, *, what: str = "do it", **query: str) -> Any:
         """The body of the answer. Raises EngineRefusal, HostError."""
         return self.begin(method, path, body, what=what, **query).finish()
 
     def begin(
-        self, method: str, path: str, body: Any = None, *, what: str = "do it", **query: str
+        self, method: str, path: str, body: Any = None, /, *, what: str = "do it", **query: str
     ) -> "Pending":
         """Asks, and leaves the answer for `Pending.finish`. `body` is bytes, or becomes JSON. Raises HostError."""
         kind = "application/x-tar" if isinstance(body, bytes) else "application/json"
