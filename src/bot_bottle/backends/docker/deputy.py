@@ -118,7 +118,7 @@ class _Deputy:
         self.helper.expect()
         return self.helper
 
-    def _hand(self, _: Mapping[str, Any]) -> Answer:
+    def _hand(self, order: Mapping[str, Any]) -> Answer:
         """The line to process 1 of the agent's container, which the helper hands over."""
         helper = self._helper()
         ours, theirs = socket.socketpair()
@@ -128,7 +128,7 @@ class _Deputy:
                 helper.hand_over(theirs)
             if not guest.wait_taken_over(ours, _PATIENCE):
                 raise OSError(errno.ETIMEDOUT, f"process 1 did not take over {helper.trouble()}")
-            line.confine(seccomp.agents_filter())
+            line.confine(seccomp.agents_filter(), order["files"])
         except BaseException:
             line.close()
             raise
@@ -195,7 +195,16 @@ class _Deputy:
         self.mux.forget(self.listener.fileno())
         ours, theirs = socket.socketpair()
         given = (self.listener.fileno(), theirs.fileno())
-        argv = [sys.executable, "-I", "-S", "-B", "-c", _SUPERVISE, *map(str, given), *filter(os.path.isabs, sys.path)]
+        argv = [
+            sys.executable,
+            "-I",
+            "-S",
+            "-B",
+            "-c",
+            _SUPERVISE,
+            *map(str, given),
+            *filter(os.path.isabs, sys.path),
+        ]
         with theirs:
             server = subprocess.Popen(
                 argv, env=dict(os.environ), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
@@ -343,7 +352,11 @@ def _pipes(theirs: contextlib.ExitStack) -> tuple[Stdio, list[tuple[int, bool, b
     from_stderr, stderr = os.pipe()
     for descriptor in (stdin, stdout, stderr):
         theirs.callback(os.close, descriptor)
-    return Stdio(stdin, stdout, stderr), [(to_stdin, False, True), (from_stdout, True, False), (from_stderr, True, False)]
+    return Stdio(stdin, stdout, stderr), [
+        (to_stdin, False, True),
+        (from_stdout, True, False),
+        (from_stderr, True, False),
+    ]
 
 
 def _resize(descriptor: int, size: list[int]) -> None:
