@@ -54,8 +54,8 @@ def notes_on_egress(egress: EgressDocument) -> tuple[str, ...]:
 
 
 def _bottle(bottle: BottleDocument) -> Iterator[str]:
-    if bottle["backend"] != "namespace":
-        yield f"backend: {bottle['backend']} is not in this version; namespace is"
+    if bottle["backend"] not in ("namespace", "docker"):
+        yield f"backend: {bottle['backend']} is not in this version; namespace and docker are"
     if bottle["backend"] == "namespace":
         yield from _no_engine(bottle)
     egress = bottle["egress"]

@@ -8,14 +8,17 @@ from contextlib import ExitStack
 
 from bot_bottle.backends import seccomp
 from bot_bottle.backends.base import Backend, Stdio
-from bot_bottle.backends.docker import container, door, endpoint, guest, seal, stage
+from bot_bottle.backends.docker import container, door, endpoint, guest, images, layer, programs, stage
 from bot_bottle.backends.docker.bottle import DockerBottle
 from bot_bottle.backends.docker.container import Names
 from bot_bottle.backends.docker.wire import Engine, EngineRefusal
 from bot_bottle.errors import HostError, SandboxError
 from bot_bottle.host.spawn import nothing
-from bot_bottle.plan.model import INSIDE_GID, INSIDE_UID, RunPlan
-from bot_bottle.typed import Any
+from bot_bottle.plan.model import RunPlan
+from bot_bottle.typed import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bot_bottle.backends.docker.engine import Engine as Whole
 
 _PATIENCE = 20.0
 """Seconds for process 1 to take over, and for the engine to remove what has ended; both take 0.1."""
@@ -80,11 +83,19 @@ def _shown(plan: RunPlan) -> str:
     return f"{stage.FOLDER}/{plan.id}" if os.geteuid() == 0 else ""
 
 
-def _user(image: Mapping[str, Any]) -> tuple[int, int]:
-    """Who the agent is: the operator, so that the workspace's files are theirs; for root a user that is nobody's."""
-    if os.geteuid():
-        return os.getuid(), os.getgid()
-    return INSIDE_UID, INSIDE_GID
+def _image(engine: Engine, plan: RunPlan) -> images.Image:
+    """The image with our program in it. The operator is the agent there, so that the workspace's files are theirs; where root
+    is the operator, the image's own user."""
+    ids = (os.getuid(), os.getgid()) if os.geteuid() else None
+    parts = images.Parts((layer.Program(container.GUEST, programs.guest()),), ids)
+
+    def whole() -> "Whole":
+        from bot_bottle.backends.docker.engine import connect
+
+        return connect(os.environ)
+
+    way = images.Access(lambda name: programs.look(engine, name), whole)
+    return images.ensure(plan.image, way, lambda _: None, parts)
 
 
 def _make(
@@ -92,10 +103,9 @@ def _make(
 ) -> tuple[guest.Line, door.Helper]:
     """The container with process 1 in it, the line to that, and the helper that has handed it over."""
     names = container.names(plan)
-    found = seal.identity(engine, plan.image.reference)
-    user = _user(found)
-    image = seal.sealed_image(engine, found["Id"], user, names.labels)
-    helpers = seal.door_image(engine)
+    image = _image(engine, plan)
+    user = (image.uid, image.gid)
+    helpers = programs.door_image(engine)
     owned.callback(_remove_labelled, engine, names)
     helper = door.Helper(engine, names.helper(0), _door_folder(plan))
     owned.callback(helper.close)
@@ -103,7 +113,7 @@ def _make(
         bound = container.mounts(plan)
         if shown := _shown(plan):
             bound = stage.stage(bound, shown, user, staged)
-        asked = container.body(plan, image, user, bound)
+        asked = container.body(plan, image.id, user, bound)
         engine.call("POST", "/containers/create", asked, what="make the container", name=names.agent)
         starting = engine.begin("POST", f"/containers/{names.agent}/start", what="start the container")
         staged.callback(starting.drop)
@@ -129,7 +139,7 @@ def _further_helper(engine: Engine, plan: RunPlan, owned: ExitStack) -> door.Hel
     name = names.helper(time.monotonic_ns())
     helper = door.Helper(engine, name, _door_folder(plan))
     try:
-        asked = door.body(seal.door_image(engine), names.agent, _door_folder(plan), names.labels)
+        asked = door.body(programs.door_image(engine), names.agent, _door_folder(plan), names.labels)
         engine.call("POST", "/containers/create", asked, what="make the door's helper", name=name)
         helper.start()
     except BaseException:

@@ -6,20 +6,18 @@ the context that was sent.
 
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from bot_bottle.backends.docker import failures
+from bot_bottle.backends.docker.images import LABEL, Say
 from bot_bottle.errors import HostError, ManifestError, NotFoundError
 
 if TYPE_CHECKING:
     from docker import DockerClient
 
-Say = Callable[[str], None]
 SILENCE = 1800.0
 """Seconds that a step may say nothing."""
-LABEL = "bot-bottle.image"
-"""What every image of ours carries; its value says what kind it is."""
 _LINES = 25
 _STEP = re.compile(r"Step ([0-9]+)/([0-9]+) : (.*)", re.DOTALL)
 _CHATTER = re.compile(r" ---> |Removing intermediate container ")

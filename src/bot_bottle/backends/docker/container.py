@@ -53,12 +53,12 @@ def names(plan: RunPlan) -> Names:
 
 
 def mounts(plan: RunPlan) -> tuple[Mount, ...]:
-    """The workspace, the bottle's own mounts and its certificate stores, outer ones before inner ones."""
+    """The workspace and the bottle's certificate stores, outer ones before inner ones. The agent's tool is in the image."""
     workspace = plan.workspace
     source = workspace.copy if workspace.mode == "copy" else workspace.source
     first = Mount(source=source, target=INSIDE_WORKSPACE, writable=True)
-    others = (*plan.mounts, *(plan.trust.mounts if plan.trust else ()))
-    return (first, *sorted(others, key=lambda mount: mount.target.count("/")))
+    stores = plan.trust.mounts if plan.trust else ()
+    return (first, *sorted(stores, key=lambda mount: mount.target.count("/")))
 
 
 def body(plan: RunPlan, image: str, user: tuple[int, int], bound: Sequence[Mount]) -> dict[str, object]:
@@ -137,14 +137,13 @@ def _host_name(run: str) -> str:
 def mismatches(plan: RunPlan) -> list[str]:
     """What in the plan a bottle of this kind can't have, one sentence each."""
     wrong = []
-    for mount in plan.mounts:
+    for mount in plan.image.layers:
         inside = mount.target
         if not inside.startswith("/") or not mount.source.startswith("/"):
-            wrong.append(f"a mount needs absolute paths: {mount.source} at {inside}")
+            wrong.append(f"a tool needs absolute paths: {mount.source} at {inside}")
         elif inside in OWN_TARGETS or "//" in inside or {".", ".."} & set(inside.split("/")):
-            wrong.append(f"nothing can be mounted at {inside}")
-        elif inside.startswith(("/proc/", "/dev/", "/sys/", "/etc/")):
-            wrong.append(f"{inside} is the system's; mount below {INSIDE_HOME} or at a place of its own")
-    if any("\0" in path for mount in plan.mounts for path in (mount.source, mount.target)):
-        wrong.append("a mount's path has a NUL character in it")
+            wrong.append(f"nothing can be put at {inside}")
+    for mount in plan.mounts:
+        if mount not in plan.image.layers:
+            wrong.append(f"{mount.source} can't be shown at {mount.target}: nothing of the host is, but the workspace")
     return wrong

@@ -4,26 +4,29 @@ An image is named after what it is made of, so that nothing is built that is the
 image that a reference means now; the tool's version; the programs of ours. What is there is found by one or two questions.
 """
 
-import contextlib
-import hashlib
 import json
 import os
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from importlib import resources
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
-from bot_bottle.backends.docker import building, context, failures, layer
-from bot_bottle.backends.docker.building import LABEL, Say
+from bot_bottle.backends.docker import context, layer
+from bot_bottle.digest import sha256_hex
 from bot_bottle.errors import HostError, NotFoundError, PlanError
 from bot_bottle.host import paths
 from bot_bottle.plan.model import INSIDE_HOME, ImageSpec
+from bot_bottle.typed import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from bot_bottle.backends.docker.engine import Engine
 
+Say = Callable[[str], None]
+"""Hears what is being done, one sentence at a time."""
+Found = Mapping[str, Any]
+"""What an engine knows of an image."""
 SCHEMA = 1
 """Raised when the same parts make another image."""
+LABEL = "bot-bottle.image"
+"""What every image of ours carries; its value says what kind it is."""
 BUILT, BOTTLE = "bot-bottle/built", "bot-bottle/bottle"
 BASE = "docker.io/library/node:22-bookworm-slim"
 """What our own image is built on, when the bottle's file does not say (`image: {args: {BASE: …}}`)."""
@@ -45,32 +48,75 @@ class Image(NamedTuple):
     read_only_ok: bool
 
 
-def ensure(spec: ImageSpec, engine: "Engine", say: Say, programs: Sequence[layer.Program] = ()) -> Image:
-    """The image of `spec` with `programs` in it, on this engine; built or fetched when it is not there.
+class Access(NamedTuple):
+    """The engine, in two ways: `look` asks it about one image (None: it has none), and is all that a start needs when everything
+    is there; `whole` connects the Docker SDK, whose import alone takes longer than that, to build or fetch."""
+
+    look: Callable[[str], Found | None]
+    whole: Callable[[], "Engine"]
+
+
+class Parts(NamedTuple):
+    """What is put on top: programs of ours, and who the agent is (None: the image's own user, unless that is root)."""
+
+    programs: tuple[layer.Program, ...] = ()
+    ids: tuple[int, int] | None = None
+
+    def mark(self) -> list[Any]:
+        """What tells these from others."""
+        return [self.ids, [[path, sha256_hex(content)] for path, content in self.programs]]
+
+
+def ensure(spec: ImageSpec, access: Access, say: Say, parts: Parts = Parts()) -> Image:  # noqa: B008 - a tuple
+    """The image of `spec` with `parts` in it, on this engine; built or fetched when it is not there.
 
     `say` hears what is done, when it takes time. Raises ManifestError for a Dockerfile that is none, NotFoundError for an image
     that is not to be had, PlanError for a context that can't be one, HostError for everything else.
     """
     _check_places(spec)
-    try:
-        origin = _origin(spec, engine)
-        tag = f"{BOTTLE}:{_digest('bottle', origin.mark, _marks(spec), _marks_of(programs))}"
-        found = _find(engine, tag)
-        if found is None:
+    origin = _origin(spec, access.look)
+    found = access.look(_tag(spec, origin, parts)) if origin.mark else None
+    if found is None:
+        from bot_bottle.backends.docker import failures
+
+        try:
             with _alone(say):
-                found = _find(engine, tag) or _make(spec, engine, say, origin, tag, programs)
-        return _image(found)
-    except failures.kinds() as error:
-        raise failures.explain(error, "The image could not be made") from error
+                found = _Making(spec, access, say, parts).image()
+        except failures.kinds() as error:
+            raise failures.explain(error, "The image could not be made") from error
+    return _image(found)
+
+
+def access(engine: "Engine") -> Access:
+    """Both ways by the SDK, for whoever has it connected already."""
+    return Access(lambda name: look(engine, name), lambda: engine)
+
+
+def look(engine: "Engine", name: str) -> Found | None:
+    """What `engine` knows of the image `name`."""
+    from docker.errors import ImageNotFound
+
+    try:
+        found: Found = engine.client.api.inspect_image(name)
+    except ImageNotFound:
+        return None
+    return found
 
 
 class _Origin(NamedTuple):
-    """What an image of ours is put on: a name by which the engine knows it, or will; `mark` tells it from others."""
+    """What an image of ours is put on: a name by which the engine knows it, or will; `mark` tells it from others.
+
+    Where `mark` is empty, `missing` is an image that has to be fetched first.
+    """
 
     name: str
     mark: str
-    base: str = ""
-    gathered: context.Context | None = None
+    missing: str = ""
+
+
+def _tag(spec: ImageSpec, origin: _Origin, parts: Parts) -> str:
+    tools = [[mount.target, _file_mark(mount.source)] for mount in spec.layers]
+    return f"{BOTTLE}:{_digest('bottle', origin.mark, tools, parts.mark())}"
 
 
 def _check_places(spec: ImageSpec) -> None:
@@ -88,94 +134,107 @@ def _check_places(spec: ImageSpec) -> None:
             )
 
 
-def _origin(spec: ImageSpec, engine: "Engine") -> _Origin:
+def _origin(spec: ImageSpec, look: Callable[[str], Found | None]) -> _Origin:
     """What `spec` is made on, and what tells it from others; asks the engine only about images with a name."""
     if spec.reference:
-        found = _find(engine, spec.reference)
-        return _Origin(spec.reference, found["Id"] if found else "")
-    base, gathered = "", None
+        found = look(spec.reference)
+        return _Origin(spec.reference, str(found["Id"])) if found else _Origin("", "", spec.reference)
     if spec.dockerfile:
-        gathered = context.gather(spec.context, spec.dockerfile)
-        sources = context.digest(gathered, _memory(spec))
+        sources = context.digest(spec.context, spec.dockerfile, _memory(spec))
         inside = os.path.relpath(spec.dockerfile, spec.context)
     else:
-        base = dict(spec.args).get("BASE", BASE)
-        found = _find(engine, base)
-        sources, inside = _digest(_own_dockerfile(), found["Id"] if found else ""), ""
+        base = _base(spec)
+        found = look(base)
         if found is None:
             return _Origin("", "", base)
+        sources, inside = _digest(own_dockerfile(), found["Id"]), ""
     mark = _digest("built", sources, inside, spec.target, spec.args, _file_mark(spec.ca))
-    return _Origin(f"{BUILT}:{mark}", mark, base, gathered)
+    return _Origin(f"{BUILT}:{mark}", mark)
 
 
-def _make(
-    spec: ImageSpec, engine: "Engine", say: Say, origin: _Origin, tag: str, programs: Sequence[layer.Program]
-) -> Mapping[str, Any]:
-    """Fetches and builds what is missing, and answers the whole image."""
-    missing = spec.reference or origin.base
-    if missing and not origin.mark:
-        building.pull(engine.client, missing, say)
-        origin = _origin(spec, engine)
-        tag = f"{BOTTLE}:{_digest('bottle', origin.mark, _marks(spec), _marks_of(programs))}"
-        if found := _find(engine, tag):
+def _base(spec: ImageSpec) -> str:
+    return dict(spec.args).get("BASE", BASE)
+
+
+class _Making:
+    """The way to an image that is not there, while nobody else is on it."""
+
+    def __init__(self, spec: ImageSpec, access: Access, say: Say, parts: Parts) -> None:
+        self.spec, self.parts, self.say = spec, parts, say
+        self.engine = access.whole()
+
+    def image(self) -> Found:
+        """Fetches and builds what is missing, and answers the whole image."""
+        from bot_bottle.backends.docker import building
+
+        spec = self.spec
+        origin = _origin(spec, self._look)
+        if origin.missing:
+            building.pull(self.engine.client, origin.missing, self.say)
+            origin = _origin(spec, self._look)
+        tag = _tag(spec, origin, self.parts)
+        if origin.mark and (found := self._look(tag)):
             return found
-    below = _find(engine, origin.name)
-    if below is None and not spec.reference:
-        _build(spec, engine, say, origin)
-        below = _find(engine, origin.name)
-    if below is None:
-        raise NotFoundError(f"The image {origin.name} is gone", resolution="Start it again.")
-    _put_on_top(spec, engine, say, below, tag, programs)
-    found = _find(engine, tag)
-    if found is None:
-        raise NotFoundError(f"The image {tag} is gone", resolution="Start it again.")
-    return found
+        below = self._look(origin.name) if origin.mark else None
+        if below is None and not spec.reference and origin.mark:
+            self._build(origin)
+            below = self._look(origin.name)
+        if below:
+            self._put_on_top(below, tag)
+            if found := self._look(tag):
+                return found
+        raise NotFoundError("The image went away while the bottle's was made", resolution="Start it again.")
 
+    def _look(self, name: str) -> Found | None:
+        return look(self.engine, name)
 
-def _build(spec: ImageSpec, engine: "Engine", say: Say, origin: _Origin) -> None:
-    """The user's Dockerfile, or ours."""
-    from bot_bottle.backends.docker import sending
+    def _build(self, origin: _Origin) -> None:
+        """The user's Dockerfile, or ours."""
+        from tempfile import TemporaryFile
 
-    shown = spec.dockerfile or f"bot-bottle's own Dockerfile, on {origin.base}"
-    args = dict(spec.args) if spec.dockerfile else {**dict(spec.args), "BASE": origin.base}
-    with tempfile.TemporaryFile() as archive:
-        if origin.gathered is None:
-            inside = sending.write_own(archive, _own_dockerfile(), spec.ca)
-        else:
-            inside = sending.write(archive, origin.gathered, spec.dockerfile, spec.ca)
-        archive.seek(0)
-        say("Building the image")
-        recipe = building.Recipe(archive, inside, origin.name, shown, spec.target, args)
-        building.build(engine.client, recipe, say)
+        from bot_bottle.backends.docker import building, sending
 
+        spec = self.spec
+        with TemporaryFile() as archive:
+            if spec.dockerfile:
+                gathered = context.gather(spec.context, spec.dockerfile)
+                inside = sending.write(archive, gathered, spec.dockerfile, spec.ca)
+                shown, args = spec.dockerfile, dict(spec.args)
+            else:
+                inside = sending.write_own(archive, own_dockerfile(), spec.ca)
+                shown = f"bot-bottle's own Dockerfile, on {_base(spec)}"
+                args = {**dict(spec.args), "BASE": _base(spec)}
+            archive.seek(0)
+            self.say("Building the image")
+            recipe = building.Recipe(archive, inside, origin.name, shown, spec.target, args)
+            building.build(self.engine.client, recipe, self.say)
 
-def _put_on_top(
-    spec: ImageSpec,
-    engine: "Engine",
-    say: Say,
-    below: Mapping[str, Any],
-    tag: str,
-    programs: Sequence[layer.Program],
-) -> None:
-    """The layers of ours."""
-    _check_machine(below)
-    identity = str(below["Id"])
-    known = layer.lists(engine.client, identity, {LABEL: "lists"})
-    user = layer.user_of(str(below["Config"].get("User") or ""), known)
-    labels = {LABEL: "bottle", USER_LABEL: json.dumps(user)}
-    with tempfile.TemporaryFile() as archive:
-        say("Putting the agent's tool into the image")
-        layer.write_context(archive, identity.removeprefix("sha256:"), user, known, spec.layers, programs)
-        archive.seek(0)
-        shown = "the layers of bot-bottle"
-        recipe = building.Recipe(archive, "Dockerfile", tag, shown, labels=labels, network="none")
-        building.build(engine.client, recipe, lambda _: None)
+    def _put_on_top(self, below: Found, tag: str) -> None:
+        """The layers of ours."""
+        from tempfile import TemporaryFile
+
+        from bot_bottle.backends.docker import building
+
+        _check_machine(below)
+        identity = str(below["Id"])
+        self.say("Putting the agent's tool into the image")
+        known = layer.lists(self.engine.client, identity, {LABEL: "lists"})
+        user = layer.user_of(str(below["Config"].get("User") or ""), known, self.parts.ids)
+        labels = {LABEL: "bottle", USER_LABEL: json.dumps(user)}
+        with TemporaryFile() as archive:
+            bare = identity.removeprefix("sha256:")
+            layer.write_context(archive, bare, user, known, self.spec.layers, self.parts.programs)
+            archive.seek(0)
+            recipe = building.Recipe(
+                archive, "Dockerfile", tag, "the layers of bot-bottle", labels=labels, network="none"
+            )
+            building.build(self.engine.client, recipe, lambda _: None)
 
 
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 
 
-def _check_machine(below: Mapping[str, Any]) -> None:
+def _check_machine(below: Found) -> None:
     """Our programs and the installed tools are for this host's machine."""
     theirs, ours = str(below.get("Architecture") or ""), os.uname().machine
     if _MACHINES.get(theirs, theirs) != ours:
@@ -185,20 +244,7 @@ def _check_machine(below: Mapping[str, Any]) -> None:
         )  # fmt: skip
 
 
-def _find(engine: "Engine", name: str) -> Mapping[str, Any] | None:
-    """What the engine knows of the image `name`; None when it has none, or not one of this machine's kind."""
-    from docker.errors import ImageNotFound
-
-    if not name:
-        return None
-    try:
-        found: Mapping[str, Any] = engine.client.api.inspect_image(name)
-    except ImageNotFound:
-        return None
-    return found
-
-
-def _image(found: Mapping[str, Any]) -> Image:
+def _image(found: Found) -> Image:
     config = found["Config"]
     labels = config.get("Labels") or {}
     try:
@@ -218,8 +264,10 @@ def _image(found: Mapping[str, Any]) -> Image:
     )
 
 
-def _own_dockerfile() -> bytes:
-    return resources.files("bot_bottle.backends.docker").joinpath("Dockerfile").read_bytes()
+def own_dockerfile() -> bytes:
+    """The Dockerfile that comes with the package."""
+    with open(os.path.join(os.path.dirname(__file__), "Dockerfile"), "rb") as file:
+        return file.read()
 
 
 def _memory(spec: ImageSpec) -> str:
@@ -229,16 +277,7 @@ def _memory(spec: ImageSpec) -> str:
 
 def _digest(*parts: Any) -> str:
     text = json.dumps([SCHEMA, *(part.decode() if isinstance(part, bytes) else part for part in parts)])
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:40]
-
-
-def _marks(spec: ImageSpec) -> list[Any]:
-    """What tells one installed tool from another; its bytes were checked when it was installed, and are never changed."""
-    return [[mount.target, _file_mark(mount.source)] for mount in spec.layers]
-
-
-def _marks_of(programs: Sequence[layer.Program]) -> list[Any]:
-    return [[program.path, hashlib.sha256(program.content).hexdigest()] for program in programs]
+    return sha256_hex(text.encode("utf-8", "surrogateescape"))[:40]
 
 
 def _file_mark(path: str) -> list[Any]:
@@ -252,7 +291,7 @@ def _file_mark(path: str) -> list[Any]:
     return [real, facts.st_size, facts.st_mtime_ns, facts.st_ino]
 
 
-@contextlib.contextmanager
+@contextmanager
 def _alone(say: Say) -> Iterator[None]:
     """One builds, the others wait and find it built. Raises HostError when the lock can't be made."""
     import fcntl

@@ -5,14 +5,15 @@ The image needs no shell and no program of its own for it: files are copied on, 
 
 import io
 import os
-import tarfile
 from collections.abc import Iterable, Sequence
-from typing import IO, TYPE_CHECKING, NamedTuple
 
 from bot_bottle.errors import HostError
 from bot_bottle.plan.model import INSIDE_GID, INSIDE_HOME, INSIDE_UID, INSIDE_USER, INSIDE_WORKSPACE, Mount
+from bot_bottle.typed import IO, TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    import tarfile
+
     from docker import DockerClient
 
 _PASSWD, _GROUP = "etc/passwd", "etc/group"
@@ -60,6 +61,8 @@ def lists(client: "DockerClient", image: str, labels: dict[str, str]) -> Lists:
 
 def _content(chunks: Iterable[bytes]) -> str:
     """The text of the one file in an archive; empty when it is no file of a sensible size."""
+    import tarfile
+
     held = bytearray()
     for chunk in chunks:
         held += chunk
@@ -81,19 +84,23 @@ def _number(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
 
 
-def user_of(stated: str, known: Lists) -> User:
-    """Who the image's `USER` is; where that is root, or nobody that can be found, a user of ours."""
+def user_of(stated: str, known: Lists, ids: tuple[int, int] | None = None) -> User:
+    """Who has `ids` there; without them who the image's `USER` is, and where that is root or nobody, a user of ours."""
+    rows = [row for row in _rows(known.passwd) if len(row) >= 4]
+    if ids is None:
+        ids = _ids_of(stated, rows, known) or (INSIDE_UID, INSIDE_GID)
+    own = next((row[0] for row in rows if row[2] == str(ids[0])), INSIDE_USER)
+    return User(own, *ids)
+
+
+def _ids_of(stated: str, rows: list[list[str]], known: Lists) -> tuple[int, int] | None:
+    """What `USER` stands for; None for root, and for a name that is nobody's."""
     name, _, group = stated.partition(":")
-    rows = {row[0]: row for row in reversed(_rows(known.passwd)) if len(row) >= 4}
-    by_number = {row[2]: row for row in reversed(list(rows.values()))}
-    row = rows.get(name) or by_number.get(name)
-    uid = _number(row[2]) if row else _number(name)
-    if not uid:
-        ours = by_number.get(str(INSIDE_UID))
-        return User(ours[0] if ours else INSIDE_USER, INSIDE_UID, INSIDE_GID)
+    row = next((row for row in rows if name and name in (row[0], row[2])), None)
+    uid = _number(row[2] if row else name)
     groups = {row[0]: row[2] for row in _rows(known.group)}
-    gid = _number(groups.get(group, group)) if group else _number(row[3]) if row else uid
-    return User(row[0] if row else INSIDE_USER, uid, gid or uid)
+    gid = _number(groups.get(group, group)) if group else _number(row[3]) if row else None
+    return (uid, gid or uid) if uid else None
 
 
 def with_user(known: Lists, user: User) -> Lists:
@@ -118,6 +125,8 @@ def write_context(
     programs: Sequence[Program],
 ) -> None:
     """Writes the context of the layers on top of `image`: one for each tool, then ours. Raises HostError."""
+    import tarfile
+
     lines = [f"FROM {image}", "USER 0:0"]
     with tarfile.open(fileobj=target, mode="w", format=tarfile.PAX_FORMAT) as archive:
         try:
@@ -140,8 +149,10 @@ def write_context(
         _add(archive, "Dockerfile", ("\n".join(lines) + "\n").encode(), 0o644)
 
 
-def _add(archive: tarfile.TarFile, path: str, content: bytes | None, mode: int) -> None:
+def _add(archive: "tarfile.TarFile", path: str, content: bytes | None, mode: int) -> None:
     """Adds a file, or a folder where there is no content; root's, and of no time, so that the same is the same."""
+    import tarfile
+
     entry = tarfile.TarInfo(path.lstrip("/"))
     entry.mode = mode
     if content is None:
@@ -152,10 +163,10 @@ def _add(archive: tarfile.TarFile, path: str, content: bytes | None, mode: int) 
         archive.addfile(entry, io.BytesIO(content))
 
 
-def _add_tree(archive: tarfile.TarFile, source: str, path: str) -> None:
+def _add_tree(archive: "tarfile.TarFile", source: str, path: str) -> None:
     """Adds a file or a folder of the host's, readable by all and writable by nobody but root."""
 
-    def plain(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+    def plain(entry: "tarfile.TarInfo") -> "tarfile.TarInfo":
         entry.uid = entry.gid = 0
         entry.uname = entry.gname = ""
         entry.mtime = 0

@@ -164,7 +164,7 @@ def refusal(what: str, status: int, said: str) -> BotBottleError:
     words = said.lower()
     if "no space left" in words:
         return HostError("The Docker engine has no space left", details=said, resolution="docker system prune")
-    if "no such image" in words:
+    if "no such image" in words and what.startswith("make "):
         return HostError(
             "The bottle's image is gone", details=said, resolution="Start again: it is built or fetched then."
         )
