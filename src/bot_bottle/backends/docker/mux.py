@@ -1,8 +1,8 @@
-"""Many streams over one: what runs where the engine is, and its keeper here, are connected by a container's attached stream alone.
+"""Many streams over one: what runs where the engine is has nothing but a container's attached stream to its keeper.
 
-A frame is a channel (16 bit), a kind, a length (32 bit, network order), and that many bytes. Channel 0 carries messages (JSON). On the
-others each side may have so many bytes under way that the other has not passed on (`WINDOW`); so that one stream that stands
-still holds up none of the others, and nothing is kept in memory without a bound.
+A frame is a channel (16 bit), a kind, a length (32 bit, network order), and that many bytes. Channel 0 carries messages (JSON).
+On the others each side may have so many bytes under way that the other has not passed on (`WINDOW`); so that one stream that
+stands still holds up none of the others, and nothing is kept in memory without a bound.
 """
 
 import contextlib

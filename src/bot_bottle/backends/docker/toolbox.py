@@ -13,8 +13,9 @@ import tarfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from bot_bottle.backends.docker.wire import Engine, EngineRefusal
-from bot_bottle.errors import HostError, NotFoundError
+from bot_bottle.backends.docker.programs import look
+from bot_bottle.backends.docker.wire import Engine
+from bot_bottle.errors import HostError
 from bot_bottle.host import process
 
 if TYPE_CHECKING:
@@ -47,17 +48,7 @@ _FILES = {
 def ensure(engine: Engine) -> str:
     """The image's tag on `engine`, imported there unless it is there already. Raises HostError, SandboxError."""
     tag = f"{REPOSITORY}:{fingerprint()}"
-    try:
-        engine.call("GET", f"/images/{tag}/json", what="look for our own image")
-    except NotFoundError:
-        pass
-    except EngineRefusal as refused:
-        if refused.status != 404:
-            raise
-    except HostError as error:
-        if error.brief != GONE:
-            raise
-    else:
+    if look(engine, tag):
         return tag
     _check_machine(engine)
     _import(engine, tag)
@@ -257,4 +248,5 @@ def _import(engine: Engine, tag: str) -> None:
         engine.call(
             "POST", "/images/create", file, what=what, fromSrc="-", repo=repository, tag=name, changes=changes
         )
-    engine.call("GET", f"/images/{tag}/json", what=what)
+    if not look(engine, tag):
+        raise HostError("The engine did not take our own image")

@@ -28,6 +28,9 @@ class NamespaceBackend:
     def traces(self, plan: RunPlan) -> Mapping[str, Any]:
         return {"cgroups": dict(cgroups.names(plan.id, plan.limits))}
 
+    def place(self, _: RunPlan) -> None:
+        """Beside the keeper, whose kernel it is."""
+
     def create(
         self, plan: RunPlan, stdio: Stdio, *, meanwhile: Callable[[], object] = nothing
     ) -> NamespaceBottle:
