@@ -28,6 +28,7 @@ def test_a_bottle_that_says_nothing_allows_nothing(home) -> None:
         "backend": "namespace",
         "image": None,
         "runtime": None,
+        "bundle": None,
         "workspace": None,
         "resources": {"cpus": None, "memory": None, "pids": None, "disk": None},
         "egress": {

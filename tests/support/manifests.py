@@ -64,7 +64,7 @@ def manifest(
         },
         "bottle": {
             "name": "default", "file": "/home/me/.bot-bottle/bottles/default.md", "backend": "namespace",
-            "image": None, "runtime": None,
+            "image": None, "runtime": None, "bundle": None,
             "workspace": None, "resources": resources(),
             "egress": egress(), "credentials": {}, "sensitive": {},
             "git": {"user_name": None, "user_email": None, "remotes": []}, "env": {}, "supervise": False,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
 from bot_bottle.backends.base import Backend, Bottle
-from bot_bottle.errors import BotBottleError
+from bot_bottle.errors import BotBottleError, HostError
 from bot_bottle.events import NewEvent
 from bot_bottle.host.secrets import Vault
 from bot_bottle.launch import copies, folders
@@ -108,6 +108,7 @@ class _Run:
 
     def _live(self, undo: ExitStack) -> None:
         self._begin(undo)
+        self._find_place(undo)
         self._start_engine(undo)
         self._start_bundle(undo)
         self._copy_workspace(undo)
@@ -147,6 +148,17 @@ class _Run:
                 [self._event("run.planned", describe(plan))], record_of(plan, self.around.backend)
             )
             undo.callback(self._record_end)
+
+    def _find_place(self, undo: ExitStack) -> None:
+        place = self.bundles.place = self.around.backend.place(self.plan)
+        if place is None:
+            return
+        undo.callback(place.close)
+        if self.plan.egress.engine != "builtin":
+            raise HostError(
+                f"egress.engine: {self.plan.egress.engine} runs beside the keeper, and this bottle's bundle does not",
+                resolution="Take engine: builtin, or an engine of containers on this machine without bundle: container.",
+            )
 
     def _start_engine(self, undo: ExitStack) -> None:
         if self.plan.egress.engine != "builtin":
@@ -208,7 +220,9 @@ class _Run:
 
             notes = Notes(self._record, self.outcome.warnings.append)
             now = Now(self._warn_now, self.around.say)
-            self.supervising = Supervising(self.plan, self.plan.supervise, self.bundles.asks, notes, now)
+            self.supervising = Supervising(
+                self.plan, self.plan.supervise, self.bundles.asks, notes, now, place=self.bundles.place
+            )
             undo.callback(self.supervising.stop)
 
     def _warn_now(self, text: str) -> None:

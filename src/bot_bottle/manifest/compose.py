@@ -69,6 +69,7 @@ def compose(name: str, parts: Sequence[Part], reading: Reading) -> BottleDocumen
         "backend": _last(bottles, "backend", "namespace"),
         "image": _image(parts),
         "runtime": _last(bottles, "runtime", None),
+        "bundle": _last(bottles, "bundle", None),
         "workspace": _last(bottles, "workspace", None),
         "resources": _resources([bottle.resources for bottle in bottles if bottle.resources is not None]),
         "egress": egress,

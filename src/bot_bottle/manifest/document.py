@@ -108,6 +108,8 @@ class BottleDocument(TypedDict):
     image: ImageDocument | None
     runtime: str | None
     """What the engine runs containers with; None: the engine's own default."""
+    bundle: Literal["beside", "container"] | None
+    """None: beside the keeper where the engine is on its kernel."""
     workspace: Literal["mount", "copy"] | None
     """None: `mount` when a person is at the terminal, `copy` when headless."""
     resources: ResourcesDocument

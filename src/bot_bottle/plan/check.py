@@ -79,6 +79,8 @@ def _no_engine(bottle: BottleDocument) -> Iterator[str]:
     """What only an engine of containers can keep."""
     if bottle["image"]:
         yield "image: the namespace backend uses the host's own /usr, read-only; backend: docker takes an image"
+    if bottle["bundle"] == "container":
+        yield "bundle: the namespace backend has no containers; backend: docker does"
     if bottle["runtime"]:
         yield "runtime: the namespace backend has no engine; backend: docker does"
     if bottle["resources"]["disk"]:

@@ -249,5 +249,7 @@ class RunPlan(NamedTuple):
     """For backends that are made from one."""
     runtime: str = ""
     """What the engine runs the container with; empty: its own default."""
+    bundle: Literal["", "beside", "container"] = ""
+    """Where the bundle runs; empty: beside the keeper where the bottle is on its kernel, else in a container of its own."""
     notes: tuple[str, ...] = ()
     """What the person should know: something asked for that this version or host can't do, and that weakens nothing."""

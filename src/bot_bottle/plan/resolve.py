@@ -112,6 +112,7 @@ def resolve(manifest: ManifestDocument, facts: HostFacts, choices: Choices) -> R
         supervise=supervise(bottle, choices.registration),
         image=image(bottle["image"], choices.mounts, facts.workspace),
         runtime=bottle["runtime"] or "",
+        bundle=bottle["bundle"] or "",
         notes=choices.notes,
     )
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 
 from bot_bottle.backends import seccomp
-from bot_bottle.backends.base import Backend, Stdio
+from bot_bottle.backends.base import Backend, Bottle, Stdio
 from bot_bottle.backends.docker import container, door, endpoint, guest, images, layer, programs, stage
 from bot_bottle.backends.docker.bottle import DockerBottle
 from bot_bottle.backends.docker.container import Names
@@ -20,6 +20,7 @@ from bot_bottle.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bot_bottle.backends.docker.engine import Engine as Whole
+    from bot_bottle.backends.docker.far import Place
 
 _PATIENCE = 20.0
 """Seconds for process 1 to take over, and for the engine to remove what has ended; both take 0.1."""
@@ -30,26 +31,47 @@ class DockerBackend:
 
     name = "docker"
 
+    def __init__(self) -> None:
+        self._places: dict[str, Place] = {}
+
     def mismatches(self, plan: RunPlan) -> Sequence[str]:
         return container.mismatches(plan)
 
     def traces(self, plan: RunPlan) -> Mapping[str, Any]:
         names = container.names(plan)
         return {
-            "host": endpoint.find(os.environ).host,
-            "run": names.run,
-            "root": names.root,
-            "shown": _shown(plan),
-        }
+            "host": endpoint.find(os.environ).host, "run": names.run, "root": names.root, "shown": _shown(plan),
+            "copy": plan.workspace.copy if plan.workspace.mode == "copy" else "",
+        }  # fmt: skip
 
     def prepare(self, plan: RunPlan, say: Callable[[str], None]) -> None:
-        _image(_engine(endpoint.find(os.environ).host), plan, say)
+        from bot_bottle.backends.docker import dialing
 
-    def create(
-        self, plan: RunPlan, stdio: Stdio, *, meanwhile: Callable[[], object] = nothing
-    ) -> DockerBottle:
+        engine = dialing.engine_at(endpoint.find(os.environ), os.environ)
+        try:
+            _image(engine, plan, say)
+        finally:
+            engine.close()
+
+    def place(self, plan: RunPlan) -> "Place | None":
+        from bot_bottle.backends.docker import dialing
+
+        engine = dialing.engine_at(endpoint.find(os.environ), os.environ)
+        local = dialing.is_local(engine)
+        if local and plan.bundle != "container":
+            return None
+        from bot_bottle.backends.docker.far import Place
+
+        place = self._places[plan.id] = Place(engine, plan, local=local)
+        return place
+
+    def create(self, plan: RunPlan, stdio: Stdio, *, meanwhile: Callable[[], object] = nothing) -> Bottle:
         if problems := container.mismatches(plan):
             raise HostError("This bottle can't be made", details="\n".join(problems))
+        if place := self._places.pop(plan.id, None):
+            from bot_bottle.backends.docker import far
+
+            return far.make(place, _image(place.engine, plan), stdio, meanwhile)
         engine = _engine(endpoint.find(os.environ).host)
         with ExitStack() as owned:
             line, helper = _make(engine, plan, owned, meanwhile)
@@ -69,9 +91,18 @@ class DockerBackend:
         said = []
         if traces.get("shown") and stage.unstage(traces["shown"]):
             said.append(f"removed the mounts in {traces['shown']}")
-        engine = _engine(traces["host"])
-        for name in _remove_labelled(engine, Names(traces["run"], traces["root"])):
-            said.append(f"removed the container {name}")
+        from bot_bottle.backends.docker import dialing, far
+
+        engine = dialing.engine_at(endpoint.again(traces["host"], os.environ), os.environ)
+        names = Names(traces["run"], traces["root"])
+        try:
+            said += [f"removed the container {name}" for name in _remove_labelled(engine, names)]
+            if traces.get("copy") and far.has_work(engine, names):
+                far.remove_bottle(engine, names, traces["copy"])
+                said.append("brought its workspace back from the engine")
+            said += far.remove_rest(engine, names)
+        finally:
+            engine.close()
         return said
 
 

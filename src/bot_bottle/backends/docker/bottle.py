@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from bot_bottle.backends.base import Stdio
 from bot_bottle.backends.docker.door import Helper
 from bot_bottle.backends.docker.guest import GONE, Line, Process
-from bot_bottle.door.model import Listener
+from bot_bottle.door.model import Hatch, Listener
 from bot_bottle.errors import SandboxError
 from bot_bottle.plan.model import Command, File
 
@@ -38,8 +38,10 @@ class DockerBottle:
         kept = [os.dup(descriptor) for descriptor in stdio[:3]]
         self._stdio = Stdio(kept[0], kept[1], kept[2], stdio.tty)
 
-    def open_door(self, listeners: Sequence[Listener], channel: socket.socket) -> None:
+    def open_door(self, listeners: Sequence[Listener], channel: socket.socket | Hatch) -> None:
         self._must_run()
+        if isinstance(channel, Hatch):
+            raise SandboxError("This bottle's listeners come to the keeper")
         helper, self._helper = self._helper or self._another(), None
         try:
             helper.open(listeners, channel)

@@ -58,6 +58,10 @@ class Helper:
     def start(self) -> None:
         """Starts the container, which was made, and waits until it is there. Raises SandboxError, HostError."""
         self._engine.call("POST", f"/containers/{self.name}/start", what="start the door's helper")
+        self.wait()
+
+    def wait(self) -> None:
+        """Waits until the container, which somebody has started, is there. Raises SandboxError."""
         self._server.settimeout(_PATIENCE)
         try:
             self._sock, _ = self._server.accept()

@@ -49,6 +49,12 @@ def find(environ: Mapping[str, str]) -> Endpoint:
     return Endpoint(f"unix://{DEFAULT_SOCKET}", "Docker's own socket")
 
 
+def again(host: str, environ: Mapping[str, str]) -> Endpoint:
+    """The endpoint at which a run was made before, with the certificates that are for it now. Raises HostError."""
+    meant = find(environ)
+    return meant if meant.host == host else Endpoint(host, "the bottle's record", _tls_of(environ, host))
+
+
 def sockets(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Where an engine listens when nobody has said otherwise, and whose that is; the first that exists is taken."""
     yield DEFAULT_SOCKET, "Docker's own socket"

@@ -53,7 +53,7 @@ def connect(environ: Mapping[str, str], *, timeout: float = ANSWER_WITHIN) -> En
     except Exception as error:
         said = client.api._custom_adapter.dialer.said() if meant.scheme == "ssh" else ""
         client.close()
-        raise (_ssh_trouble(meant, said) if said else trouble(meant, error)) from error
+        raise (ssh_trouble(meant, said) if said else trouble(meant, error)) from error
     client.api._version = api  # the SDK would ask once more
     return Engine(client, meant, _is_local(meant, version), version)
 
@@ -98,7 +98,8 @@ def _over_ssh(meant: endpoint.Endpoint, environ: Mapping[str, str], timeout: flo
     return client
 
 
-def _ssh_trouble(meant: endpoint.Endpoint, said: str) -> HostError:
+def ssh_trouble(meant: endpoint.Endpoint, said: str) -> HostError:
+    """What ssh said, and what to do about it."""
     host = meant.host.removeprefix("ssh://")
     if "docker" in said and "not found" in said:
         return HostError(

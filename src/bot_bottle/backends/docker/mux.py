@@ -1,8 +1,8 @@
-"""Many streams over one: what runs where the engine is, and its keeper here, are connected by a container's attached stream alone.
+"""Many streams over one: what runs where the engine is has nothing but a container's attached stream to its keeper.
 
-A frame is a channel (16 bit), a kind, a length (32 bit, network order), and that many bytes. Channel 0 carries messages (JSON). On the
-others each side may have so many bytes under way that the other has not passed on (`WINDOW`); so that one stream that stands
-still holds up none of the others, and nothing is kept in memory without a bound.
+A frame is a channel (16 bit), a kind, a length (32 bit, network order), and that many bytes. Channel 0 carries messages (JSON).
+On the others each side may have so many bytes under way that the other has not passed on (`WINDOW`); so that one stream that
+stands still holds up none of the others, and nothing is kept in memory without a bound.
 """
 
 import contextlib
@@ -86,6 +86,16 @@ class Mux:
         if channel := self._channels.pop(number, None):
             os.close(channel.descriptor)
 
+    def descriptor(self, number: int) -> int | None:
+        """The channel's, while it is open."""
+        channel = self._channels.get(number)
+        return channel.descriptor if channel else None
+
+    def waits(self, number: int) -> bool:
+        """Whether something that came for the channel has not been passed on yet."""
+        channel = self._channels.get(number)
+        return bool(channel and channel.waiting)
+
     def say(self, message: Mapping[str, Any]) -> None:
         """Sends the other side a message."""
         self._send(0, DATA, json.dumps(message).encode())
@@ -105,23 +115,25 @@ class Mux:
                 return
             self._read(number, channel)
 
-    def run(self, until: Callable[[], bool] = lambda: False) -> None:
-        """Carries everything until the stream ends, or `until` says so. Raises OSError, ValueError when the other side is none."""
-        while not until():
-            if not self._turn():
-                return
+    def run(self, tick: Callable[[], float | None] = lambda: None) -> None:
+        """Carries everything until the stream ends. Raises OSError, ValueError when the other side is none.
 
-    def flush(self) -> None:
-        """Sends what waits, however long it takes. Raises OSError."""
-        while self._outgoing:
-            waiting = select.poll()
-            waiting.register(self._stream.sources()[1], select.POLLOUT)
-            waiting.poll()
-            self._write()
+        `tick` is called at every turn, and says in how many seconds it wants to be at the latest.
+        """
+        while self._turn(tick()):
+            pass
+
+    def finish(self, number: int) -> None:
+        """Nothing comes for the channel any more: closes it when what has come has been passed on."""
+        if channel := self._channels.get(number):
+            channel.reads = False
+            channel.ending = True
+            if not channel.waiting:
+                self.close(number)
 
     # One turn
 
-    def _turn(self) -> bool:
+    def _turn(self, patience: float | None) -> bool:
         waiting = select.poll()
         reading, writing = self._stream.sources()
         wanted: dict[int, int] = {reading: select.POLLIN}
@@ -138,10 +150,7 @@ class Mux:
             wanted[descriptor] = select.POLLIN
         for descriptor, mask in wanted.items():
             waiting.register(descriptor, mask)
-        try:
-            ready = dict(waiting.poll())
-        except InterruptedError:
-            return True
+        ready = dict(waiting.poll(None if patience is None else patience * 1000))
         if writing in ready and self._outgoing:
             self._write()
         if reading in ready and ready[reading] & ~select.POLLOUT and not self._take():

@@ -11,9 +11,10 @@ import sys
 import sysconfig
 import tarfile
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from bot_bottle.backends.docker.engine import Engine, trouble
+from bot_bottle.backends.docker.programs import look
+from bot_bottle.backends.docker.wire import Engine
 from bot_bottle.errors import HostError
 from bot_bottle.host import process
 
@@ -44,26 +45,26 @@ _FILES = {
 }
 
 
-def ensure(engine: Engine, *, labels: dict[str, str] | None = None) -> str:
-    """The image's tag on `engine`, imported there unless it is there already. Raises HostError."""
-    from docker.errors import DockerException, ImageNotFound
+def ensure(engine: Engine) -> str:
+    """The image's tag on `engine`, imported there unless it is there already. Raises HostError, SandboxError."""
+    tag = f"{REPOSITORY}:{fingerprint()}"
+    if look(engine, tag):
+        return tag
+    _check_machine(engine)
+    _import(engine, tag)
+    return tag
 
+
+def _check_machine(engine: Engine) -> None:
+    found = engine.call("GET", "/version", what="say its version")
     wanted = _MACHINES.get(os.uname().machine, os.uname().machine)
-    if engine.version.get("Os", "linux") != "linux" or engine.version.get("Arch", wanted) != wanted:
-        theirs = f"{engine.version.get('Os')}/{engine.version.get('Arch')}"
+    theirs = str(found.get("Os", "linux")), str(found.get("Arch", wanted))
+    if theirs != ("linux", wanted):
         raise HostError(
-            f"The engine at {engine.endpoint.host} runs {theirs}, this machine linux/{wanted}",
+            f"The engine at {engine.path} runs {'/'.join(theirs)}, this machine linux/{wanted}",
             details="Our own containers run the Python of this machine.",
             resolution="Use an engine of the same architecture.",
         )
-    tag = f"{REPOSITORY}:{fingerprint()}"
-    try:
-        engine.client.api.inspect_image(tag)
-    except ImageNotFound:
-        _import(engine, tag, labels or {})
-    except (DockerException, OSError) as error:
-        raise trouble(engine.endpoint, error) from error
-    return tag
 
 
 def fingerprint() -> str:
@@ -228,21 +229,24 @@ def _pack(archive: tarfile.TarFile) -> None:
             archive.addfile(member, file)
 
 
-def _import(engine: Engine, tag: str, labels: dict[str, str]) -> None:
-    """Packs it into a file without a name, and has the engine take that in. Raises HostError."""
+def _import(engine: Engine, tag: str) -> None:
+    """Packs it into a file without a name, and has the engine take that in."""
     import tempfile
 
-    from docker.errors import DockerException
-
-    told = {"bot-bottle.own": "image", **labels}
-    changes: list[Any] = [f'LABEL {name}="{value}"' for name, value in sorted(told.items())]
-    changes += [f"ENV LD_LIBRARY_PATH={_SHARED}", "ENV LC_ALL=C.UTF-8"]
+    changes = "\n".join(
+        ('LABEL bot-bottle.kind="own"', f"ENV LD_LIBRARY_PATH={_SHARED}", "ENV LC_ALL=C.UTF-8")
+    )
+    repository, _, name = tag.partition(":")
     with tempfile.TemporaryFile() as file:
         try:
             with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
                 _pack(archive)
             file.seek(0)
-            engine.client.api.import_image_from_data(file, *tag.split(":"), changes=changes)
-            engine.client.api.inspect_image(tag)
-        except (DockerException, OSError) as error:
-            raise trouble(engine.endpoint, error, what="Our own image can't be made") from error
+        except OSError as error:
+            raise HostError("Our own image can't be packed", details=str(error)) from error
+        what = "take our own image"
+        engine.call(
+            "POST", "/images/create", file, what=what, fromSrc="-", repo=repository, tag=name, changes=changes
+        )
+    if not look(engine, tag):
+        raise HostError("The engine did not take our own image")

@@ -5,11 +5,13 @@ What an engine refuses is an `EngineRefusal`; an engine that is not there or doe
 """
 
 import json
+import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from bot_bottle.errors import BotBottleError, HostError, SandboxError
-from bot_bottle.typed import Any, NamedTuple
+from bot_bottle.typed import IO, Any, NamedTuple
 
 PATIENCE = 60.0
 """Seconds for an engine's answer; a container is made and started in 0.3."""
@@ -45,25 +47,45 @@ class Engine:
     def begin(
         self, method: str, path: str, body: Any = None, /, *, what: str = "do it", **query: str
     ) -> "Pending":
-        """Asks, and leaves the answer for `Pending.finish`. `body` is bytes, or becomes JSON. Raises HostError."""
-        kind = "application/x-tar" if isinstance(body, bytes) else "application/json"
-        data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
+        """Asks, and leaves the answer for `Pending.finish`. `body` is bytes or an open file (both tar), or becomes JSON.
+
+        Raises HostError.
+        """
+        is_file = hasattr(body, "fileno")
+        kind = "application/x-tar" if is_file or isinstance(body, bytes) else "application/json"
+        data = body if isinstance(body, bytes) else b"" if body is None or is_file else json.dumps(body).encode()
+        length = os.fstat(body.fileno()).st_size if is_file else len(data)
         asked = "&".join(f"{name}={_quoted(value)}" for name, value in query.items())
         head = f"{method} {path}{'?' if asked else ''}{asked} HTTP/1.0\r\nHost: docker\r\n"
-        head += f"Content-Type: {kind}\r\nContent-Length: {len(data)}\r\n\r\n"
-        sock = socket.socket(socket.AF_UNIX)
-        sock.settimeout(PATIENCE)
+        head += f"Content-Type: {kind}\r\nContent-Length: {length}\r\n\r\n"
+        sock = self.dial()
         try:
-            sock.connect(self.path)
             sock.sendall(head.encode() + data)
+            while is_file and (part := body.read(1 << 18)):
+                sock.sendall(part)
         except BrokenPipeError:
             pass  # it answers before it has read everything, and says why
         except OSError as error:
             sock.close()
-            raise self._trouble(error) from error
+            raise self.trouble(error) from error
         return Pending(self, sock, what)
 
-    def _trouble(self, error: OSError) -> HostError:
+    def dial(self) -> socket.socket:
+        """A new connection. Raises HostError."""
+        sock = socket.socket(socket.AF_UNIX)
+        sock.settimeout(PATIENCE)
+        try:
+            sock.connect(self.path)
+        except OSError as error:
+            sock.close()
+            raise self.trouble(error) from error
+        return sock
+
+    def close(self) -> None:
+        """Gives up what it is reached by. Idempotent."""
+
+    def trouble(self, error: OSError) -> HostError:
+        """What keeps us from the engine, by kind."""
         if isinstance(error, PermissionError):
             return HostError(
                 f"The engine at unix://{self.path} refuses this user",
@@ -100,6 +122,22 @@ class Pending:
             raise refusal(self._what, answer.status, said)
         return answer.body
 
+    @contextmanager
+    def stream(self) -> "Iterator[IO[bytes]]":
+        """The body as it comes. Raises EngineRefusal, HostError."""
+        with self._sock, self._sock.makefile("rb") as file:
+            try:
+                status = file.readline().split(maxsplit=2)
+                while file.readline() not in (b"\r\n", b""):
+                    pass
+                if len(status) < 2 or not status[1].isdigit():
+                    raise self._engine.trouble(ConnectionResetError("it ended while it answered"))
+                if int(status[1]) >= 400:
+                    raise refusal(self._what, int(status[1]), file.read(2000).decode(errors="replace"))
+                yield file
+            except OSError as error:
+                raise self._engine.trouble(error) from error
+
     def answer(self) -> Answer:
         """Whatever the engine said. Raises HostError when it said nothing that can be read."""
         parts: list[bytes] = []
@@ -112,18 +150,16 @@ class Pending:
                     if size > _LARGEST_ANSWER:
                         raise OSError("the answer is too long")
         except OSError as error:
-            raise self._engine._trouble(error) from error
+            raise self._engine.trouble(error) from error
         head, _, data = b"".join(parts).partition(b"\r\n\r\n")
         words = head.split(maxsplit=2)
         if len(words) < 2 or not words[0].startswith(b"HTTP/1.") or not words[1].isdigit():
-            raise self._engine._trouble(ConnectionResetError("it ended while it answered"))
+            raise self._engine.trouble(ConnectionResetError("it ended while it answered"))
         if b"\r\ncontent-type: application/json" in head.lower() and data:
             try:
                 return Answer(int(words[1]), json.loads(data))
             except ValueError as error:
-                raise self._engine._trouble(
-                    ConnectionResetError(f"its answer is cut off: {error}")
-                ) from error
+                raise self._engine.trouble(ConnectionResetError(f"its answer is cut off: {error}")) from error
         return Answer(int(words[1]), data)
 
 

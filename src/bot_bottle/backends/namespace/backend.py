@@ -31,6 +31,9 @@ class NamespaceBackend:
     def prepare(self, plan: RunPlan, say: Callable[[str], None]) -> None:
         """Everything is the host's own."""
 
+    def place(self, _: RunPlan) -> None:
+        """Beside the keeper, whose kernel it is."""
+
     def create(
         self, plan: RunPlan, stdio: Stdio, *, meanwhile: Callable[[], object] = nothing
     ) -> NamespaceBottle:
