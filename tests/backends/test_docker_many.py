@@ -14,8 +14,11 @@ pytestmark = [pytest.mark.docker, pytest.mark.xdist_group("many bottles")]
 
 COUNT = 12
 BOTTLE = f"---\nbackend: docker\nimage: {{args: {{BASE: '{engines.BASE}'}}}}\n---\n"
-AGENT = '---\nprovider: command\ncommand: ["sh", "-c", "cat name && sleep 2 && touch done"]\n---\n'
-# the bottles overlap for as long as the agents sleep: nothing waits for that time to pass, but for their ends
+AGENT = """---
+provider: command
+command: ["sh", "-c", "cat name; touch begun; until [ -e go ]; do sleep 0.05; done; touch done"]
+---
+"""
 
 
 def _labelled() -> list[str]:
@@ -44,10 +47,15 @@ def test_twelve_start_together_and_nothing_is_left(tmp_path: Path) -> None:
             subprocess.Popen(argv, cwd=repository, env=environment, stdin=subprocess.DEVNULL,
                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         )  # fmt: skip
+    repositories = sorted(tmp_path.glob("repository-*"))
+    all_run = lambda: all((one / "begun").exists() for one in repositories)  # noqa: E731
+    wait_for(lambda: all_run() or any(child.poll() is not None for child in running), "all to run", within=90)
+    for one in repositories:
+        (one / "go").touch()
     told = [child.communicate(timeout=100) for child in running]
     assert [child.returncode for child in running] == [0] * COUNT, told
     assert [out for out, _ in told] == [f"bottle {number}\n" for number in range(COUNT)]
-    assert all((tmp_path / f"repository-{number}" / "done").exists() for number in range(COUNT))
+    assert all((one / "done").exists() for one in repositories)
     ids = {path.name for path in (home / ".local/state/bot-bottle/runs").iterdir()}
     assert len(ids) == COUNT
     wait_for(lambda: not ids & set(_labelled()), "the engine to have removed them all")
