@@ -1,7 +1,7 @@
 """Compiles the program that is process 1 of an agent's container, `src/bot_bottle/backends/docker/guest.MACHINE`.
 
-    python tools/make_guest.py            writes them (needs gcc; for the other machine Debian's cross compiler)
-    python tools/make_guest.py --check    exit code 1 when one differs from what this compiler makes
+python tools/make_guest.py            writes them (needs gcc; for the other machine Debian's cross compiler)
+python tools/make_guest.py --check    exit code 1 when one differs from what this compiler makes
 """
 
 import argparse

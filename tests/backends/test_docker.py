@@ -16,7 +16,18 @@ from support.engine import BASE
 pytestmark = pytest.mark.docker
 
 OF_THE_IMAGE = frozenset(
-    ["/root", "/var/lib", "/var/log", "/srv", "/mnt", "/boot", "/etc/shadow", "/opt", "/sys", "/etc/ssl/private"]
+    [
+        "/root",
+        "/var/lib",
+        "/var/log",
+        "/srv",
+        "/mnt",
+        "/boot",
+        "/etc/shadow",
+        "/opt",
+        "/sys",
+        "/etc/ssl/private",
+    ]
 )
 """Places that every Debian image has; /sys is empty."""
 

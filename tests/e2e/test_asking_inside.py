@@ -4,8 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -13,6 +11,7 @@ import pytest
 from support.bottles import write_agent, write_bottle
 from support.leftovers import processes
 from support.place import python
+from support.upstreams import Upstream
 from support.waiting import wait_for
 
 pytestmark = pytest.mark.namespace
@@ -50,21 +49,8 @@ def tell(**found):
 
 @pytest.fixture
 def upstream():
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("content-length", "3")
-            self.end_headers()
-            self.wfile.write(b"yes")
-
-        def log_message(self, *_) -> None:
-            "Nothing."
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    server.server_close()
+    with Upstream() as server:
+        yield f"http://{server.where}"
 
 
 def write(place, name, code, *, supervise=True, **egress):

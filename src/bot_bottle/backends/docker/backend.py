@@ -1,5 +1,6 @@
 """The `docker` backend: bottles that are containers of an engine on this host."""
 
+import json
 import os
 import socket
 import time
@@ -14,7 +15,7 @@ from bot_bottle.backends.docker.container import Names
 from bot_bottle.backends.docker.wire import Engine, EngineRefusal
 from bot_bottle.errors import HostError, SandboxError
 from bot_bottle.host.spawn import nothing
-from bot_bottle.plan.model import RunPlan
+from bot_bottle.plan.model import Mount, RunPlan
 from bot_bottle.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -71,12 +72,11 @@ class DockerBackend:
 
             return far.make(place, _image(place.engine, plan), stdio, meanwhile)
         engine = _engine(endpoint.find(os.environ).host)
-        names = container.names(plan)
         with ExitStack() as owned:
             line, helper = _make(engine, plan, owned, meanwhile)
 
             def another() -> door.Helper:
-                return _further_helper(engine, plan, owned)
+                return _further_helper(engine, plan)
 
             bottle = DockerBottle(line, helper, another, owned.pop_all(), plan.command)
         try:
@@ -113,7 +113,9 @@ def make() -> Backend:
 def _engine(host: str) -> Engine:
     scheme, _, path = host.partition("://")
     if scheme != "unix":
-        raise HostError(f"The engine at {host} is on another machine", resolution="Use an engine on this host.")
+        raise HostError(
+            f"The engine at {host} is on another machine", resolution="Use an engine on this host."
+        )
     return Engine(path)
 
 
@@ -148,7 +150,7 @@ def _make(
     helper = door.Helper(engine, names.helper(0), _door_folder(plan))
     owned.callback(helper.close)
     with ExitStack() as staged:
-        bound = container.mounts(plan)
+        bound: Sequence[Mount] = container.mounts(plan)
         if shown := _shown(plan):
             bound = stage.stage(bound, shown, user, staged)
         asked = container.body(plan, image.id, user, bound)
@@ -156,7 +158,9 @@ def _make(
         starting = engine.begin("POST", f"/containers/{names.agent}/start", what="start the container")
         staged.callback(starting.drop)
         helping = door.body(helpers, names.agent, _door_folder(plan), names.labels)
-        engine.call("POST", "/containers/create", helping, what="make the door's helper", name=names.helper(0))
+        engine.call(
+            "POST", "/containers/create", helping, what="make the door's helper", name=names.helper(0)
+        )
         meanwhile()
         starting.finish()
     helper.start()
@@ -171,7 +175,7 @@ def _make(
     return line, helper
 
 
-def _further_helper(engine: Engine, plan: RunPlan, owned: ExitStack) -> door.Helper:
+def _further_helper(engine: Engine, plan: RunPlan) -> door.Helper:
     """Another helper for the same bottle, while the agent runs."""
     names = container.names(plan)
     name = names.helper(time.monotonic_ns())
@@ -192,8 +196,6 @@ def _door_folder(plan: RunPlan) -> str:
 
 def _remove_labelled(engine: Engine, names: Names) -> list[str]:
     """Removes every container of the run; answers their names. Raises EngineRefusal, HostError."""
-    import json
-
     wanted = json.dumps({"label": [f"{key}={value}" for key, value in names.labels.items()]})
     found = engine.call("GET", "/containers/json", what="list containers", all="1", filters=wanted)
     removing = [

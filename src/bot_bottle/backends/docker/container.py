@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from zlib import crc32
 
-from bot_bottle.digest import sha256
+from bot_bottle.digest import sha256_hex
 from bot_bottle.plan.model import INSIDE_HOME, INSIDE_WORKSPACE, Mount, RunPlan
 from bot_bottle.typed import Final, NamedTuple
 
@@ -19,12 +19,19 @@ ROOT_LABEL: Final = "bot-bottle.root"
 _GIB: Final = 1024**3
 _SCRATCH: Final = 4 * _GIB
 """The size of /tmp and of the home folder when the bottle's memory has no limit; they are in memory."""
-_MASKED: Final = ["/proc/acpi", "/proc/asound", "/proc/cmdline", "/proc/config.gz", "/proc/interrupts", "/proc/kallsyms", "/proc/kcore",
-           "/proc/key-users", "/proc/keys", "/proc/latency_stats", "/proc/sched_debug", "/proc/scsi", "/proc/timer_list",
-           "/proc/timer_stats", "/sys/firmware", "/sys/devices/virtual/powercap"]  # fmt: skip
+_MASKED: Final = [
+    *(f"/proc/{name}" for name in ("acpi", "asound", "cmdline", "config.gz", "interrupts", "kallsyms", "kcore", "key-users")),
+    *(f"/proc/{name}" for name in ("keys", "latency_stats", "sched_debug", "scsi", "timer_list", "timer_stats")),
+    "/sys/firmware",
+    "/sys/devices/virtual/powercap",
+]  # fmt: skip
+"""What tells of the machine and not of the bottle."""
 _READ_ONLY: Final = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
 
-OWN_TARGETS: Final = ("/", "/proc", "/dev", "/sys", "/etc", "/usr", "/tmp", "/run", "/var/tmp", GUEST, INSIDE_HOME, INSIDE_WORKSPACE)  # noqa: S108
+OWN_TARGETS: Final = (
+    *("/", "/proc", "/dev", "/sys", "/etc", "/usr", "/run", GUEST, INSIDE_HOME, INSIDE_WORKSPACE),
+    *("/tmp", "/var/tmp"),  # noqa: S108 - the bottle's own
+)
 """Places that are the backend's; a bottle's own mounts may lie below some of them, but not replace them."""
 
 
@@ -49,7 +56,7 @@ class Names(NamedTuple):
 def names(plan: RunPlan) -> Names:
     """The names of a run's containers: those of another installation have another root."""
     root = os.path.dirname(os.path.dirname(plan.paths.state))
-    return Names(plan.id, sha256(root.encode()).hexdigest()[:16])
+    return Names(plan.id, sha256_hex(root.encode())[:16])
 
 
 def mounts(plan: RunPlan) -> tuple[Mount, ...]:
@@ -145,5 +152,7 @@ def mismatches(plan: RunPlan) -> list[str]:
             wrong.append(f"nothing can be put at {inside}")
     for mount in plan.mounts:
         if mount not in plan.image.layers:
-            wrong.append(f"{mount.source} can't be shown at {mount.target}: nothing of the host is, but the workspace")
+            wrong.append(
+                f"{mount.source} can't be shown at {mount.target}: nothing of the host is, but the workspace"
+            )
     return wrong

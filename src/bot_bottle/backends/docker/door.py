@@ -34,7 +34,7 @@ class Helper:
         self._opened = ExitStack()
         self._sock: socket.socket | None = None
         os.makedirs(folder, exist_ok=True)
-        os.chmod(folder, 0o711)  # the helper is user 0 without the right to pass over modes
+        os.chmod(folder, 0o711)  # noqa: S103 - the helper is user 0 without the right to pass over modes
         self._path = os.path.join(folder, "s")
         self._server = socket.socket(socket.AF_UNIX)
         self._opened.callback(self._shut)
@@ -47,7 +47,7 @@ class Helper:
             self._server.bind(f"/proc/self/fd/{descriptor}/s")
         finally:
             os.close(descriptor)
-        os.chmod(self._path, 0o666)
+        os.chmod(self._path, 0o666)  # noqa: S103 - the run's folder above it is the operator's alone
         self._server.listen(1)
 
     def _shut(self) -> None:
@@ -101,7 +101,9 @@ class Helper:
         self._opened.close()
 
     def _say(self, words: bytes, descriptors: Sequence[int] = ()) -> None:
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+        rights = (
+            [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+        )
         if self._sock is None:
             raise SandboxError("The door's helper is not there")
         try:

@@ -3,11 +3,11 @@
 Nothing is connected here. A context's files are read, and whether a socket exists; `environ` says all the rest.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
 
+from bot_bottle.digest import sha256_hex
 from bot_bottle.errors import HostError
 from bot_bottle.typed import Any, NamedTuple
 
@@ -116,7 +116,7 @@ def _current_context(environ: Mapping[str, str]) -> str:
 def _context(environ: Mapping[str, str], name: str) -> Endpoint:
     """The context called `name`, from the files in which `docker context` keeps it."""
     folder = os.path.join(_config_folder(environ), "contexts")
-    digest = hashlib.sha256(name.encode()).hexdigest()
+    digest = sha256_hex(name.encode())
     try:
         with open(os.path.join(folder, "meta", digest, "meta.json"), encoding="utf-8") as file:
             docker: Any = json.load(file)["Endpoints"]["docker"]

@@ -30,7 +30,15 @@ def door_image(engine: Engine) -> str:
     if look(engine, name):
         return name
     archive = _archive([(GUEST.lstrip("/"), program, 0o755)])
-    engine.call("POST", "/images/create", archive, what="take the door helper's image", fromSrc="-", repo=DOOR, tag=tag)
+    engine.call(
+        "POST",
+        "/images/create",
+        archive,
+        what="take the door helper's image",
+        fromSrc="-",
+        repo=DOOR,
+        tag=tag,
+    )
     return name
 
 

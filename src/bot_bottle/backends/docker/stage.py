@@ -26,7 +26,8 @@ def stage(mounts: Sequence[Mount], folder: str, user: tuple[int, int], owned: Ex
             status = os.stat(mount.source)
         except OSError as error:
             raise HostError(f"{mount.source} can't be shown in the bottle", details=str(error)) from error
-        if (status.st_uid, status.st_gid) == user or not mount.writable and _everybody_reads(mount.source, status):
+        same = (status.st_uid, status.st_gid) == user
+        if same or (not mount.writable and _everybody_reads(mount.source, status)):
             shown.append(mount)
             continue
         owned.callback(unstage, folder)

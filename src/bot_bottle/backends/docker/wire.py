@@ -9,13 +9,13 @@ import os
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from urllib.parse import quote
 
 from bot_bottle.errors import BotBottleError, HostError, SandboxError
 from bot_bottle.typed import IO, Any, NamedTuple
 
 PATIENCE = 60.0
 """Seconds for an engine's answer; a container is made and started in 0.3."""
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-~")
 _LARGEST_ANSWER = 64 << 20
 
 
@@ -55,7 +55,7 @@ class Engine:
         kind = "application/x-tar" if is_file or isinstance(body, bytes) else "application/json"
         data = body if isinstance(body, bytes) else b"" if body is None or is_file else json.dumps(body).encode()
         length = os.fstat(body.fileno()).st_size if is_file else len(data)
-        asked = "&".join(f"{name}={quote(value, safe='')}" for name, value in query.items())
+        asked = "&".join(f"{name}={_quoted(value)}" for name, value in query.items())
         head = f"{method} {path}{'?' if asked else ''}{asked} HTTP/1.0\r\nHost: docker\r\n"
         head += f"Content-Type: {kind}\r\nContent-Length: {length}\r\n\r\n"
         sock = self.dial()
@@ -94,7 +94,9 @@ class Engine:
             )
         silent = isinstance(error, TimeoutError)
         return HostError(
-            f"The engine at unix://{self.path} does not answer" if silent else f"No engine at unix://{self.path}",
+            f"The engine at unix://{self.path} does not answer"
+            if silent
+            else f"No engine at unix://{self.path}",
             details=f"nothing within {PATIENCE:.0f} s" if silent else str(error),
             resolution="Start (or restart) Docker, or say by DOCKER_HOST or DOCKER_CONTEXT where the engine is.",
         )
@@ -139,11 +141,13 @@ class Pending:
     def answer(self) -> Answer:
         """Whatever the engine said. Raises HostError when it said nothing that can be read."""
         parts: list[bytes] = []
+        size = 0
         try:
             with self._sock:
                 while part := self._sock.recv(1 << 16):
                     parts.append(part)
-                    if len(parts) * (1 << 16) > _LARGEST_ANSWER << 4:
+                    size += len(part)
+                    if size > _LARGEST_ANSWER:
                         raise OSError("the answer is too long")
         except OSError as error:
             raise self._engine.trouble(error) from error
@@ -159,11 +163,18 @@ class Pending:
         return Answer(int(words[1]), data)
 
 
+def _quoted(value: str) -> str:
+    """As urllib's `quote` does it, whose import takes 6 ms."""
+    return "".join(chr(byte) if chr(byte) in _PLAIN else f"%{byte:02X}" for byte in value.encode())
+
+
 def refusal(what: str, status: int, said: str) -> BotBottleError:
     """The error that an engine's words stand for. Pure."""
     words = said.lower()
     if "no space left" in words:
-        return HostError("The Docker engine has no space left", details=said, resolution="docker system prune")
+        return HostError(
+            "The Docker engine has no space left", details=said, resolution="docker system prune"
+        )
     if "no such image" in words and what.startswith("make "):
         return HostError(
             "The bottle's image is gone", details=said, resolution="Start again: it is built or fetched then."
