@@ -79,7 +79,7 @@ def test_an_observing_bottle_says_that_it_is_open():
 @pytest.mark.parametrize(
     ("bottle", "name"),
     [
-        ({"backend": "docker"}, "backend"),
+        ({"backend": "smolmachines"}, "backend"),
         ({"image": image(dockerfile="/home/me/.bot-bottle/bottles/Dockerfile")}, "image"),
         ({"runtime": "runsc"}, "runtime"),
         ({"resources": resources(disk=1 << 30)}, "resources.disk"),
@@ -283,3 +283,34 @@ def test_a_secret_that_lies_in_the_workspace_is_refused(source):
 
 def test_a_sensitive_value_that_nothing_looks_for_is_refused():
     assert any("sensitive" in one for one in problems(manifest(bottle={"sensitive": {"s": "env:A"}})))
+
+
+def test_the_plan_of_a_container_says_what_it_is_made_from_and_that_it_sees_nothing_of_the_host():
+    asked = image(
+        dockerfile="/home/me/.bot-bottle/bottles/Dockerfile", context="/home/me/.bot-bottle/bottles/image"
+    )
+    shown = render.text(plan(manifest(bottle={"backend": "docker", "image": asked, "runtime": "runsc"})))
+    assert (
+        "/home/me/.bot-bottle/bottles/Dockerfile, with what is in /home/me/.bot-bottle/bottles/image" in shown
+    )
+    assert "run by runsc" in shown
+    assert "/usr" not in shown
+    assert "bot-bottle's own image" in render.text(plan(manifest(bottle={"backend": "docker"})))
+    assert "image debian:12" in render.text(
+        plan(manifest(bottle={"backend": "docker", "image": image(reference="debian:12")}))
+    )
+
+
+@pytest.mark.parametrize(
+    ("stated", "key"),
+    [
+        ({"dockerfile": "/home/me/repo/Dockerfile", "context": "/home/me/repo"}, "image.dockerfile"),
+        ({"dockerfile": "/home/me/x/Dockerfile", "context": "/home/me"}, "image.context"),
+        ({"ca": "/home/me/repo/ca.pem"}, "image.ca"),
+    ],
+)
+def test_nothing_that_the_agent_writes_says_what_is_built(stated, key):
+    found = problems(manifest(bottle={"backend": "docker", "image": image(**stated)}))
+    assert any(line.startswith(key) and "workspace" in line for line in found)
+    beside = {name: path.replace("/home/me", "/home/me/.bot-bottle/bottles") for name, path in stated.items()}
+    assert problems(manifest(bottle={"backend": "docker", "image": image(**beside)})) == ()

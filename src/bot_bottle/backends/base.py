@@ -2,6 +2,7 @@
 
 A backend makes a bottle from a plan. The order is fixed:
 
+    backend.prepare(plan, say)               what outlives the run is there
     bottle = backend.create(plan, stdio)     the sandbox exists, the agent in it does not run yet
     bottle.open_door(listeners, channel)     listeners opened inside, passed to the bundle over `channel`
     bottle.write_files(files)                provisioning: files, and whatever `spawn` does inside
@@ -139,6 +140,14 @@ class Backend(Protocol):
 
     def traces(self, plan: RunPlan) -> Mapping[str, Any]:
         """JSON-able names of everything that `create` will make outside `plan.paths`; pure, recorded before `create`."""
+
+    def prepare(self, plan: RunPlan, say: Callable[[str], None]) -> None:
+        """Makes ready what outlives the run and may take long (an image), saying by `say` what is done; called before `create`.
+
+        `create` does without: it says nothing then. Interrupted at any point, it leaves nothing behind.
+
+        Raises what `create` does, and what is wrong with the files that it is made from.
+        """
 
     def place(self, plan: RunPlan) -> Place | None:
         """Where the bundle of this run is to be, made now; None: beside the keeper. Called once, before `create`.

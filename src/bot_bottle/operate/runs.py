@@ -185,6 +185,8 @@ def run_here(
     from bot_bottle.launch.signals import Interrupts
     from bot_bottle.operate.text import visible_parts
 
+    held_by = backend(prepared.plan.backend)
+    held_by.prepare(prepared.plan, phase)  # Ctrl-C ends it at once, as there is nothing to put away
     with Interrupts() as interrupts, ExitStack() as after:
         store = open_store()
         after.callback(store.leave)
@@ -193,7 +195,7 @@ def run_here(
             prepared.plan,
             Surroundings(
                 store=store,
-                backend=backend(prepared.plan.backend),
+                backend=held_by,
                 interrupts=interrupts,
                 vault=prepared.vault,
                 outside=prepared.outside,

@@ -47,6 +47,15 @@ class DockerBackend:
             "copy": plan.workspace.copy if plan.workspace.mode == "copy" else "",
         }  # fmt: skip
 
+    def prepare(self, plan: RunPlan, say: Callable[[str], None]) -> None:
+        from bot_bottle.backends.docker import dialing
+
+        engine = dialing.engine_at(endpoint.find(os.environ), os.environ)
+        try:
+            _image(engine, plan, say)
+        finally:
+            engine.close()
+
     def place(self, plan: RunPlan) -> "Place | None":
         from bot_bottle.backends.docker import dialing
 
@@ -123,7 +132,7 @@ def _shown(plan: RunPlan) -> str:
     return f"{stage.FOLDER}/{plan.id}" if os.geteuid() == 0 else ""
 
 
-def _image(engine: Engine, plan: RunPlan) -> images.Image:
+def _image(engine: Engine, plan: RunPlan, say: Callable[[str], None] = lambda _: None) -> images.Image:
     """The image with our program in it. The operator is the agent there, so that the workspace's files are theirs; where root
     is the operator, the image's own user."""
     ids = (os.getuid(), os.getgid()) if os.geteuid() else None
@@ -135,7 +144,7 @@ def _image(engine: Engine, plan: RunPlan) -> images.Image:
         return connect(os.environ)
 
     way = images.Access(lambda name: programs.look(engine, name), whole)
-    return images.ensure(plan.image, way, lambda _: None, parts)
+    return images.ensure(plan.image, way, say, parts)
 
 
 def _make(
@@ -153,7 +162,7 @@ def _make(
         bound: Sequence[Mount] = container.mounts(plan)
         if shown := _shown(plan):
             bound = stage.stage(bound, shown, user, staged)
-        asked = container.body(plan, image.id, user, bound)
+        asked = container.body(plan, image.id, user, bound, writable_root=not image.read_only_ok)
         engine.call("POST", "/containers/create", asked, what="make the container", name=names.agent)
         starting = engine.begin("POST", f"/containers/{names.agent}/start", what="start the container")
         staged.callback(starting.drop)

@@ -85,15 +85,14 @@ class BuildFailed(Exception):
 
 
 def _follow(said: Iterable[Mapping[str, Any]], step: _Step, say: Say) -> str:
-    made = ""
-    for one in said:
-        if "error" in one:
-            raise BuildFailed(str(one["error"]))
+    made, wrong = "", ""
+    for one in said:  # to its end: what was not read keeps its connection open
+        wrong = str(one.get("error") or wrong)
         if "stream" in one and step.hear(str(one["stream"])):
             say(f"Building the image: step {step.number} of {step.count}, {step.text[:70]}")
         made = str((one.get("aux") or {}).get("ID") or made)
-    if not made:
-        raise BuildFailed("The engine ended the build without saying why")
+    if wrong or not made:
+        raise BuildFailed(wrong or "The engine ended the build without saying why")
     return made
 
 
@@ -132,12 +131,14 @@ def pull(client: "DockerClient", reference: str, say: Say) -> None:
     name, tag = parse_repository_tag(reference)
     say(f"Fetching the image {reference}")
     try:
+        wrong = ""
         for one in client.api.pull(name, tag=tag or "latest", stream=True, decode=True):
-            if "error" in one:
-                raise BuildFailed(str(one["error"]))
+            wrong = str(one.get("error") or wrong)
             if detail := one.get("progressDetail"):
                 done, total = (int(detail.get(key) or 0) >> 20 for key in ("current", "total"))
                 say(f"Fetching the image {reference}: {one.get('id', '')} {done} of {total} MiB")
+        if wrong:
+            raise BuildFailed(wrong)
     except failures.kinds() as error:
         if failures.known(error):
             raise failures.explain(error, f"The image {reference} could not be fetched") from error

@@ -68,7 +68,9 @@ def mounts(plan: RunPlan) -> tuple[Mount, ...]:
     return (first, *sorted(stores, key=lambda mount: mount.target.count("/")))
 
 
-def body(plan: RunPlan, image: str, user: tuple[int, int], bound: Sequence[Mount]) -> dict[str, object]:
+def body(
+    plan: RunPlan, image: str, user: tuple[int, int], bound: Sequence[Mount], *, writable_root: bool = False
+) -> dict[str, object]:
     """The agent's container. `bound` are `mounts(plan)` with their sources where the engine finds them."""
     uid, gid = user
     return {
@@ -81,8 +83,25 @@ def body(plan: RunPlan, image: str, user: tuple[int, int], bound: Sequence[Mount
         "Labels": names(plan).labels,
         "StopSignal": "SIGKILL",
         "Healthcheck": {"Test": ["NONE"]},
-        "HostConfig": {**_confinement(), **_limits(plan), "Tmpfs": _scratch(plan, user), "Mounts": list(map(_bound, bound))},
+        "HostConfig": {
+            **_confinement(), **_limits(plan), **_root(plan, writable_root), **({"Runtime": plan.runtime} if plan.runtime else {}),
+            "Tmpfs": _scratch(plan, user), "Mounts": list(map(_bound, bound)),
+        },
     }  # fmt: skip
+
+
+def trial(image: str, labels: dict[str, str]) -> dict[str, object]:
+    """A container that is confined like the agent's and ends at once, to see whether one starts."""
+    host = {**_confinement(), "AutoRemove": False, "ReadonlyRootfs": True, "PidsLimit": 8}
+    return {"Image": image, "Entrypoint": [GUEST, "door"], "User": "65534:65534", "Labels": labels, "HostConfig": host}
+
+
+def _root(plan: RunPlan, writable: bool) -> dict[str, object]:
+    """Read-only, unless the image's maker says that it has to be written; then what the bottle's file states bounds it, too."""
+    if not writable:
+        return {"ReadonlyRootfs": True}
+    bound = {"StorageOpt": {"size": str(plan.limits.disk)}} if plan.limits.disk else {}
+    return {"ReadonlyRootfs": False, **bound}
 
 
 def _confinement() -> dict[str, object]:
@@ -91,7 +110,6 @@ def _confinement() -> dict[str, object]:
         "Dns": ["127.0.0.1"],
         "CapDrop": ["ALL"],
         "SecurityOpt": ["no-new-privileges"],  # and the engine's own seccomp rules; ours come on top of them
-        "ReadonlyRootfs": True,
         "AutoRemove": True,
         "IpcMode": "private",
         "CgroupnsMode": "private",
@@ -115,15 +133,16 @@ def _limits(plan: RunPlan) -> dict[str, object]:
 
 def _scratch(plan: RunPlan, user: tuple[int, int]) -> dict[str, str]:
     """What can be written besides the workspace, all of it in memory and bounded; and /sys, of which nothing is shown."""
-    memory = plan.limits.memory or _SCRATCH
+    memory, disk = plan.limits.memory or _SCRATCH, plan.limits.disk
     own = f"uid={user[0]},gid={user[1]},mode=0700"
-    places = (
-        ("/tmp", "mode=1777", memory),  # noqa: S108
-        ("/var/tmp", "mode=1777", memory),  # noqa: S108
-        ("/run", "mode=0755", min(memory, _GIB // 16)),
-        (INSIDE_HOME, own, memory),
-        ("/dev/shm", "mode=1777", min(memory, _GIB)),  # noqa: S108
+    most = (  # the last number is the place's share of `resources.disk`, in sixteenths
+        ("/tmp", "mode=1777", memory, 5),  # noqa: S108
+        ("/var/tmp", "mode=1777", memory, 1),  # noqa: S108
+        ("/run", "mode=0755", min(memory, _GIB // 16), 1),
+        (INSIDE_HOME, own, memory, 8),
+        ("/dev/shm", "mode=1777", min(memory, _GIB), 1),  # noqa: S108
     )
+    places = ((path, mode, min(size, disk * share // 16) if disk else size) for path, mode, size, share in most)
     made = {path: f"rw,exec,nosuid,nodev,{mode},size={size}" for path, mode, size in places}
     return {**made, "/sys": "ro,noexec,nosuid,nodev,mode=0555,size=4096"}
 

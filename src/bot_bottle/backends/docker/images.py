@@ -67,7 +67,10 @@ class Parts(NamedTuple):
         return [self.ids, [[path, sha256_hex(content)] for path, content in self.programs]]
 
 
-def ensure(spec: ImageSpec, access: Access, say: Say, parts: Parts = Parts()) -> Image:  # noqa: B008 - a tuple
+NO_PARTS = Parts()
+
+
+def ensure(spec: ImageSpec, access: Access, say: Say, parts: Parts = NO_PARTS) -> Image:
     """The image of `spec` with `parts` in it, on this engine; built or fetched when it is not there.
 
     `say` hears what is done, when it takes time. Raises ManifestError for a Dockerfile that is none, NotFoundError for an image
@@ -162,6 +165,8 @@ class _Making:
     def __init__(self, spec: ImageSpec, access: Access, say: Say, parts: Parts) -> None:
         self.spec, self.parts, self.say = spec, parts, say
         self.engine = access.whole()
+        self.labels = {LABEL: _digest("lists", paths.cache_root())}
+        """Of containers that are there for a moment; who holds the lock removes what somebody before left."""
 
     def image(self) -> Found:
         """Fetches and builds what is missing, and answers the whole image."""
@@ -218,7 +223,8 @@ class _Making:
         _check_machine(below)
         identity = str(below["Id"])
         self.say("Putting the agent's tool into the image")
-        known = layer.lists(self.engine.client, identity, {LABEL: "lists"})
+        layer.remove_containers(self.engine.client, self.labels)
+        known = layer.lists(self.engine.client, identity, self.labels)
         user = layer.user_of(str(below["Config"].get("User") or ""), known, self.parts.ids)
         labels = {LABEL: "bottle", USER_LABEL: json.dumps(user)}
         with TemporaryFile() as archive:

@@ -59,6 +59,13 @@ def lists(client: "DockerClient", image: str, labels: dict[str, str]) -> Lists:
         client.api.remove_container(made["Id"], force=True, v=True)
 
 
+def remove_containers(client: "DockerClient", labels: dict[str, str]) -> None:
+    """Removes those that carry `labels`."""
+    wanted = [f"{name}={value}" for name, value in labels.items()]
+    for one in client.api.containers(all=True, filters={"label": wanted}):
+        client.api.remove_container(one["Id"], force=True, v=True)
+
+
 def _content(chunks: Iterable[bytes]) -> str:
     """The text of the one file in an archive; empty when it is no file of a sensible size."""
     import tarfile

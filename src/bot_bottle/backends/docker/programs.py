@@ -22,23 +22,23 @@ def guest(machine: str = "") -> bytes:
         raise HostError(f"The docker backend has no program for this machine ({machine})") from error
 
 
+def door_name() -> str:
+    """What the helper's image is called; it says what is in it."""
+    return f"{DOOR}:{sha256_hex(guest())[:16]}"
+
+
+def door_archive() -> bytes:
+    """All that is in the helper's image, as a tar."""
+    return _archive([(GUEST.lstrip("/"), guest(), 0o755)])
+
+
 def door_image(engine: Engine) -> str:
     """The helper's image, made if it is not there. Raises EngineRefusal, HostError."""
-    program = guest()
-    tag = sha256_hex(program)[:16]
-    name = f"{DOOR}:{tag}"
-    if look(engine, name):
-        return name
-    archive = _archive([(GUEST.lstrip("/"), program, 0o755)])
-    engine.call(
-        "POST",
-        "/images/create",
-        archive,
-        what="take the door helper's image",
-        fromSrc="-",
-        repo=DOOR,
-        tag=tag,
-    )
+    name = door_name()
+    if not look(engine, name):
+        repository, _, tag = name.partition(":")
+        what = "take the door helper's image"
+        engine.call("POST", "/images/create", door_archive(), what=what, fromSrc="-", repo=repository, tag=tag)
     return name
 
 

@@ -179,4 +179,14 @@ def refusal(what: str, status: int, said: str) -> BotBottleError:
         return HostError(
             "The bottle's image is gone", details=said, resolution="Start again: it is built or fetched then."
         )
+    if "unknown or invalid runtime" in words or "unknown runtime" in words:
+        return HostError(
+            "The Docker engine does not have the runtime that the bottle's file names", details=said.strip(),
+            resolution="Install it there and tell the engine of it, or name another as runtime: bot-bottle doctor lists them.",
+        )  # fmt: skip
+    if "storage-opt" in words or "storage option" in words:
+        return HostError(
+            "The Docker engine can't keep resources.disk for an image whose root is written", details=said.strip(),
+            resolution="Its data has to lie on XFS with project quotas (pquota); or take resources.disk away.",
+        )  # fmt: skip
     return EngineRefusal(what, status, said.strip())

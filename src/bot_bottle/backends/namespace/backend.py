@@ -31,6 +31,9 @@ class NamespaceBackend:
     def traces(self, plan: RunPlan) -> Mapping[str, Any]:
         return {"cgroups": dict(cgroups.names(plan.id, plan.limits))}
 
+    def prepare(self, plan: RunPlan, say: Callable[[str], None]) -> None:
+        """Everything is the host's own."""
+
     def place(self, _: RunPlan) -> None:
         """Beside the keeper, whose kernel it is."""
 
