@@ -129,6 +129,12 @@ class Backend(Protocol):
 
     name: str
 
+    def needs_copy(self) -> bool:
+        """Whether bottles are where the operator's folders can't be shown: then they work on copies unless told otherwise.
+
+        Nothing is connected for it. Raises HostError.
+        """
+
     def mismatches(self, plan: RunPlan) -> Sequence[str]:
         """Everything in `plan` that this backend can't do, one sentence each; pure, called when planning."""
 

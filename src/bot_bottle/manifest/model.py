@@ -242,7 +242,8 @@ class Bottle(Strict):
         None, description="What runs the container, such as `runsc`; default: the engine's own default."
     )
     bundle: Literal["beside", "container"] | None = Field(
-        None, description="Where what faces the agent runs; default: beside the keeper where the engine is local."
+        None,
+        description="Where what faces the agent runs; default: beside the keeper where the engine is local.",
     )
     workspace: Literal["mount", "copy"] | None = Field(
         None, description="Default: copy when headless, else mount."

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from bot_bottle.launch.launcher import Outcome
     from bot_bottle.launch.outward import Outside
     from bot_bottle.launch.sidecar import Sidecar
+    from bot_bottle.manifest.document import BottleDocument
     from bot_bottle.state.model import RunRecord
 
 
@@ -94,7 +95,7 @@ def plan(request: StartRequest) -> RunPlan:
         Choices(
             id=run,
             tty=not request.headless,
-            workspace=request.workspace,
+            workspace=request.workspace or _workspace(manifest["bottle"]),
             command=setup.command,
             files=(*setup.files, *skills, *identity(manifest["bottle"]["git"], foreign_owner=False)),
             mounts=setup.mounts,
@@ -111,6 +112,15 @@ def plan(request: StartRequest) -> RunPlan:
         problems = tuple(backend(made.backend).mismatches(made))
     check.refuse(problems, f"Bottle {made.bottle}")
     return made
+
+
+def _workspace(bottle: "BottleDocument") -> WorkspaceMode | None:
+    """A copy where the bottle can't be shown the folder itself; None: as usual."""
+    if bottle["workspace"] or bottle["backend"] == "namespace":
+        return bottle["workspace"]
+    from bot_bottle.backends.registry import backend
+
+    return "copy" if backend(bottle["backend"]).needs_copy() else None
 
 
 def prepare(request: StartRequest) -> Prepared:

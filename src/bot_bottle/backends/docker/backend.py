@@ -34,6 +34,9 @@ class DockerBackend:
     def __init__(self) -> None:
         self._places: dict[str, Place] = {}
 
+    def needs_copy(self) -> bool:
+        return endpoint.find(os.environ).scheme != "unix"
+
     def mismatches(self, plan: RunPlan) -> Sequence[str]:
         return container.mismatches(plan)
 
@@ -56,12 +59,17 @@ class DockerBackend:
     def place(self, plan: RunPlan) -> "Place | None":
         from bot_bottle.backends.docker import dialing
 
-        engine = dialing.engine_at(endpoint.find(os.environ), os.environ)
+        engine = dialing.engine_at(endpoint.find(os.environ), os.environ, folder=plan.paths.run)
         local = dialing.is_local(engine)
         if local and plan.bundle != "container":
             return None
         from bot_bottle.backends.docker.far import Place
 
+        if not local and plan.workspace.mode == "mount":
+            raise HostError(
+                "The workspace can't be mounted where this engine is", details=f"It is {engine.path}, on another kernel.",
+                resolution="Work on a copy: --workspace copy, or workspace: copy in the bottle's file.",
+            )  # fmt: skip
         place = self._places[plan.id] = Place(engine, plan, local=local)
         return place
 

@@ -2,7 +2,6 @@
 
 import os
 import socket
-import ssl
 from collections.abc import Mapping
 
 from bot_bottle.backends.docker import endpoint
@@ -16,15 +15,18 @@ if TYPE_CHECKING:
 _TLS_PORT, _PLAIN_PORT = 2376, 2375
 
 
-def engine_at(meant: endpoint.Endpoint, environ: Mapping[str, str]) -> Engine:
-    """Nothing is connected yet. Raises HostError when it can't be spoken to at all."""
+def engine_at(meant: endpoint.Endpoint, environ: Mapping[str, str], *, folder: str = "") -> Engine:
+    """Nothing is connected yet. `folder` is of the caller's own, for what is shared by connections.
+
+    Raises HostError when it can't be spoken to at all.
+    """
     if meant.scheme == "unix":
         return Engine(meant.host.removeprefix("unix://"))
     if meant.scheme == "tcp":
         return _OverTcp(meant)
     from bot_bottle.backends.docker import ssh
 
-    return _OverSsh(meant, ssh.Dialer(ssh.read(meant.host), environ))
+    return _OverSsh(meant, ssh.Dialer(ssh.read(meant.host), environ, folder=folder))
 
 
 def is_local(engine: Engine) -> bool:
@@ -55,6 +57,8 @@ class _OverTcp(Engine):
             raise self.trouble(error) from error
 
     def _wrapped(self, sock: socket.socket, tls: endpoint.Tls) -> socket.socket:
+        import ssl  # 15 ms, and only here
+
         try:
             context = ssl.create_default_context(cafile=tls.ca if os.path.isfile(tls.ca) else None)
             if not tls.verify:

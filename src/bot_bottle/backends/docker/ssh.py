@@ -8,6 +8,7 @@ import contextlib
 import os
 import socket
 import subprocess
+import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -35,6 +36,8 @@ _SSH_ENVIRONMENT = (
     "KRB5CCNAME",
 )
 _LONGEST = 2000
+_LONGEST_PATH = 85
+"""Of a socket that connections share: ssh adds 17 characters while it makes it, and 107 are all that there is room for."""
 
 
 class Destination(NamedTuple):
@@ -83,8 +86,12 @@ def command(to: Destination) -> tuple[str, ...]:
 class Dialer:
     """Makes connections, and remembers the ssh processes that carry them."""
 
-    def __init__(self, to: Destination, environ: Mapping[str, str]) -> None:
+    def __init__(self, to: Destination, environ: Mapping[str, str], *, folder: str = "") -> None:
+        """With a `folder` of the caller's own, connections share one that is kept open for them."""
+        path = os.path.join(folder, "ssh") if folder else ""
+        self._shared = path if 0 < len(path) <= _LONGEST_PATH else ""
         self._command = command(to)
+        self._first: socket.socket | None = None
         self._environment = {name: environ[name] for name in _SSH_ENVIRONMENT if name in environ}
         self._running: list[tuple[subprocess.Popen[bytes], int]] = []
         self._said = ""
@@ -92,11 +99,25 @@ class Dialer:
     def dial(self) -> socket.socket:
         """A connection, as far as anybody can tell before something is said on it. Raises OSError."""
         self._collect()
+        if self._shared and self._first is None:
+            self._first = self._connected("-o", "ControlMaster=yes", "-o", f"ControlPath={self._shared}")
+            self._wait_for_first()
+        sharing = ("-o", "ControlMaster=no", "-o", f"ControlPath={self._shared}") if self._shared else ()
+        return self._connected(*sharing)
+
+    def _wait_for_first(self) -> None:
+        """Until others can share it, or never will."""
+        process, _ = self._running[-1]
+        deadline = time.monotonic() + CONNECT_WITHIN
+        while process.poll() is None and not os.path.exists(self._shared) and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    def _connected(self, *more: str) -> socket.socket:
         ours, theirs = socket.socketpair()
         words = os.memfd_create("ssh")
         try:
             process = subprocess.Popen(
-                self._command,
+                (self._command[0], *more, *self._command[1:]),
                 env=self._environment,
                 stdin=theirs.fileno(),
                 stdout=theirs.fileno(),
@@ -119,6 +140,9 @@ class Dialer:
 
     def close(self) -> None:
         """Ends every connection. Idempotent."""
+        if self._first is not None:
+            self._first.close()
+            self._first = None
         for process, _ in self._running:
             with contextlib.suppress(ProcessLookupError):
                 process.terminate()

@@ -22,6 +22,9 @@ class NamespaceBackend:
 
     name = "namespace"
 
+    def needs_copy(self) -> bool:
+        return False
+
     def mismatches(self, plan: RunPlan) -> Sequence[str]:
         return profile.mismatches(plan)
 
