@@ -1,6 +1,5 @@
 """The image a bottle is made from, on a real engine: found, built, built again only when something changed, refused."""
 
-import contextlib
 import os
 import socket
 import threading
@@ -31,12 +30,9 @@ class Workshop:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.said: list[str] = []
-        self.made: set[str] = set()
 
     def ensure(self, spec: ImageSpec, parts: Parts = images.NO_PARTS) -> Image:
-        found = images.ensure(spec, images.access(self.engine), self.said.append, parts)
-        self.made.add(found.id)
-        return found
+        return images.ensure(spec, images.access(self.engine), self.said.append, parts)
 
     def refusal(self, spec: ImageSpec, kind: type[BotBottleError]) -> BotBottleError:
         with pytest.raises(kind) as raised:
@@ -63,15 +59,14 @@ class Workshop:
 
 
 @pytest.fixture
-def workshop() -> Iterator[Workshop]:
+def workshop(monkeypatch: pytest.MonkeyPatch) -> Iterator[Workshop]:
     engine = engines.engine()
-    made = Workshop(engine)
+    for name in ("BUILT", "BOTTLE"):
+        monkeypatch.setattr(images, name, f"bot-bottle-test/{name.lower()}-{nonce()}")
     try:
-        yield made
+        yield Workshop(engine)
     finally:
-        for one in made.made:
-            with contextlib.suppress(Exception):
-                engine.client.api.remove_image(one, force=True)
+        images.forget(engine)
         engine.client.close()
 
 
@@ -376,7 +371,6 @@ def test_many_who_want_the_same_image_at_once_get_one_that_was_built_once(
         thread.start()
     for thread in threads:
         thread.join()
-    workshop.made.update(found)
     assert len(found) == 4
     assert len(set(found)) == 1
     assert said.count("Building the image") == 1
@@ -388,3 +382,19 @@ def test_an_image_that_vanished_is_made_again(workshop: Workshop, spec: Callable
     workshop.engine.client.api.remove_image(made.id, force=True)
     assert images.look(workshop.engine, made.id) is None
     assert workshop.ensure(asked).uid == made.uid
+
+
+def test_what_was_built_can_be_forgotten_but_not_what_a_container_uses(
+    workshop: Workshop, spec: Callable[..., ImageSpec]
+) -> None:
+    first, second = (workshop.ensure(spec("FROM {base}\nRUN echo " + nonce() + "\n")) for _ in range(2))
+    client = workshop.engine.client.api
+    container = client.create_container(first.id, ["true"], labels={"by": engines.LABEL})
+    try:
+        assert len(images.forget(workshop.engine)) == 3
+        assert images.look(workshop.engine, second.id) is None
+        assert images.look(workshop.engine, first.id)
+    finally:
+        client.remove_container(container["Id"])
+    assert len(images.forget(workshop.engine)) == 1
+    assert images.forget(workshop.engine) == []

@@ -237,8 +237,24 @@ def cleanup(*, forget: bool) -> list[str]:
             said.append(f"{record.id}: forgotten")
         now = time.time()
         oldest = min((run.started_at for run in store.runs(states=ALIVE)), default=now)
+        said += _forget_images() if forget else []
         said += trust.forget_copies(paths.data_root(), now=now, oldest_run=oldest)
     return said
+
+
+def _forget_images() -> list[str]:
+    """Removes the images that were built for bottles and that none uses; nothing where none ever was."""
+    if not os.path.isdir(os.path.join(paths.cache_root(), "images")):
+        return []
+    from bot_bottle.backends.docker import engine, failures, images
+
+    whole = engine.connect(os.environ)
+    try:
+        return images.forget(whole)
+    except failures.kinds() as error:
+        raise failures.explain(error, "The images of ended runs could not be removed") from error
+    finally:
+        whole.client.close()
 
 
 def stop(name: str, *, now: bool = False) -> int:
