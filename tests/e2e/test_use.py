@@ -164,7 +164,7 @@ def test_limits_are_kept_or_refused(place, cli, repository):
     done = cli("start", "eat", "--headless")
     assert done.code in (137, 78), done.stderr
     assert "536870912" not in done.stdout
-    if place.uid:
+    if place.uid and place.backend == "namespace":  # an engine keeps it for everybody
         assert "resources.memory" in done.stderr
 
 

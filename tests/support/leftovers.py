@@ -101,7 +101,9 @@ def containers(names: list[str]) -> list[str]:
 
     engine = Engine(endpoint.find(os.environ).host.removeprefix("unix://"))
     found = engine.call("GET", "/containers/json", all="1")
-    left = [f"container {each['Names'][0]}" for each in found if each["Labels"].get(container.RUN_LABEL) in names]
+    left = [
+        f"container {each['Names'][0]}" for each in found if each["Labels"].get(container.RUN_LABEL) in names
+    ]
     return left + [f"mounts {stage.FOLDER}/{run}" for run in names if os.path.isdir(f"{stage.FOLDER}/{run}")]
 
 

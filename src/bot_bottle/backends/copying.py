@@ -93,6 +93,46 @@ def copy_out(
     return left_out
 
 
+def pack(
+    bottle: Bottle, folder: str, path: str, *, bounds: Bounds | None = None, timeout: float = TIMEOUT
+) -> None:
+    """Writes what is in `folder` inside into the file `path` here, as the tar inside packs it: read by none but `unpack`.
+
+    Raises HostError when it can't be written, SandboxError when it does not work inside or is too much.
+    """
+    size, most = 0, (bounds or Bounds()).size
+    argv = ("tar", "-C", folder, "--format=gnu", "-cf", "-", ".")
+    try:
+        descriptor = os.open(
+            path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+        )
+        with open(descriptor, "wb") as file, _tar(bottle, argv, timeout) as (pipe, finish):
+            while part := pipe.read(_BLOCK):
+                size += len(part)
+                if size > most:
+                    raise SandboxError("More is coming out of the bottle than is allowed")
+                file.write(part)
+            finish()
+    except OSError as error:
+        raise HostError(f"{path} can't be written", details=str(error)) from error
+
+
+def unpack(bottle: Bottle, path: str, folder: str, *, timeout: float = TIMEOUT) -> None:
+    """Has the tar inside unpack the file `path`, which `pack` wrote, in `folder`. Raises HostError, SandboxError."""
+    argv = ("tar", "-C", folder, "--no-same-owner", "--no-overwrite-dir", "-xpf", "-")
+    try:
+        with open(path, "rb") as file, _tar(bottle, argv, timeout, writing=True) as (pipe, finish):
+            try:
+                while part := file.read(_BLOCK):
+                    pipe.write(part)
+            except BrokenPipeError:
+                pass  # tar ended early, and says why
+            pipe.close()
+            finish()
+    except OSError as error:
+        raise HostError(f"{path} can't be read", details=str(error)) from error
+
+
 def take(stream: IO[bytes], target: str, name: str, bounds: Bounds) -> list[str]:
     """Makes at `target`, which must not exist, what the archive that `stream` carries has at `name`; answers what was left out.
 
@@ -253,7 +293,6 @@ class _Taking:
         with open(os.open(name, flags, member.mode & 0o777, dir_fd=folder), "wb") as file:
             while part := source.read(_BLOCK):
                 file.write(part)
-
 
     def _write_again(self, member: tarfile.TarInfo, folder: int, name: str) -> None:
         """A second name of a file that came already becomes a file of its own."""

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from contextlib import ExitStack
 
-from bot_bottle.errors import HostError, UsageError
+from bot_bottle.errors import HostError, NotFoundError, UsageError
 from bot_bottle.host import facts as host_facts
 from bot_bottle.host import paths
 from bot_bottle.names import new_run_id
@@ -45,6 +45,9 @@ class Prepared(NamedTuple):
     plan: RunPlan
     vault: "Vault"
     outside: "Outside"
+    request: StartRequest
+    continues: "RunRecord | None" = None
+    """The run whose kept bottle is gone on with."""
 
 
 def plan(request: StartRequest) -> RunPlan:
@@ -127,11 +130,49 @@ def prepare(request: StartRequest) -> Prepared:
     """The plan and its secrets. Raises everything that can be said before anything is made."""
     from bot_bottle.host import secrets
 
-    made = plan(request)
+    try:
+        made, before = plan(request), None
+    except NotFoundError:
+        before = kept_run(request.agent)
+        if before is None:
+            raise
+        request = again(before, request)
+        made = plan(request)
     from bot_bottle.launch import outward
 
     vault = secrets.read_all(made.credentials, made.sensitive, outward=made.outward)
-    return Prepared(made, vault, outward.read(made.outward, vault.proxy_login))
+    return Prepared(made, vault, outward.read(made.outward, vault.proxy_login), request, before)
+
+
+def kept_run(name: str) -> "RunRecord | None":
+    """The stopped bottle called `name` (a run's id) that was kept, if it is one."""
+    from bot_bottle.launch import kept
+
+    try:
+        record = find(name)
+    except (NotFoundError, UsageError):
+        return None
+    return record if record.id == name and kept.is_kept(record) else None
+
+
+def again(record: "RunRecord", request: StartRequest) -> StartRequest:
+    """What is to be asked for to go on with a kept bottle; what `request` says anew comes first. Raises HostError, UsageError."""
+    from bot_bottle.launch import kept
+
+    asked = kept.asked(record)
+    if request.workspace not in (None, record.workspace_mode):
+        raise UsageError(
+            f"{record.id} works on {'a copy' if record.workspace_mode == 'copy' else 'the workspace itself'}"
+        )
+    return StartRequest(
+        agent=asked["agent"],
+        folder=asked["folder"],
+        bottle=request.bottle or asked["bottle"],
+        headless=request.headless,
+        prompt=request.prompt or asked["prompt"],
+        workspace="copy" if record.workspace_mode == "copy" else "mount",
+        arguments=request.arguments or tuple(asked["arguments"]),
+    )
 
 
 def free_id(agent: str, state_root: str) -> str:
@@ -207,6 +248,8 @@ def run_here(
                 warn=noted,
                 say=said,
                 owner=owner,
+                continues=prepared.continues,
+                asked=prepared.request._asdict(),
             ),
         )
 
@@ -225,50 +268,44 @@ def cleanup(*, forget: bool) -> list[str]:
     """Removes what dead keepers left and, when told to `forget`, what ended runs keep; a sentence for each thing."""
     import time
 
-    from bot_bottle.launch import folders
+    from bot_bottle.launch import folders, kept
     from bot_bottle.launch.reap import ALIVE, reap
+    from bot_bottle.operate import images
     from bot_bottle.provision import trust
 
     with open_store() as store:
         said = reap(store, paths.runtime_root())
         for record in store.runs(states=("ended",)) if forget else []:
+            if kept.is_kept(record):
+                said.append(f"{record.id}: kept; bot-bottle stop {record.id} lets it go")
+                continue
             folders.remove(record.state_path)
             store.forget_run(record.id)
             said.append(f"{record.id}: forgotten")
         now = time.time()
         oldest = min((run.started_at for run in store.runs(states=ALIVE)), default=now)
-        said += _forget_images() if forget else []
+        said += images.forget() if forget else []
         said += trust.forget_copies(paths.data_root(), now=now, oldest_run=oldest)
     return said
 
 
-def _forget_images() -> list[str]:
-    """Removes the images that were built for bottles and that none uses, where ever one was."""
-    if not os.path.isdir(os.path.join(paths.cache_root(), "images")):
-        return []
-    from bot_bottle.backends.docker import engine, failures, images
-
-    try:
-        whole = engine.connect(os.environ)
-    except HostError as error:
-        return [f"the images of bottles stay: {error.brief}"]
-    try:
-        return images.forget(whole)
-    except failures.kinds() as error:
-        return [f"the images of bottles stay: {failures.said(error)}"]
-    finally:
-        whole.client.close()
-
-
-def stop(name: str, *, now: bool = False) -> int:
+def stop(name: str, *, now: bool = False, keep: bool = False) -> int:
     """Stops the run called `name` and waits for its end; its exit code. Raises NotFoundError when it does not run.
+
+    With `keep`, its files stay, and `start` goes on with them; one that was kept is kept no more without it.
 
     With `now`, a keeper that does not answer is killed, which ends the bottle as well, and what it left is removed.
     """
     from bot_bottle.launch import control
 
     record = find(name)
-    with control.connect(record.run_path, {"want": "stop", "now": now}) as client:
+    if record.state == "ended" and not keep:
+        from bot_bottle.launch import kept
+
+        if kept.is_kept(record):
+            kept.let_go(record)
+            return record.exit_code or 0
+    with control.connect(record.run_path, {"want": "stop", "now": now, "keep": keep}) as client:
         client.settimeout(ANSWER_WITHIN if now else None)
         try:
             return wait_for_exit(client)
