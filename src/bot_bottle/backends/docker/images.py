@@ -28,7 +28,7 @@ SCHEMA = 1
 LABEL = "bot-bottle.image"
 """What every image of ours carries; its value says what kind it is."""
 BUILT, BOTTLE = "bot-bottle/built", "bot-bottle/bottle"
-BASE = "docker.io/library/debian:bookworm-slim"
+BASE = "debian:bookworm-slim"
 """What our own image is built on, when the bottle's file does not say (`image: {args: {BASE: …}}`)."""
 USER_LABEL = "bot-bottle.user"
 WRITABLE = "bot-bottle.writable-root"
