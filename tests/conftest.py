@@ -31,6 +31,7 @@ settings.load_profile("project")
 
 REAL_HOME = Path(os.path.expanduser("~"))
 UNPRIVILEGED = itertools.count(20000 + 500 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]))
+ENGINE_USER = 29999
 MUST_RUN_IN_CI = (
     "namespace",
     # Where root may make control groups, an engine can be started.
@@ -120,20 +121,28 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return home
 
 
+@pytest.fixture
+def backend(request: pytest.FixtureRequest) -> str:
+    """What holds the test's bottles; see `support.backends.on_every_backend`."""
+    return str(getattr(request, "param", "namespace"))
+
+
 @pytest.fixture(params=["root", "user"])
-def who(request: pytest.FixtureRequest) -> int:
+def who(request: pytest.FixtureRequest, backend: str) -> int:
     """The uid that the program runs as: once root, once a user without rights (the same uid never twice)."""
     if os.geteuid() != 0:
         if request.param == "root":
             pytest.skip("not run as root")
         return os.geteuid()
+    if backend == "docker" and request.param == "user":
+        return ENGINE_USER  # an image is made for each who has one
     return 0 if request.param == "root" else next(UNPRIVILEGED)
 
 
 @pytest.fixture
-def place(who: int) -> Iterator[Place]:
+def place(who: int, backend: str) -> Iterator[Place]:
     """A home and a workspace for `who`; nothing of a run may be left there when the test ends."""
-    place = make_place(who)
+    place = make_place(who, backend)
     try:
         yield place
         place.assert_nothing_left()

@@ -5,12 +5,20 @@ import os
 from contextlib import ExitStack
 from pathlib import Path
 
+import pytest
+
 from bot_bottle.backends.base import Backend, Bottle, Stdio
 from bot_bottle.plan.model import INSIDE_UID, Command, ImageSpec, Paths, RunPlan, Workspace
 from bot_bottle.testing.conformance import ENVIRONMENT
 
 NO_IMAGE = ImageSpec()
 _numbers = itertools.count()
+EVERY = [
+    pytest.param("namespace", marks=pytest.mark.namespace),
+    pytest.param("docker", marks=pytest.mark.docker),
+]
+on_every_backend = pytest.mark.parametrize("backend", EVERY, indirect=True)
+"""For tests of the whole whose claims a backend could break: `place` writes bottles of that backend."""
 AGENT_ID = 2_000_000
 """The agent's user on the host when the tests run as root; nobody's."""
 

@@ -37,7 +37,7 @@ LABEL = "bot-bottle-tests"
 STARTS_WITHIN = 60.0
 ENDS_WITHIN = 30.0
 SBIN = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
-_WITHOUT_NETWORK = ("--bridge=none", "--iptables=false", "--ip6tables=false")
+WITHOUT_NETWORK = ("--bridge=none", "--iptables=false", "--ip6tables=false")
 
 
 @cache
@@ -46,7 +46,7 @@ def missing() -> str:
     try:
         FOLDER.mkdir(parents=True, exist_ok=True)
         with _locked(FOLDER / "lock", fcntl.LOCK_EX), contextlib.closing((made := _answering()).client):
-            return _without_base(made)
+            return without_base(made)
     except HostError as error:
         return error.brief
     except OSError as error:
@@ -87,7 +87,7 @@ def _start(seen: str) -> str:
         return "dockerd is not installed"
     tries = [()] if shutil.which("iptables", path=SBIN) else []
     why_not = ""
-    for options in (*tries, _WITHOUT_NETWORK):
+    for options in (*tries, WITHOUT_NETWORK):
         why_not = dockerd(program, PID_FILE, LOG, "--data-root", str(FOLDER / "data"), *options)
         if not why_not:
             return ""
@@ -107,9 +107,10 @@ def dockerd(program: str, pid_file: Path, log: Path, *options: str, host: str = 
     deadline = time.monotonic() + STARTS_WITHIN
     while time.monotonic() < deadline and child.poll() is None:
         if _listens(host):
-            connect({"DOCKER_HOST": host}, timeout=STARTS_WITHIN).client.close()
-            child.returncode = 0  # it is not waited for: it outlives us
-            return ""
+            with contextlib.suppress(HostError):
+                connect({"DOCKER_HOST": host}, timeout=STARTS_WITHIN).client.close()
+                child.returncode = 0  # it is not waited for: it outlives us
+                return ""
         time.sleep(0.05)
     with contextlib.suppress(ProcessLookupError):
         os.kill(child.pid, signal.SIGKILL)
@@ -144,7 +145,7 @@ def _ended(handle: int) -> bool:
     return bool(select.select([handle], [], [], ENDS_WITHIN)[0])
 
 
-def _without_base(engine: Engine) -> str:
+def without_base(engine: Engine) -> str:
     """Puts the base image into the engine, and makes one container of it; why that can't be."""
     from docker.errors import DockerException, ImageNotFound
 

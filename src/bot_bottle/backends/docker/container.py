@@ -93,7 +93,13 @@ def body(
 def trial(image: str, labels: dict[str, str]) -> dict[str, object]:
     """A container that is confined like the agent's and ends at once, to see whether one starts."""
     host = {**_confinement(), "AutoRemove": False, "ReadonlyRootfs": True, "PidsLimit": 8}
-    return {"Image": image, "Entrypoint": [GUEST, "door"], "User": "65534:65534", "Labels": labels, "HostConfig": host}
+    return {
+        "Image": image,
+        "Entrypoint": [GUEST, "door"],
+        "User": "65534:65534",
+        "Labels": labels,
+        "HostConfig": host,
+    }
 
 
 def _root(plan: RunPlan, writable: bool) -> dict[str, object]:
@@ -142,7 +148,9 @@ def _scratch(plan: RunPlan, user: tuple[int, int]) -> dict[str, str]:
         (INSIDE_HOME, own, memory, 8),
         ("/dev/shm", "mode=1777", min(memory, _GIB), 1),  # noqa: S108
     )
-    places = ((path, mode, min(size, disk * share // 16) if disk else size) for path, mode, size, share in most)
+    places = (
+        (path, mode, min(size, disk * share // 16) if disk else size) for path, mode, size, share in most
+    )
     made = {path: f"rw,exec,nosuid,nodev,{mode},size={size}" for path, mode, size in places}
     return {**made, "/sys": "ro,noexec,nosuid,nodev,mode=0555,size=4096"}
 

@@ -117,7 +117,10 @@ class Helper:
         if not readable(self._sock.fileno(), _PATIENCE):
             raise SandboxError(brief, details="the helper does not answer")
         room = socket.CMSG_SPACE(MAX_LISTENERS * array.array("i").itemsize)
-        said, ancillary, _, _ = self._sock.recvmsg(16, room, socket.MSG_CMSG_CLOEXEC)
+        try:
+            said, ancillary, _, _ = self._sock.recvmsg(16, room, socket.MSG_CMSG_CLOEXEC)
+        except OSError as error:
+            raise SandboxError(brief, details=f"the helper went away: {error}") from error
         numbers = array.array("i")
         for level, kind, data in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:

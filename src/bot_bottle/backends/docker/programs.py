@@ -38,7 +38,9 @@ def door_image(engine: Engine) -> str:
     if not look(engine, name):
         repository, _, tag = name.partition(":")
         what = "take the door helper's image"
-        engine.call("POST", "/images/create", door_archive(), what=what, fromSrc="-", repo=repository, tag=tag)
+        engine.call(
+            "POST", "/images/create", door_archive(), what=what, fromSrc="-", repo=repository, tag=tag
+        )
     return name
 
 

@@ -53,7 +53,9 @@ class Engine:
         """
         is_file = hasattr(body, "fileno")
         kind = "application/x-tar" if is_file or isinstance(body, bytes) else "application/json"
-        data = body if isinstance(body, bytes) else b"" if body is None or is_file else json.dumps(body).encode()
+        data = (
+            body if isinstance(body, bytes) else b"" if body is None or is_file else json.dumps(body).encode()
+        )
         length = os.fstat(body.fileno()).st_size if is_file else len(data)
         asked = "&".join(f"{name}={_quoted(value)}" for name, value in query.items())
         head = f"{method} {path}{'?' if asked else ''}{asked} HTTP/1.0\r\nHost: docker\r\n"
