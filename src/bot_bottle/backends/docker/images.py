@@ -28,7 +28,7 @@ SCHEMA = 1
 LABEL = "bot-bottle.image"
 """What every image of ours carries; its value says what kind it is."""
 BUILT, BOTTLE = "bot-bottle/built", "bot-bottle/bottle"
-BASE = "docker.io/library/node:22-bookworm-slim"
+BASE = "docker.io/library/debian:bookworm-slim"
 """What our own image is built on, when the bottle's file does not say (`image: {args: {BASE: …}}`)."""
 USER_LABEL = "bot-bottle.user"
 WRITABLE = "bot-bottle.writable-root"
@@ -104,6 +104,24 @@ def look(engine: "Engine", name: str) -> Found | None:
     except ImageNotFound:
         return None
     return found
+
+
+def forget(engine: "Engine") -> list[str]:
+    """Removes every image that was built here and that no container uses; they are built again when they are wanted."""
+    from docker.errors import APIError
+
+    said = []
+    for repository in (BOTTLE, BUILT):
+        for one in engine.client.api.images(repository):
+            for tag in one.get("RepoTags") or ():
+                try:
+                    engine.client.api.remove_image(tag)
+                except APIError as error:
+                    if error.status_code not in (404, 409):  # somebody else was quicker, or it is in use
+                        raise
+                else:
+                    said.append(f"removed the image {tag}")
+    return said
 
 
 class _Origin(NamedTuple):
