@@ -270,6 +270,7 @@ def cleanup(*, forget: bool) -> list[str]:
 
     from bot_bottle.launch import folders, kept
     from bot_bottle.launch.reap import ALIVE, reap
+    from bot_bottle.operate import images
     from bot_bottle.provision import trust
 
     with open_store() as store:
@@ -283,6 +284,7 @@ def cleanup(*, forget: bool) -> list[str]:
             said.append(f"{record.id}: forgotten")
         now = time.time()
         oldest = min((run.started_at for run in store.runs(states=ALIVE)), default=now)
+        said += images.forget() if forget else []
         said += trust.forget_copies(paths.data_root(), now=now, oldest_run=oldest)
     return said
 

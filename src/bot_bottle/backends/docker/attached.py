@@ -19,7 +19,7 @@ import tty
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from bot_bottle.backends.docker.mux import Mux
+from bot_bottle.backends.docker.mux import Mux, is_socket
 from bot_bottle.backends.docker.wire import Engine
 from bot_bottle.errors import SandboxError
 from bot_bottle.host import spawn
@@ -313,7 +313,7 @@ class _Carrier:
             descriptor = self._given.pop(0)
             if order.get("tty"):
                 self._take_terminal(channel, descriptor, order)
-            elif _is_socket(descriptor):
+            elif is_socket(descriptor):
                 os.set_blocking(descriptor, False)
             self._mux.open(channel, descriptor, reads=reads, writes=writes)
             channels.append(channel)
@@ -362,14 +362,6 @@ class _Carrier:
                 self._mux.close(channel)
             with contextlib.suppress(OSError), report.sock:
                 report.sock.send(_CODE.pack(code))
-
-
-def _is_socket(descriptor: int) -> bool:
-    try:
-        with socket.socket(fileno=os.dup(descriptor)):
-            return True
-    except OSError:
-        return False
 
 
 def _size(descriptor: int) -> tuple[int, int]:
