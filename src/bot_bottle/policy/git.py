@@ -40,6 +40,8 @@ class GitRules(NamedTuple):
     """New commits that a push may bring."""
     allowed: tuple[str, ...] = ()
     """Fingerprints of findings that a person called false."""
+    gitleaks: bool = True
+    """Whether gitleaks has to look, too; where it is not installed, nothing is pushed then."""
 
 
 class Update(NamedTuple):
