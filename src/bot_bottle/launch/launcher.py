@@ -28,6 +28,7 @@ from bot_bottle.state.store import Store
 from bot_bottle.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from bot_bottle.launch.gitgate.gate import Gate
     from bot_bottle.launch.session import Session
     from bot_bottle.launch.supervising import Supervising
 
@@ -92,6 +93,7 @@ class _Run:
         self.session: Session | None = None
         self.copying: copies.Copying | None = None
         self.supervising: Supervising | None = None
+        self.gate: Gate | None = None
 
     def keep(self) -> Outcome:
         try:
@@ -120,6 +122,8 @@ class _Run:
             self.bundles.leave()
             if self.supervising:
                 self.supervising.stop()
+            if self.gate:
+                self.gate.stop()
             session.drain()
 
     @contextmanager
@@ -180,6 +184,7 @@ class _Run:
         with self._phase("door"):
             self.bundles.open_door(self.bottle)
             self._supervise(undo)
+            self._open_git_gate(undo)
         with self._phase("provision"):
             if self.plan.files:
                 from bot_bottle.provision.pipeline import provision
@@ -211,6 +216,16 @@ class _Run:
             self.supervising = Supervising(self.plan, self.plan.supervise, self.bundles.asks, notes, now)
             undo.callback(self.supervising.stop)
 
+    def _open_git_gate(self, undo: ExitStack) -> None:
+        if self.plan.git:
+            from bot_bottle.launch.gitgate.gate import Gate
+            from bot_bottle.launch.supervisor import Notes
+
+            notes = Notes(self._record, self.outcome.warnings.append)
+            self.gate = Gate(self.plan, self.plan.git, self.around.vault, self.around.outside, notes)
+            undo.callback(self.gate.stop)
+            self.gate.open_door(self.bottle)
+
     def _warn_now(self, text: str) -> None:
         """A warning that the person hears before the agent begins, and that is remembered."""
         self.outcome.warnings.append(text)
@@ -238,6 +253,8 @@ class _Run:
         self.bundles.serve(session, figures)
         if self.supervising:
             self.supervising.serve(session)
+        if self.gate:
+            self.gate.serve(session)
         session.master = streams.master
         for descriptor, own in streams.outside:
             session.add_output(descriptor, Outlet(own, self.around.shown) if self.around.foreground else None)

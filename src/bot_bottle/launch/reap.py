@@ -53,6 +53,7 @@ def _reap_run(store: Store, record: RunRecord) -> list[str]:
         if paths := mounted.flagged(record):
             said.append(f"{record.id}: {mounted.warning(paths)}")
     said += _close_asks(store, record.id)
+    folders.remove(f"{record.state_path}/git")
     folders.remove(record.run_path)
     outcome = "reaped: its keeper died"
     event = NewEvent(record.id, time.time(), "run.reaped", {"removed": said, "changes": changed})

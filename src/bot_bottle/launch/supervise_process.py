@@ -7,7 +7,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -32,8 +32,8 @@ Message = Mapping[str, Any]
 class Process:
     """One process, and the line to it."""
 
-    def __init__(self, listener: socket.socket, order: Mapping[str, object]) -> None:
-        """Starts it. Raises ChildFailed, OSError."""
+    def __init__(self, start: Callable[[int], spawn.Child], order: Mapping[str, object]) -> None:
+        """Starts it by `start`, which gets its end of the line. Raises ChildFailed, OSError."""
         self.idle = False
         self.failed = ""
         self.held_back = False
@@ -50,7 +50,7 @@ class Process:
         try:
             with theirs:
                 self.sock.setblocking(False)
-                self.child = spawn_server(listener.fileno(), theirs.fileno())
+                self.child = start(theirs.fileno())
             self.tell(order)
         except BaseException:
             self.sock.close()

@@ -17,7 +17,7 @@ from bot_bottle.door.model import SUPERVISE
 from bot_bottle.door.passing import receive_listeners
 from bot_bottle.errors import SandboxError
 from bot_bottle.host import spawn
-from bot_bottle.launch.supervise_process import Message, Process
+from bot_bottle.launch.supervise_process import Message, Process, spawn_server
 from bot_bottle.plan.model import RunPlan, Supervise
 from bot_bottle.secret import Secret
 
@@ -138,7 +138,7 @@ class Supervisor:
         self._session.forget(self._listener)
         self._due = None
         try:
-            self._process = Process(self._listener, self._order())
+            self._process = Process(partial(spawn_server, self._listener.fileno()), self._order())
         except (spawn.ChildFailed, OSError) as error:
             self._died(str(error))
             return

@@ -78,6 +78,16 @@ class GitRemoteDocument(TypedDict):
     url: str
     key: str | None
     known_host: str | None
+    credential: str | None
+    local: bool
+    push: list[str]
+    tags: list[str]
+    force: list[str]
+    delete: list[str]
+    paths: list[str]
+    authors: list[str]
+    max_file: int
+    max_push: int
 
 
 class GitDocument(TypedDict):

@@ -72,7 +72,9 @@ def _bottle(bottle: BottleDocument) -> Iterator[str]:
     if bottle["sensitive"] and not egress["secrets"]:
         yield "sensitive: nothing is searched for it without `egress.secrets:`; add that, or take it away"
     if bottle["git"]["remotes"]:
-        yield "git.remotes: there is no git gate in this version"
+        from bot_bottle.plan import remotes
+
+        yield from remotes.problems(bottle)
 
 
 def _pipelock(egress: EgressDocument) -> Iterator[str]:
@@ -103,6 +105,9 @@ def _seen_inside(plan: RunPlan) -> Iterator[str]:
     """Secrets that are read where the agent could read them, too."""
     named = [(f"credentials.{item.name}", item.source) for item in plan.credentials]
     named += [(f"sensitive.{item.name}", item.source) for item in plan.sensitive]
+    for remote in plan.git.remotes if plan.git else ():
+        named += [(f"git.remotes.{remote.name}: key", f"file:{remote.key}")] if remote.key else []
+        named += [(f"credentials.{remote.credential.name}", remote.credential.source)] if remote.credential else []
     for name, source in named:
         kind, _, place = source.partition(":")
         file = place if kind == "file" else str(json.loads(place)["file"]) if kind == "oauth" else ""

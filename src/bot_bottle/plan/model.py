@@ -4,6 +4,7 @@
 plan` prints it. Secrets are in it by reference only.
 """
 
+from bot_bottle.policy.git import GitRules
 from bot_bottle.policy.model import EgressPolicy
 from bot_bottle.typed import Literal, NamedTuple
 
@@ -191,6 +192,29 @@ class Supervise(NamedTuple):
         return self.registration is not None and bool(self.registration.program)
 
 
+class GitRemote(NamedTuple):
+    """A remote that is served inside: what the upstream is, how it is entered, and what may be pushed there.
+
+    `mirror` is our bare copy of it, the same for all who enter the same upstream in the same way. `key` is a file, `credential`
+    by reference as every one.
+    """
+
+    name: str
+    url: str
+    mirror: str
+    key: str = ""
+    known_host: str = ""
+    credential: Credential | None = None
+    rules: GitRules = GitRules()
+
+
+class GitGate(NamedTuple):
+    """The git gate of a run. `folder` is where pushes stand while they are checked; below the run's state."""
+
+    remotes: tuple[GitRemote, ...]
+    folder: str
+
+
 class RunPlan(NamedTuple):
     """Everything about one run. `uid` and `gid` are those of the agent on the host; never 0.
 
@@ -225,5 +249,7 @@ class RunPlan(NamedTuple):
     """None: nothing may be reached, so nothing has to be trusted."""
     supervise: Supervise | None = None
     """None: the agent can't ask."""
+    git: GitGate | None = None
+    """None: there is no remote."""
     notes: tuple[str, ...] = ()
     """What the person should know: something asked for that this version or host can't do, and that weakens nothing."""

@@ -45,6 +45,7 @@ def text(plan: RunPlan) -> str:
         ("Way out", way(plan)),
         ("Searched", searched(plan)),
         ("May ask", [f"at {plan.supervise.url}; what it asks for waits for you"] if plan.supervise else []),
+        ("Git", git(plan)),
         *([("Engine", [ENGINE])] if plan.egress.engine == "pipelock" else []),
         ("Secrets", secrets(plan) or ["none"]),
         ("Sees of the host", ["/usr and parts of /etc, read-only", *(shown_mount(mount) for mount in plan.mounts)]),
@@ -57,6 +58,21 @@ def text(plan: RunPlan) -> str:
     for title, items in sections:
         lines += [f"{title + ':' if index == 0 else '':<18}{item}" for index, item in enumerate(items)]
     return "\n".join(lines)
+
+
+def git(plan: RunPlan) -> list[str]:
+    """A line per remote: where it leads, how it is entered, what may be pushed."""
+    found = []
+    for remote in plan.git.remotes if plan.git else ():
+        entered = f", with key {remote.key}" if remote.key else ""
+        if remote.credential:
+            source = where(remote.credential.source)
+            entered = f", with credential {remote.credential.name} from {source}, put in outside the bottle"
+        rules = remote.rules
+        pushes = ", ".join([*rules.push, *(f"tags {one}" for one in rules.tags)]) or "nothing"
+        more = [f"{what} {', '.join(names)}" for what, names in (("force", rules.force), ("delete", rules.delete)) if names]
+        found.append(f"{remote.name} → {remote.url}{entered}; may push {'; '.join([pushes, *more])}")
+    return found
 
 
 def shown_mount(mount: Mount) -> str:

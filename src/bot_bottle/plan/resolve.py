@@ -19,6 +19,7 @@ from bot_bottle.plan.model import (
     Command,
     Credential,
     File,
+    GitGate,
     Limits,
     Mount,
     Outward,
@@ -108,6 +109,7 @@ def resolve(manifest: ManifestDocument, facts: HostFacts, choices: Choices) -> R
         model=choices.model,
         trust=stores,
         supervise=supervise(bottle, choices.registration),
+        git=git_gate(bottle, facts, state),
         notes=choices.notes,
     )
 
@@ -117,6 +119,15 @@ def supervise(bottle: BottleDocument, registration: Registration | None) -> Supe
     if not bottle["supervise"]:
         return None
     return Supervise(SUPERVISE_ADDRESS, SUPERVISE_PORT, SUPERVISE_URL, registration)
+
+
+def git_gate(bottle: BottleDocument, facts: HostFacts, state: str) -> GitGate | None:
+    """The remotes that are served inside, if there are any."""
+    if not bottle["git"]["remotes"]:
+        return None
+    from bot_bottle.plan import remotes  # what has no remote needs none of it
+
+    return remotes.gate(bottle, data_root=facts.data_root, state=state)
 
 
 def certificate_stores(

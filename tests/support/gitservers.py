@@ -1,0 +1,127 @@
+"""Real git servers for tests: OpenSSH with a host key of its own, and nginx in front of git's own http-backend."""
+
+import getpass
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from support.waiting import wait_for
+
+IDENTITY = {
+    "GIT_AUTHOR_NAME": "Someone", "GIT_AUTHOR_EMAIL": "someone@example.org",
+    "GIT_COMMITTER_NAME": "Someone", "GIT_COMMITTER_EMAIL": "someone@example.org",
+    "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null", "PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8",
+}  # fmt: skip
+
+
+def git(folder: Path, *words: str, stdin: str | bytes | None = None, **env: str) -> str:
+    """What `git WORDS` in `folder` says; AssertionError when it fails."""
+    given = stdin.encode() if isinstance(stdin, str) else stdin
+    done = subprocess.run(
+        ["git", "-c", "safe.directory=*", *words],
+        cwd=folder, env={**IDENTITY, **env}, input=given, capture_output=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, (words, done.stderr.decode(errors="replace"))
+    return done.stdout.decode(errors="replace").strip()
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def make_upstream(path: Path, commits: int = 3) -> Path:
+    """A bare repository at `path` with a branch `main` of some commits, and a tag."""
+    path.mkdir(parents=True)
+    git(path, "init", "-q", "--bare", "-b", "main")
+    lines = []
+    for number in range(1, commits + 1):
+        content = f"line {number}\n"
+        lines += [
+            "commit refs/heads/main",
+            f"committer Someone <someone@example.org> {1_700_000_000 + number} +0000",
+            f"data {len(f'Commit {number}')}",
+            f"Commit {number}",
+            f"M 100644 inline file-{number % 100}.txt",
+            f"data {len(content)}",
+            content,
+        ]
+    git(path, "fast-import", "--quiet", stdin="\n".join(lines) + "\n")
+    git(path, "tag", "v1", "main")
+    return path
+
+
+def answers(port: int) -> bool:
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False
+
+
+class Server:
+    """A server process of the test's own."""
+
+    def __init__(self, argv: Sequence[str], port: int, log: Path) -> None:
+        self.port = port
+        self._argv = argv
+        self._log = log
+        self.start()
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self._argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+        wait_for(lambda: answers(self.port) or self.process.poll() is not None, "the server", within=20)
+        assert self.process.poll() is None, self._log.read_text()
+
+    def stop(self) -> None:
+        """Ends it and what it has started. Idempotent."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+class Ssh(Server):
+    """sshd with one host key, that takes one key of a user: whoever runs the tests."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o755)
+        for name in ("host", "user", "other"):
+            argv = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", str(folder / name)]
+            subprocess.run(argv, check=True)
+        shutil.copy(folder / "user.pub", folder / "authorized")
+        port = free_port()
+        if os.geteuid() == 0:
+            Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+        lines = [
+            f"ListenAddress 127.0.0.1:{port}", f"HostKey {folder}/host", f"AuthorizedKeysFile {folder}/authorized",
+            "StrictModes no", "UsePAM no", "PasswordAuthentication no", "PermitRootLogin yes", "PidFile none",
+            "AcceptEnv GIT_PROTOCOL", "MaxStartups 100", "LogLevel ERROR",
+        ]  # fmt: skip
+        (folder / "config").write_text("\n".join(lines) + "\n")
+        self.folder = folder
+        self.user = getpass.getuser()
+        sshd = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/bin")
+        assert sshd, "openssh-server is not installed"
+        super().__init__([sshd, "-D", "-e", "-f", str(folder / "config")], port, folder / "log")
+
+    def url(self, repository: Path) -> str:
+        return f"ssh://{self.user}@127.0.0.1:{self.port}{repository}"
+
+    def public(self, name: str = "host") -> str:
+        return " ".join((self.folder / f"{name}.pub").read_text().split()[:2])
+
+    def key_for(self, uid: int, path: Path, name: str = "user") -> str:
+        """The private key as a file of `uid`."""
+        shutil.copy(self.folder / name, path)
+        path.chmod(0o600)
+        os.chown(path, uid, uid)
+        return str(path)
