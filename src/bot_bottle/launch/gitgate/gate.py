@@ -6,6 +6,7 @@ to the keeper. They live and die together; whatever was half done then is remove
 """
 
 import os
+import shutil
 import socket
 import time
 from collections.abc import Mapping
@@ -131,7 +132,9 @@ class Gate:
             hooks = os.path.join(
                 os.path.dirname(os.path.dirname(os.path.dirname(__file__))), "bundle/gitgate/hooks"
             )
-            checking = jail.Place(readable=(*mirrors, (pushes, _PUSHES)), writable=((held, _HELD),))
+            checking = jail.Place(
+                readable=(*mirrors, *_gitleaks(), (pushes, _PUSHES)), writable=((held, _HELD),)
+            )
             facing = jail.Place(readable=(*mirrors, (hooks, _HOOKS)), writable=((pushes, _PUSHES),))
             going = jail.Place(
                 readable=((held, _HELD), *self._keys()), writable=(*mirrors, *self._locals()), network=True
@@ -295,3 +298,9 @@ class Gate:
         if any(process.waiting or not process.ready for process in self._processes.values()):
             waits.append(_LOOK_EVERY)
         return min(waits, default=None)
+
+
+def _gitleaks() -> tuple[tuple[str, str], ...]:
+    """Where the host has gitleaks; without it the checker refuses what needs it, and says so."""
+    found = shutil.which("gitleaks")
+    return ((os.path.realpath(found), f"{jail.PROGRAMS}/gitleaks"),) if found else ()
