@@ -114,10 +114,8 @@ class Checker:
     def _search(
         self, held: str, updates: Sequence[Update], known: Sequence[str], rules: GitRules
     ) -> Sequence[Finding]:
-        try:
-            from bot_bottle.bundle.gitgate import checks
-        except ImportError as error:
-            raise CheckFailed("there is nothing here to search it with") from error
+        from bot_bottle.bundle.gitgate import checks
+
         return checks.check(Path(held), updates, known, rules, self._secrets)
 
 

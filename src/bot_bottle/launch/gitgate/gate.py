@@ -6,6 +6,7 @@ to the keeper. They live and die together; whatever was half done then is remove
 """
 
 import os
+import shutil
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -139,7 +140,9 @@ class Gate:
             hooks = os.path.join(
                 os.path.dirname(os.path.dirname(os.path.dirname(__file__))), "bundle/gitgate/hooks"
             )
-            checking = jail.Place(readable=(*mirrors, (pushes, _PUSHES)), writable=((held, _HELD),))
+            checking = jail.Place(
+                readable=(*mirrors, *_gitleaks(), (pushes, _PUSHES)), writable=((held, _HELD),)
+            )
             facing = jail.Place(readable=(*mirrors, (hooks, _HOOKS)), writable=((pushes, _PUSHES),))
             going = jail.Place(
                 readable=((held, _HELD), *self._keys()), writable=(*mirrors, *self._locals()), network=True
@@ -350,3 +353,9 @@ class Gate:
 
 def _document(rules: GitRules | None) -> dict[str, Any] | None:
     return None if rules is None else rules._asdict()
+
+
+def _gitleaks() -> tuple[tuple[str, str], ...]:
+    """Where the host has gitleaks; without it the checker refuses what needs it, and says so."""
+    found = shutil.which("gitleaks")
+    return ((os.path.realpath(found), f"{jail.PROGRAMS}/gitleaks"),) if found else ()

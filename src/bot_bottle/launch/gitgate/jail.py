@@ -25,6 +25,10 @@ _START = (
 )
 
 
+PROGRAMS = "/programs"
+PATH = f"{PROGRAMS}:/usr/local/bin:/usr/bin:/bin"
+
+
 class Place(NamedTuple):
     """`readable` and `writable` are (path on the host, path inside)."""
 
@@ -58,11 +62,11 @@ def start(module: str, descriptors: Sequence[int], place: Place) -> spawn.Child:
             "--seccomp",
             content(program.seccomp_filter()),
             *_namespaces(place),
-            *_system(),
+            *_system(place),
             *_user(content),
         ]
         for path in sorted(_python(python, folders)):
-            words += ["--ro-bind", path, path]
+            words += [*_way_to(path), "--ro-bind", path, path]
         words += _binds(place)
         spoken = content(b"".join(word.encode() + b"\0" for word in words))
         return spawn.start(
@@ -79,16 +83,8 @@ def start(module: str, descriptors: Sequence[int], place: Place) -> spawn.Child:
 
 def _namespaces(place: Place) -> list[str]:
     """Root keeps what it takes to become another user, and does so first; everybody else is alone with a user of their own."""
-    words = [
-        "--die-with-parent",
-        "--new-session",
-        "--clearenv",
-        "--setenv",
-        "LC_ALL",
-        "C.UTF-8",
-        "--cap-drop",
-        "ALL",
-    ]
+    words = ["--die-with-parent", "--new-session", "--cap-drop", "ALL"]
+    words += ["--clearenv", "--setenv", "LC_ALL", "C.UTF-8", "--setenv", "PATH", PATH]
     words += ["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
     words += [] if place.network else ["--unshare-net"]
     if os.geteuid() == 0:
@@ -96,14 +92,14 @@ def _namespaces(place: Place) -> list[str]:
     return [*words, "--unshare-user"]
 
 
-def _system() -> list[str]:
+def _system(place: Place) -> list[str]:
     seen = view.look()
     words: list[str] = []
     for folder in seen.folders:
         words += ["--ro-bind", folder, folder]
     for target, path in seen.links:
         words += ["--symlink", target, path]
-    words += ["--proc", "/proc", "--dev", "/dev"]
+    words += ["--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--size", str(place.scratch), "--tmpfs", "/tmp"]  # noqa: S108 - its own
     for path in ("/etc/ld.so.cache", "/etc/ssl/openssl.cnf", "/etc/localtime"):
         words += ["--ro-bind-try", path, path]
     return words
@@ -125,12 +121,21 @@ def _python(executable: str, folders: Sequence[str]) -> set[str]:
     }
 
 
+def _way_to(path: str) -> list[str]:
+    """The folders above it, open to everybody: made on the way to something else they would be closed."""
+    words: list[str] = []
+    parts = path.strip("/").split("/")[:-1]
+    for end in range(1, len(parts) + 1):
+        words += ["--perms", "0755", "--dir", "/" + "/".join(parts[:end])]
+    return words
+
+
 def _binds(place: Place) -> list[str]:
-    words = ["--size", str(place.scratch), "--tmpfs", "/tmp"]  # noqa: S108 - its own
+    words: list[str] = []
     for path in _NETWORK if place.network else ():
-        words += ["--ro-bind-try", os.path.realpath(path), path]
+        words += [*_way_to(path), "--ro-bind-try", os.path.realpath(path), path]
     for source, target in place.readable:
-        words += ["--ro-bind", source, target]
+        words += [*_way_to(target), "--ro-bind", source, target]
     for source, target in place.writable:
-        words += ["--bind", source, target]
+        words += [*_way_to(target), "--bind", source, target]
     return [*words, "--remount-ro", "/"]
