@@ -162,6 +162,11 @@ class _Run:
             self.bundles.start(self.around.early, undo)
 
     def _copy_workspace(self, undo: ExitStack) -> None:
+        if self.plan.workspace.mode == "clone":
+            from bot_bottle.provision.workspace import make_folder
+
+            make_folder(self.plan)
+            return
         if self.plan.workspace.mode != "copy":
             from bot_bottle.launch import mounted
 

@@ -102,7 +102,7 @@ class BottleDocument(TypedDict):
     backend: Literal["namespace", "docker", "smolmachines"]
     image: str | None
     """An absolute path, or the name of an image."""
-    workspace: Literal["mount", "copy"] | None
+    workspace: Literal["mount", "copy", "clone"] | None
     """None: `mount` when a person is at the terminal, `copy` when headless."""
     resources: ResourcesDocument
     egress: EgressDocument

@@ -214,7 +214,7 @@ class Bottle(Strict):
     image: Line | None = Field(
         None, description="An image, or a Dockerfile (`./Dockerfile`, beside this file)."
     )
-    workspace: Literal["mount", "copy"] | None = Field(
+    workspace: Literal["mount", "copy", "clone"] | None = Field(
         None, description="Default: copy when headless, else mount."
     )
     resources: Resources | None = None
