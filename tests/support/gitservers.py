@@ -64,6 +64,16 @@ def answers(port: int) -> bool:
     return False
 
 
+def descendants(pid: int) -> list[int]:
+    """What a process has started, and what that has, the nearest first."""
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):
+            for child in map(int, task.read_text().split()):
+                found += [child, *descendants(child)]
+    return found
+
+
 class Server:
     """A server process of the test's own."""
 
@@ -82,9 +92,11 @@ class Server:
         assert self.process.poll() is None, self._log.read_text()
 
     def stop(self) -> None:
-        """Ends it and what it has started. Idempotent."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+        """Ends it and what it has started, connections too. Idempotent."""
+        for pid in descendants(self.process.pid) if self.process.poll() is None else ():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.kill()
         self.process.wait()
 
 
