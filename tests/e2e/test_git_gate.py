@@ -44,8 +44,7 @@ def write_remote(place, ssh, upstream, script, **keys):
 
 
 def run(cli, timeout=120):
-    done = cli("start", "git", "--headless", timeout=timeout)
-    return done
+    return cli("start", "git", "--headless", timeout=timeout)
 
 
 def events(cli, *kinds):

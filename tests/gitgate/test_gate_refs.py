@@ -23,8 +23,8 @@ def refs(upstream):
 
 def test_a_branch_of_the_bots_is_created_and_moved_forward(gate, upstream):
     work = gate.clone()
-    for _ in range(2):
-        head = gate.commit(work, content=str(id(object())))
+    for number in range(2):
+        head = gate.commit(work, content=f"{number}\n")
         done = gate.git("push", "-q", "origin", "HEAD:refs/heads/bot/x", cwd=work)
         assert done.code == 0, done.said
         assert refs(upstream)["refs/heads/bot/x"] == head
@@ -40,7 +40,7 @@ def test_a_branch_of_the_bots_is_created_and_moved_forward(gate, upstream):
         (["HEAD:refs/heads/other"], "ref-push"),
         (["HEAD:refs/tags/v2"], "ref-tags"),
         (["HEAD:refs/notes/x"], "ref-push"),
-        (["+main~1:refs/heads/bot/old"], "ref-force"),
+        (["+origin/main~1:refs/heads/bot/old"], "ref-force"),
         ([":refs/heads/bot/old"], "ref-delete"),
         ([":refs/heads/main"], "ref-push"),
         (["main~1:refs/heads/bot/../main"], ""),
@@ -80,7 +80,7 @@ def test_force_delete_and_tags_are_done_where_they_are_granted(gated, place_for_
     git(upstream, "branch", "bot/old", "main")
     work = gate.clone()
     gate.git("tag", "-m", "Two", "v2", cwd=work)
-    for words in (["main~1:refs/heads/bot/old"], ["v2"], ["main~2:refs/tags/v1"]):
+    for words in (["origin/main~1:refs/heads/bot/old"], ["v2"], ["main~2:refs/tags/v1"]):
         done = gate.git("push", "--force", "origin", *words, cwd=work)
         assert done.code == 0, done.said
     assert refs(upstream)["refs/heads/bot/old"] == git(upstream, "rev-parse", "main~1")
