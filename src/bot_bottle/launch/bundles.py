@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from bot_bottle.launch.asks import Asks
     from bot_bottle.launch.engine import EngineKeeper
+    from bot_bottle.launch.gitgate.gate import Gate
     from bot_bottle.launch.session import Session
     from bot_bottle.launch.wishes import Wishes
     from bot_bottle.provision.trust import TrustStore
@@ -55,6 +56,7 @@ class Bundles:
         self.restarts = 0
         self.has_way_out = True
         self.engine: EngineKeeper | None = None
+        self.gate: Gate | None = None
         self.sidecar: Sidecar
         self.authority = ""
         """The SHA-256 of the certificate of the bottle's own authority, once it is trusted inside."""

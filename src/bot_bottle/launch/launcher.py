@@ -225,6 +225,9 @@ class _Run:
             self.gate = Gate(self.plan, self.plan.git, self.around.vault, self.around.outside, notes)
             undo.callback(self.gate.stop)
             self.gate.open_door(self.bottle)
+            self.bundles.gate = self.gate
+            if self.plan.supervise:
+                self.gate.tell = lambda message: self.bundles.asks().hear_gate(message)
 
     def _warn_now(self, text: str) -> None:
         """A warning that the person hears before the agent begins, and that is remembered."""

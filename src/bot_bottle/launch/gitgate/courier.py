@@ -10,6 +10,7 @@ import shutil
 import socket
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any, NoReturn
 
 from bot_bottle.bundle.gitgate import settings, worker
@@ -52,6 +53,11 @@ class Remote:
     def __init__(self, order: Mapping[str, Any], shared: Mapping[str, Any]) -> None:
         self.name = str(order["name"])
         self.rules: dict[str, Any] = dict(order["rules"])
+        self.once: dict[str, Any] | None = order.get("once")
+        """What holds for one push that would not pass by `rules`."""
+        self.changes = 0
+        self.turn = threading.Lock()
+        """One push after the other while something is good for one alone."""
         self.way = way(order, ca=shared["ca"], proxy=shared["proxy"])
         self.mirror = Mirror(f"{settings.PLACE_MIRRORS}/{self.name}.git", self.way)
         for path, content in self.way.files:
@@ -74,7 +80,8 @@ class Courier:
         for message in self._keeper.messages():
             remote = self._remotes.get(str(message.get("remote")))
             if remote is not None and isinstance(message.get("rules"), dict):
-                remote.rules = message["rules"]
+                remote.changes += 1
+                remote.rules, remote.once = message["rules"], message.get("once")
                 self._keeper.send({"in_force": message.get("change")})
         os._exit(0)
 
@@ -129,14 +136,33 @@ class Courier:
             "quarantine": quarantine,
             "updates": updates,
         }
-        try:
-            found = self._checker.ask({**asked, "rules": remote.rules})
-            if not self._may_go(remote, updates, found, say):
-                return {"ok": False}
-            pushed = self._forward(remote, push, updates)
-        finally:
-            self._checker.ask({"do": "drop", "push": push})
+        with remote.turn if remote.once else nullcontext():
+            try:
+                found, once = self._look(remote, asked)
+                if not self._may_go(remote, updates, found, say):
+                    return {"ok": False}
+                pushed = self._forward(remote, push, updates)
+            finally:
+                self._checker.ask({"do": "drop", "push": push})
+            if pushed.ok:
+                if once:
+                    remote.once = None
+                refs = [plain(one.ref) for one in updates]
+                self._keeper.send({"pushed": remote.name, "refs": refs, "once": once})
         return self._tell(remote, updates, pushed, say)
+
+    def _look(self, remote: Remote, asked: Answer) -> tuple[Mapping[str, Any], bool]:
+        """What the checker finds by the rules that hold when it is done; and whether it took what is good for one use."""
+        while True:
+            changes, rules, once = remote.changes, remote.rules, remote.once
+            found = self._checker.ask({**asked, "rules": rules})
+            needed = once is not None and not _passes(found)
+            if needed:
+                self._checker.ask({"do": "drop", "push": asked["push"]})
+                found = self._checker.ask({**asked, "rules": once})
+            if changes == remote.changes and (not needed or remote.once is once):
+                return found, needed
+            self._checker.ask({"do": "drop", "push": asked["push"]})
 
     def _forward(self, remote: Remote, push: str, updates: list[Update]) -> Pushed:
         sender = f"{FOLDER}/send-{push}.git"
@@ -169,12 +195,7 @@ class Courier:
             self._event("git.refused", remote, data)
         if found.get("more"):
             say(f"bot-bottle: and {found['more']} more")
-        ok = (
-            "failed" not in found
-            and not found.get("refusals")
-            and not found.get("findings")
-            and "size" in found
-        )
+        ok = _passes(found)
         if not ok:
             say("bot-bottle: nothing of this push was taken; the upstream is as it was")
         return ok
@@ -193,6 +214,13 @@ class Courier:
             self._keeper.send({"event": kind, "data": {"remote": remote.name, **data}})
         except LineEnded:
             os._exit(0)
+
+
+def _passes(found: Mapping[str, Any]) -> bool:
+    """Whether the checker has nothing against it, and says so."""
+    return (
+        "failed" not in found and not found.get("refusals") and not found.get("findings") and "size" in found
+    )
 
 
 def _refs(updates: list[Update]) -> dict[str, str]:

@@ -9,7 +9,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -40,6 +40,8 @@ MEMORY = {"gate": 1 << 30, "checker": 2 << 30, "courier": 0}
 """Bytes of memory that each of their programs may have."""
 _MIRRORS, _PUSHES, _HELD, _HOOKS, _KEYS = "/mirrors", "/pushes", "/held", "/hooks", "/keys"
 _LOOK_EVERY = 0.25
+CONFIRM_WITHIN = 2.0
+"""Seconds for the courier to say that it goes by changed rules, which takes it 0.001."""
 
 
 class Gate:
@@ -52,6 +54,12 @@ class Gate:
         self._outside = outside
         self._notes = notes
         self._rules = {remote.name: remote.rules for remote in git.remotes}
+        self._once: dict[str, GitRules | None] = {}
+        self._changes: dict[int, Callable[[str], None]] = {}
+        self._number = 0
+        self._timer: float | None = None
+        self.tell: Callable[[Mapping[str, Any]], None] = lambda _: None
+        """Hears of every push that an upstream has; and, of an empty message, that the processes died."""
         self._listener: socket.socket | None = None
         self._session: Session | None = None
         self._processes: dict[str, Process] = {}
@@ -209,17 +217,37 @@ class Gate:
             "known_host": remote.known_host,
             "authorization": held.value.reveal() if held else "",
             "rules": self._rules[remote.name]._asdict(),
+            "once": _document(self._once.get(remote.name)),
         }
 
-    def rules(self, remote: str) -> GitRules | None:
-        """What may be pushed there now; None when there is no such remote."""
-        return self._rules.get(remote)
+    def base(self) -> tuple[tuple[str, GitRules], ...]:
+        """What the bottle's file says of each remote, by name."""
+        return tuple((remote.name, remote.rules) for remote in self._git.remotes)
 
-    def change(self, remote: str, rules: GitRules) -> None:
-        """From now on `rules` hold for `remote`; also for processes that are started later."""
-        self._rules[remote] = rules
-        if courier := self._processes.get("courier"):
-            courier.tell({"remote": remote, "rules": rules._asdict()})
+    def change(
+        self, remote: str, rules: GitRules, once: GitRules | None, told: Callable[[str], None]
+    ) -> None:
+        """From now on `rules` hold for `remote`, and `once` for one push that would not pass by them; `told` hears when they do.
+
+        Processes that don't confirm in time are ended: those that are started next know nothing else.
+        """
+        self._rules[remote], self._once[remote] = rules, once
+        courier = self._processes.get("courier")
+        if courier is None:
+            told("")
+            return
+        self._number += 1
+        self._changes[self._number] = told
+        self._timer = self._timer or time.monotonic() + CONFIRM_WITHIN
+        courier.tell(
+            {"remote": remote, "rules": rules._asdict(), "once": _document(once), "change": self._number}
+        )
+
+    def _settled(self) -> None:
+        """No process is there that could know other rules than the last."""
+        changes, self._changes, self._timer = self._changes, {}, None
+        for told in changes.values():
+            told("")
 
     # What they say
 
@@ -237,10 +265,25 @@ class Gate:
             process.ready = process.ready or message.get("ready") is True
         if name == "courier" and messages:
             self._record(messages)
+            for message in messages:
+                self._hear_courier(message)
         if messages is None:
             why = process.failed
             code = self._end().get(name)
             self._died(why or f"the {name} ended with {code}")
+
+    def _hear_courier(self, message: Mapping[str, Any]) -> None:
+        if "pushed" in message:
+            if message.get("once") is True:
+                self._once[str(message["pushed"])] = (
+                    None  # also for processes that are started before it is ended
+                )
+            self.tell(message)
+        told = self._changes.pop(message["in_force"], None) if type(message.get("in_force")) is int else None
+        if not self._changes:
+            self._timer = None
+        if told is not None:
+            told("")
 
     def _record(self, messages: list[dict[str, Any]]) -> None:
         told = [found for message in messages if (found := heard.event(message, heard.GATES)) is not None]
@@ -261,14 +304,19 @@ class Gate:
             folder = f"{self._git.folder}/{name}"
             for left in os.listdir(folder) if os.path.isdir(folder) else ():
                 tree.remove(f"{folder}/{left}")
+        if processes:
+            self._settled()
         return codes
 
     def _last_words(self, process: Process) -> None:
         while messages := process.read():
             self._record(messages)
+            for message in messages:
+                self._hear_courier(message)
 
     def _died(self, why: str) -> None:
         self._end()
+        self.tell({})
         now = time.monotonic()
         self._deaths = [at for at in self._deaths if now - at < FORGIVEN] + [now]
         self._notes.record("git.died", {"why": why[:300], "times": len(self._deaths)})
@@ -290,14 +338,21 @@ class Gate:
         if self._due is not None and now >= self._due:
             self._due = None
             self._wait_for_somebody()
+        if self._timer is not None and now >= self._timer:
+            self._died("a change of what may be pushed was not confirmed")
+            return None
         for name, process in list(self._processes.items()):
             if not process.flush() or not (process.ready or now < process.due):
                 self._died(f"the {name} did not answer")
                 return None
-        waits = [max(0.0, self._due - now)] if self._due is not None else []
+        waits = [max(0.0, at - now) for at in (self._due, self._timer) if at is not None]
         if any(process.waiting or not process.ready for process in self._processes.values()):
             waits.append(_LOOK_EVERY)
         return min(waits, default=None)
+
+
+def _document(rules: GitRules | None) -> dict[str, Any] | None:
+    return None if rules is None else rules._asdict()
 
 
 def _gitleaks() -> tuple[tuple[str, str], ...]:
