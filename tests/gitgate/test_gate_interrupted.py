@@ -78,7 +78,9 @@ def test_an_agent_that_goes_away_in_the_middle_of_its_pack_leaves_nothing(gate, 
     assert refs(upstream) in (before, {**before, "refs/heads/bot/x": git(work, "rev-parse", "HEAD")})
 
 
-def test_an_upstream_that_goes_down_between_check_and_forward_is_said_and_has_nothing(gate, upstream, ssh, place_for_git):
+def test_an_upstream_that_goes_down_between_check_and_forward_is_said_and_has_nothing(
+    gate, upstream, ssh, place_for_git
+):
     work = gate.clone()
     head = gate.commit(work)
     here, go = hold(upstream, place_for_git)
@@ -151,11 +153,16 @@ def test_the_gate_ends_when_nobody_comes_and_comes_back(gate, monkeypatch):
     gate.clone("second")
 
 
-def test_a_second_gate_of_the_same_remote_uses_the_mirror_at_the_same_time(gated, place_for_git, ssh, upstream, tmp_path):
+def test_a_second_gate_of_the_same_remote_uses_the_mirror_at_the_same_time(
+    gated, place_for_git, ssh, upstream, tmp_path
+):
     remote = gates.over_ssh(place_for_git, ssh, upstream)
     one, other = gated(remote), gates.Gated(place_for_git / "other", remote)
     try:
-        threads = [threading.Thread(target=each.clone, args=(f"work-{index}",)) for index, each in enumerate((one, other))]
+        threads = [
+            threading.Thread(target=each.clone, args=(f"work-{index}",))
+            for index, each in enumerate((one, other))
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -1,6 +1,5 @@
 """What may be pushed where, through a real gate to a real server: nothing that was not granted, and nothing by halves."""
 
-
 import pytest
 
 from bot_bottle.policy.git import GitRules
@@ -8,8 +7,6 @@ from support import gates
 from support.gitservers import git
 
 pytestmark = pytest.mark.namespace
-
-
 
 
 def granted(**keys):

@@ -69,7 +69,9 @@ class Done(SimpleNamespace):
 class Gated:
     """A gate in a folder of its own. `git("clone", gate.url())` is the agent's."""
 
-    def __init__(self, folder: Path, *remotes: GitRemote, vault: Vault | None = None, outside: Outside | None = None) -> None:
+    def __init__(
+        self, folder: Path, *remotes: GitRemote, vault: Vault | None = None, outside: Outside | None = None
+    ) -> None:
         self.folder = folder
         folder.mkdir(exist_ok=True)
         self.events: list[tuple[str, Mapping[str, object]]] = []
@@ -77,7 +79,9 @@ class Gated:
         apart = FIRST_UNUSED_UID if os.geteuid() == 0 else os.geteuid()
         plan: Any = SimpleNamespace(bundle_uid=apart, bundle_gid=apart)
         notes = Notes(lambda kind, data: self.events.append((kind, data)), self.warnings.append)
-        self.gate = Gate(plan, GitGate(remotes, str(folder / "state/git")), vault or Vault(), outside or Outside(), notes)
+        self.gate = Gate(
+            plan, GitGate(remotes, str(folder / "state/git")), vault or Vault(), outside or Outside(), notes
+        )
         self.gate.open_door(self)  # type: ignore[arg-type]
         self.loop = Loop()
         self.gate.serve(self.loop)  # type: ignore[arg-type]
@@ -96,7 +100,8 @@ class Gated:
         """The agent's."""
         done = subprocess.run(
             ["git", *words], cwd=cwd or self.folder, capture_output=True, text=True, check=False, timeout=timeout, errors="replace",
-            env={**IDENTITY, "HOME": str(self.folder), "GIT_TERMINAL_PROMPT": "0", **env},
+            env={**IDENTITY, "HOME": str(self.folder), "GIT_CONFIG_GLOBAL": str(self.folder / "gitconfig"),
+                 "GIT_TERMINAL_PROMPT": "0", **env},
         )  # fmt: skip
         return Done(code=done.returncode, said=done.stdout + done.stderr)
 
@@ -106,7 +111,9 @@ class Gated:
         assert done.code == 0, (done.said, self.events)
         return self.folder / name
 
-    def commit(self, work: Path, path: str = "new.txt", content: str = "new\n", message: str = "Change") -> str:
+    def commit(
+        self, work: Path, path: str = "new.txt", content: str = "new\n", message: str = "Change"
+    ) -> str:
         """One more commit in a clone; its id."""
         (work / path).parent.mkdir(parents=True, exist_ok=True)
         (work / path).write_text(content)
@@ -156,11 +163,15 @@ def folder() -> Path:
     return made
 
 
-def over_ssh(folder: Path, ssh: Ssh, upstream: Path, name: str = "origin", rules: GitRules = ONLY_REFS, **keys: Any) -> GitRemote:
+def over_ssh(
+    folder: Path, ssh: Ssh, upstream: Path, name: str = "origin", rules: GitRules = ONLY_REFS, **keys: Any
+) -> GitRemote:
     """A remote behind a real sshd."""
     key = folder / f"key-{name}"
     given = {"key": ssh.key_for(os.geteuid(), key), "known_host": ssh.public(), **keys}
-    return GitRemote(name, ssh.url(upstream), str(folder / f"mirrors/{name}-{ssh.port}.git"), rules=rules, **given)
+    return GitRemote(
+        name, ssh.url(upstream), str(folder / f"mirrors/{name}-{ssh.port}.git"), rules=rules, **given
+    )
 
 
 def token(name: str, value: str) -> tuple[Credential, Vault]:
