@@ -43,32 +43,40 @@ def write_remote(place, ssh, upstream, script, **keys):
 
 
 def run(cli, timeout=120):
-    done = cli("start", "git", "--headless", timeout=timeout)
-    return done
+    return cli("start", "git", "--headless", timeout=timeout)
 
 
 def events(cli, *kinds):
-    lines = cli("events", "--json").stdout.splitlines()
+    lines = cli("events", "--all", "--json").stdout.splitlines()
     return [event["data"] for event in map(json.loads, lines) if event["kind"] in kinds]
 
 
 CLONE = "cd /tmp && git clone -q {url} work && cd work && "
 
 
-def test_what_the_agent_pushes_arrives_and_the_key_stays_outside(place, cli, repository, ssh, upstream, gitleaks):
+def test_what_the_agent_pushes_arrives_and_the_key_stays_outside(
+    place, cli, repository, ssh, upstream, gitleaks
+):
     url = ssh.url(upstream)
-    script = CLONE.format(url=url) + """
+    script = (
+        CLONE.format(url=url)
+        + """
         git log --format=%s | head -1
         git checkout -q -b bot/fix && echo fixed > fix.txt && git add . && git commit -q -m Fix
         git push -q origin bot/fix && echo PUSHED
         git fetch -q && git rev-parse origin/bot/fix
         find / -name bot-key 2>/dev/null; env | grep -i ssh; true
     """
+    )
     write_remote(place, ssh, upstream, script)
     done = run(cli)
     assert done.code == 0, (done.stdout, done.stderr)
     lines = done.stdout.split()
-    assert lines[:3] == ["Commit", "3", "PUSHED"], (done.stdout, done.stderr, events(cli, "git.died", "git.failed", "git.refused"))
+    assert lines[:3] == ["Commit", "3", "PUSHED"], (
+        done.stdout,
+        done.stderr,
+        events(cli, "git.died", "git.failed", "git.refused"),
+    )
     assert lines[3:] == [git(upstream, "rev-parse", "bot/fix")]
     assert git(upstream, "show", "bot/fix:fix.txt") == "fixed"
     assert [one["refs"] for one in events(cli, "git.pushed")]

@@ -6,16 +6,22 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import IO
 
+from support.authorities import Authority
 from support.waiting import wait_for
 
 IDENTITY = {
     "GIT_AUTHOR_NAME": "Someone", "GIT_AUTHOR_EMAIL": "someone@example.org",
     "GIT_COMMITTER_NAME": "Someone", "GIT_COMMITTER_EMAIL": "someone@example.org",
-    "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null", "PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8",
+    "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/nonexistent/gitconfig",
+    "PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8",
 }  # fmt: skip
 
 
@@ -64,6 +70,16 @@ def answers(port: int) -> bool:
     return False
 
 
+def descendants(pid: int) -> list[int]:
+    """What a process has started, and what that has, the nearest first."""
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):
+            for child in map(int, task.read_text().split()):
+                found += [child, *descendants(child)]
+    return found
+
+
 class Server:
     """A server process of the test's own."""
 
@@ -82,9 +98,11 @@ class Server:
         assert self.process.poll() is None, self._log.read_text()
 
     def stop(self) -> None:
-        """Ends it and what it has started. Idempotent."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+        """Ends it and what it has started, connections too. Idempotent."""
+        for pid in descendants(self.process.pid) if self.process.poll() is None else ():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.kill()
         self.process.wait()
 
 
@@ -125,3 +143,98 @@ class Ssh(Server):
         path.chmod(0o600)
         os.chown(path, uid, uid)
         return str(path)
+
+
+class _Backend(BaseHTTPRequestHandler):
+    """git's own http-backend, as a CGI program of the repositories below `root`."""
+
+    protocol_version = "HTTP/1.1"
+    root = ""
+
+    def log_message(self, *_) -> None:
+        "Nothing."
+
+    def _serve(self) -> None:
+        path, _, query = self.path.partition("?")
+        env = {
+            **IDENTITY, "GIT_PROJECT_ROOT": self.root, "GIT_HTTP_EXPORT_ALL": "1", "PATH_INFO": path, "QUERY_STRING": query,
+            "REQUEST_METHOD": self.command, "CONTENT_TYPE": self.headers.get("content-type", ""), "REMOTE_USER": "test",
+            "HTTP_CONTENT_ENCODING": self.headers.get("content-encoding", ""), "GIT_PROTOCOL": self.headers.get("git-protocol", ""),
+            "GIT_CONFIG_COUNT": "2", "GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": "*",
+            "GIT_CONFIG_KEY_1": "http.receivepack", "GIT_CONFIG_VALUE_1": "true",
+        }  # fmt: skip
+        length = int(self.headers.get("content-length") or 0)
+        env["CONTENT_LENGTH"] = str(length)
+        with tempfile.TemporaryFile() as body:
+            while length > 0:
+                data = self.rfile.read(min(length, 1 << 20))
+                body.write(data)
+                length -= len(data)
+            body.seek(0)
+            with subprocess.Popen(
+                ["git", "http-backend"], env=env, stdin=body, stdout=subprocess.PIPE
+            ) as process:
+                self._answer(process.stdout)
+
+    def _answer(self, said: IO[bytes]) -> None:
+        status, headers = 200, []
+        while line := said.readline().strip().decode():
+            name, _, value = line.partition(": ")
+            if name.lower() == "status":
+                status = int(value.split()[0])
+            else:
+                headers.append((name, value))
+        self.send_response(status)
+        for name, value in headers:
+            self.send_header(name, value)
+        self.send_header("connection", "close")
+        self.end_headers()
+        self.close_connection = True
+        shutil.copyfileobj(said, self.wfile)
+
+    do_GET = do_POST = _serve  # noqa: N815 - the library's names
+
+
+class Https(Server):
+    """nginx with TLS before git's http-backend. Whoever does not say `authorization` is not let in."""
+
+    def __init__(self, folder: Path, root: Path, authorization: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o755)
+        self.authority = Authority("git test")
+        self.folder = folder
+        leaf = self.authority.leaf(folder, "127.0.0.1", "localhost")
+        handler = type("Handler", (_Backend,), {"root": str(root)})
+        self.backend = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        threading.Thread(target=self.backend.serve_forever, args=(0.05,), daemon=True).start()
+        port = free_port()
+        who = "user root;" if os.geteuid() == 0 else ""
+        (folder / "nginx.conf").write_text(f"""
+            {who} daemon off; pid {folder}/pid; error_log stderr warn; worker_processes 1;
+            events {{ worker_connections 256; }}
+            http {{
+                access_log {folder}/access.log; client_max_body_size 0; proxy_read_timeout 600s;
+                client_body_temp_path {folder}/b; proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f;
+                uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
+                server {{
+                    listen 127.0.0.1:{port} ssl; ssl_certificate {leaf}; ssl_certificate_key {leaf};
+                    location /moved/ {{ return 301 https://127.0.0.1:{port}/project.git$is_args$args; }}
+                    location / {{
+                        if ($http_authorization != "{authorization}") {{ return 401; }}
+                        proxy_buffering off; proxy_http_version 1.1;
+                        proxy_pass http://127.0.0.1:{self.backend.server_address[1]};
+                    }}
+                }}
+            }}
+        """)
+        nginx = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin")
+        assert nginx, "nginx is not installed"
+        super().__init__([nginx, "-c", str(folder / "nginx.conf"), "-e", "stderr"], port, folder / "log")
+
+    def url(self, path: str = "project.git") -> str:
+        return f"https://localhost:{self.port}/{path}"
+
+    def close(self) -> None:
+        self.stop()
+        self.backend.shutdown()
+        self.backend.server_close()

@@ -71,9 +71,9 @@ class Checker:
         mirror = f"{settings.PLACE_MIRRORS}/{remote}.git"
         held = f"{settings.PLACE_HELD}/{push}"
         make_held(held, mirror)
-        size = self._take_in(
-            f"{settings.PLACE_PUSHES}/{push}/repo.git/objects/{message['quarantine']}", held, rules
-        )
+        quarantine = str(message["quarantine"])
+        incoming = f"{settings.PLACE_PUSHES}/{push}/repo.git/objects/{quarantine}"
+        size = self._take_in(incoming, held, rules) if quarantine else 0
         refusals = [found for update in updates if (found := _judge(held, update, rules)) is not None]
         if refusals:
             return {"refusals": refusals, "findings": [], "size": size}

@@ -23,7 +23,8 @@ _LONGEST_ASK = 1 << 20
 _MOST_SAID = 32_000
 """Bytes; they fit into the pipe even when nobody reads it any more."""
 _UPDATE = re.compile(rb"([0-9a-f]{40}) ([0-9a-f]{40}) (.{1,4096})", re.DOTALL)
-_QUARANTINE = re.compile(r"(?:tmp_objdir-)?incoming-[A-Za-z0-9]{1,40}")
+_QUARANTINE = re.compile(r"(?:(?:tmp_objdir-)?incoming-[A-Za-z0-9]{1,40})?")
+"""Git's name for it; there is none when nothing is brought."""
 
 
 class Push:

@@ -99,7 +99,8 @@ def _system(place: Place) -> list[str]:
         words += ["--ro-bind", folder, folder]
     for target, path in seen.links:
         words += ["--symlink", target, path]
-    words += ["--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--size", str(place.scratch), "--tmpfs", "/tmp"]  # noqa: S108 - its own
+    words += ["--proc", "/proc", "--dev", "/dev"]
+    words += ["--perms", "1777", "--size", str(place.scratch), "--tmpfs", "/tmp"]  # noqa: S108 - its own
     for path in ("/etc/ld.so.cache", "/etc/ssl/openssl.cnf", "/etc/localtime"):
         words += ["--ro-bind-try", path, path]
     return words

@@ -17,7 +17,7 @@ _MEANINGS = (
      "there is no such repository, or the bottle may not read it"),
     (("mismatched algorithms",), "it is not a SHA-1 repository"),
     (("does not support --atomic",), "it can't take several refs at once or not at all; push one ref at a time"),
-    (("redirect",), "it redirects elsewhere; write the address that it redirects to"),
+    (("redirect", "returned error: 30"), "it redirects elsewhere; write the address that it redirects to"),
     (("No space left",), "the host's disk is full"),
     (("hung up", "early EOF", "closed", "reset by peer", "unexpected disconnect", "broken pipe"), "the connection broke"),
 )  # fmt: skip
