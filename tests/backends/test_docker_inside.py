@@ -1,5 +1,6 @@
 """What an agent in a container tries, beside what `testing/conformance.py` tries in every bottle."""
 
+import itertools
 import json
 import os
 import socket
@@ -41,7 +42,7 @@ def own_addresses() -> list[str]:
     """Every address of this host, the bridge's gateway among them."""
     lines = Path("/proc/net/fib_trie").read_text().splitlines()
     found = [
-        before.split()[-1] for before, line in zip(lines, lines[1:], strict=False) if "/32 host LOCAL" in line
+        before.split()[-1] for before, line in itertools.pairwise(lines) if "/32 host LOCAL" in line
     ]
     return sorted({*found, "172.17.0.1"})
 
