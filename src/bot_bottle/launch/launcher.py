@@ -174,7 +174,7 @@ class _Run:
         undo.callback(place.close)
         if self.plan.egress.engine != "builtin":
             raise HostError(
-                f"egress.engine: {self.plan.egress.engine} runs beside the keeper, and this bottle's bundle does not",
+                f"This bottle's bundle is a container, and {self.plan.egress.engine} runs beside the keeper",
                 resolution="Take engine: builtin, or an engine of containers on this machine without bundle: container.",
             )
 
