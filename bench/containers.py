@@ -16,7 +16,7 @@ from pathlib import Path
 import memory
 from bot_bottle.backends.docker import images
 from bot_bottle.plan.model import ImageSpec
-from measure import Figure, NotMeasured, Program, figure, in_turn, median
+from measure import NO_GOAL, Figure, NotMeasured, Program, figure, in_turn, median
 from place import ROOT, Place
 
 sys.path.append(str(ROOT / "tests"))
@@ -46,7 +46,7 @@ def measure(place: Place, runs: int, progress: Callable[[str], None]) -> Iterato
         finally:
             connected.client.close()
         yield from _whole_run(place, image, runs, progress)
-        yield from _at_once(place, max(3, runs // 3), progress)
+        yield from _at_once(place, image, max(3, runs // 3), progress)
         yield from _command(place, image, runs, progress)
         yield from _memory(place, progress)
 
@@ -71,14 +71,16 @@ def _whole_run(place: Place, image: str, runs: int, progress: Callable[[str], No
     )
 
 
-def _at_once(place: Place, rounds: int, progress: Callable[[str], None]) -> Iterator[Figure]:
-    """From before the first is started until the last is gone, beside one by itself."""
-    one, many = [], []
+def _at_once(place: Place, image: str, rounds: int, progress: Callable[[str], None]) -> Iterator[Figure]:
+    """From before the first is started until the last is gone, beside one by itself; and what bare Docker makes of as many."""
+    one, many, bare = [], [], []
     program = place.bot_bottle("bottle", *_START)
+    theirs = _docker(place, "docker run", "run", "--rm", "--network", "none", image, "true")
     for number in range(rounds):
         progress(f"{AT_ONCE} at once: {number}/{rounds}")
         one.append(_together([program]))
         many.append(_together([program] * AT_ONCE))
+        bare.append(_together([theirs] * AT_ONCE))
     ours, alone = statistics.median(many), statistics.median(one)
     yield figure(
         AREA,
@@ -89,6 +91,16 @@ def _at_once(place: Place, rounds: int, progress: Callable[[str], None]) -> Iter
         yardstick_value=alone,
         goal="at most 5 x",
         ok=ours <= 5 * alone,
+    )
+    yield figure(
+        AREA,
+        f"{AT_ONCE} started together, to the last's end",
+        ours,
+        "ms",
+        yardstick=f"{AT_ONCE} x docker run together",
+        yardstick_value=statistics.median(bare),
+        goal=NO_GOAL,
+        ok=True,
     )
 
 
