@@ -23,6 +23,8 @@ from support.waiting import wait_for
 pytestmark = [
     pytest.mark.docker,
     pytest.mark.root,
+    pytest.mark.slow,
+    pytest.mark.timeout(300),
     pytest.mark.parametrize("backend", ["docker"], indirect=True),
     pytest.mark.parametrize("who", ["root"], indirect=True),
 ]
@@ -211,6 +213,7 @@ def _keepers(place):
     return found
 
 
+@pytest.mark.parametrize("way", ["container"], indirect=True)
 def test_one_that_was_kept_goes_on_with_its_files(place, cli, repository, bottle, engine):
     bottle()
     write_script(

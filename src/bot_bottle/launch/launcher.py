@@ -172,10 +172,13 @@ class _Run:
         if place is None:
             return
         undo.callback(place.close)
-        if self.plan.egress.engine != "builtin":
+        beside = [] if self.plan.egress.engine == "builtin" else [f"egress.engine: {self.plan.egress.engine}"]
+        beside += ["git.remotes: the git gate"] if self.plan.git else []
+        if beside:
             raise HostError(
-                f"egress.engine: {self.plan.egress.engine} runs beside the keeper, and this bottle's bundle does not",
-                resolution="Take engine: builtin, or an engine of containers on this machine without bundle: container.",
+                "This bottle's bundle is a container of its own, and what runs beside the keeper can't serve it",
+                details="\n".join(beside),
+                resolution="Take it away, or an engine on this machine without bundle: container.",
             )
 
     def _start_engine(self, undo: ExitStack) -> None:
