@@ -15,7 +15,6 @@ import termios
 import time
 from contextlib import suppress
 from fcntl import ioctl
-from pathlib import Path
 
 from bot_bottle.backends.execution import run
 from bot_bottle.door.model import Listener
