@@ -221,7 +221,7 @@ def test_a_step_that_fails_is_named_with_what_it_said_and_leaves_no_container(
     error = workshop.refusal(
         spec("FROM {base}\nRUN echo first\nRUN echo seen; echo 'b\033[31mad' >&2; exit 3\n"), HostError
     )
-    assert error.brief == "The image could not be built: step 3 of 4 failed"
+    assert error.brief == "The image could not be built: step 3 of 3 failed"
     for part in ("/image/Dockerfile", "RUN echo seen", "seen", "bad", "code: 3"):
         assert part in error.details
     assert "\033" not in error.details
