@@ -13,7 +13,18 @@ from support.backends import Factory
 from support.engine import BASE
 
 OF_THE_IMAGE = frozenset(
-    ["/root", "/var/lib", "/var/log", "/srv", "/mnt", "/boot", "/etc/shadow", "/opt", "/sys", "/etc/ssl/private"]
+    [
+        "/root",
+        "/var/lib",
+        "/var/log",
+        "/srv",
+        "/mnt",
+        "/boot",
+        "/etc/shadow",
+        "/opt",
+        "/sys",
+        "/etc/ssl/private",
+    ]
 )
 """Places that every Debian image has; /sys is empty."""
 

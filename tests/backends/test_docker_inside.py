@@ -41,9 +41,7 @@ def dial(bottle, *targets) -> list[str]:
 def own_addresses() -> list[str]:
     """Every address of this host, the bridge's gateway among them."""
     lines = Path("/proc/net/fib_trie").read_text().splitlines()
-    found = [
-        before.split()[-1] for before, line in itertools.pairwise(lines) if "/32 host LOCAL" in line
-    ]
+    found = [before.split()[-1] for before, line in itertools.pairwise(lines) if "/32 host LOCAL" in line]
     return sorted({*found, "172.17.0.1"})
 
 
