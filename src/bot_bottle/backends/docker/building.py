@@ -47,16 +47,17 @@ class _Step:
         self.output: deque[str] = deque(maxlen=_LINES)
 
     def hear(self, text: str) -> bool:
-        """Takes in a line or several; whether a new step begins."""
+        """Takes in a line or several; whether a new step of the Dockerfile begins."""
         found = _STEP.match(text)
         if found is None:
             lines = (clean(part) for part in text.splitlines())
             self.output.extend(line for line in lines if line.strip() and not _CHATTER.match(line))
             return False
         self.number, self.count, self.text = int(found[1]), int(found[2]), clean(found[3]).strip()
+        own = self.number <= self.count - self._added
         self.count = max(self.number, self.count - self._added)
         self.output.clear()
-        return True
+        return own
 
 
 def clean(text: str) -> str:
