@@ -127,7 +127,7 @@ def end(pid_file: Path) -> None:
     """Ends the dockerd whose pid is in `pid_file`, if it is one; its containers end with it."""
     try:
         pid = int(pid_file.read_text())
-        ours = b"dockerd" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        ours = str(pid_file).encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
     except (OSError, ValueError):
         return
     if not ours:

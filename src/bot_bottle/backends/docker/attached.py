@@ -378,19 +378,23 @@ class Process:
     def __init__(self, attached: Attached, number: int, report: socket.socket) -> None:
         self._attached = attached
         self._number = number
-        self._report = report
+        self._report = report.detach()
         self._code: int | None = None
 
+    def __del__(self) -> None:
+        with contextlib.suppress(OSError):
+            os.close(self._report)
+
     def fileno(self) -> int:
-        return self._report.fileno()
+        return self._report
 
     def poll(self) -> int | None:
         return self.wait(0)
 
     def wait(self, timeout: float | None = None) -> int | None:
-        if self._code is None and spawn.readable(self._report.fileno(), timeout):
+        if self._code is None and spawn.readable(self._report, timeout):
             try:
-                said = self._report.recv(_CODE.size)
+                said = os.read(self._report, _CODE.size)
             except OSError:
                 said = b""
             self._code = _CODE.unpack(said)[0] if len(said) == _CODE.size else _KILLED
