@@ -63,7 +63,9 @@ def further_bottles(place: Place, count: int, *bottle: str) -> list[float]:
     ids, totals = [], []
     try:
         for _ in range(count + 1):
-            ids.append(place.ask("start", "sleeper", "--headless", "--detach", "--quiet", *bottle).split()[-1])
+            ids.append(
+                place.ask("start", "sleeper", "--headless", "--detach", "--quiet", *bottle).split()[-1]
+            )
             pids = {pid for pid in kept_by(f"HOME={place.home}") if not is_agent(pid)}
             if not pids:
                 raise NotMeasured("no process of the bottle was found")
