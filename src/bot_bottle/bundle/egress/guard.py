@@ -157,16 +157,19 @@ class SecretGuard:
         """The whole body, read from `agent`, as it may go on; None when it is to be streamed. Raises Refusal."""
         if not self._scanner(route).looks_for_anything:
             return None
-        self.before_body(framing, headers, wanted, route)
-        held = Held(wanted, self._rules.limit)
+        limit = self._rules.limit
+        if not framing.chunked and framing.length <= min(len(agent.buffer), limit):  # nothing has to be waited for
+            data = await collect(agent, framing, limit=limit)
+            return None if data is None else await self.collected(data, headers, wanted, route, pardon)
+        held = Held(wanted, limit)
         try:
             async with held.coming():
-                data = await collect(agent, framing, limit=self._rules.limit, holds=held.are)
-            if data is None:
-                if self._searches(route) and self._rules.oversize == "block":
-                    raise _refusal("body_too_large", wanted, place="body")
-                return None
-            return await self.collected(data, headers, wanted, route, pardon)
+                data = await collect(agent, framing, limit=limit, holds=held.are)
+            if data is not None:
+                return await self.collected(data, headers, wanted, route, pardon)
+            if self._searches(route) and self._rules.oversize == "block":
+                raise _refusal("body_too_large", wanted, place="body")
+            return None
         finally:
             held.nothing()
 
@@ -174,8 +177,9 @@ class SecretGuard:
         self, data: bytes, headers: Headers, wanted: Wanted, route: Route, pardon: Pardon
     ) -> bytes:
         """A body that is there already, as it may go on; the others have their turn while it is looked at. Raises Refusal."""
-        await turn(self._most_unpacked if _codings(headers) else len(data))
-        plain = self._plain(data, headers, wanted, route)
+        codings = _codings(headers)
+        await turn(self._most_unpacked if codings else len(data))
+        plain = self._plain(data, codings, wanted, route) if codings else data
         if plain is None:
             return data
         found: list[Match] = []
@@ -195,17 +199,14 @@ class SecretGuard:
 
     def whole(self, data: bytes, headers: Headers, wanted: Wanted, route: Route) -> bytes:
         """The same of a message, at once. Raises Refusal."""
-        plain = self._plain(data, headers, wanted, route)
+        plain = self._plain(data, _codings(headers), wanted, route)
         if plain is None:
             return data
         changed = self._settle(plain, route, wanted, "body", changeable=plain is data)
         return changed if plain is data else data
 
-    def _plain(self, data: bytes, headers: Headers, wanted: Wanted, route: Route) -> bytes | None:
-        """`data` unpacked; None when that can't be done, and need not. Raises Refusal."""
-        codings = _codings(headers)
-        if not codings:
-            return data
+    def _plain(self, data: bytes, codings: Sequence[str], wanted: Wanted, route: Route) -> bytes | None:
+        """`data` without `codings`; None when that can't be done, and need not. Raises Refusal."""
         try:
             return unpack(data, codings, limit=self._most_unpacked)
         except Unreadable as error:
@@ -313,7 +314,7 @@ class SecretGuard:
         scanner = self._scanner(route)
         try:
             for found in scanner.steps(data):
-                theirs = [match for match in found if not self._belongs(match, route)]
+                theirs = [match for match in found if not self._belongs(match, route)] if found else found
                 if len(found) >= MOST_MATCHES > len(theirs):
                     raise TooTangled  # behind so many that may be there, there may be others
                 yield theirs
@@ -356,15 +357,17 @@ def _joined(method: str, target: bytes, headers: Headers) -> bytes:
     stands between them."""
     query = target.partition(b"?")[2]
     values_only = b"".join(piece.partition(b"=")[2] for piece in query.split(b"&")) if b"&" in query else b""
-    fields = (part for field in headers for part in field)
-    all_values = b"".join(value for _, value in headers)
-    return _APART.join((method.encode(), target, values_only, *fields, all_values))
+    fields = [part for field in headers for part in field]
+    return _APART.join([method.encode(), target, values_only, *fields, b"".join(fields[1::2])])
 
 
 def _codings(headers: Headers) -> list[str]:
     """The content's codings in the order in which they were applied."""
-    named = b",".join(values(headers, b"content-encoding")).decode("latin-1").lower().split(",")
-    return [coding.strip() for coding in named if coding.strip()]
+    named = values(headers, b"content-encoding")
+    if not named:
+        return []
+    found = b",".join(named).decode("latin-1").lower().split(",")
+    return [coding.strip() for coding in found if coding.strip()]
 
 
 def _placeholders(credentials: Iterable[tuple[str, Injection]]) -> list[Known]:

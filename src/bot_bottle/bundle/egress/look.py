@@ -38,7 +38,7 @@ class Look:
         if guard is None:
             return head
         target, headers = head
-        await turn(len(target) + sum(len(name) + len(value) for name, value in headers))
+        await turn(len(target) + sum([len(name) + len(value) for name, value in headers]))
         with _Undecided(wanted):
             return await pardon.through(
                 lambda passed: guard.head(wanted, route, method, target, headers, passed)

@@ -23,7 +23,7 @@ from bot_bottle.policy.secrets.shapes import (
     spread,
 )
 from bot_bottle.policy.secrets.tokens import FORMATS, Crowded, Tokens, atoms
-from bot_bottle.policy.secrets.windows import windows
+from bot_bottle.policy.secrets.windows import WINDOW, windows
 
 DEPTH = 3
 """Encodings around a secret that are undone."""
@@ -100,7 +100,9 @@ class Scanner:
 
     def steps(self, data: bytes) -> Iterator[list[Match]]:
         """The same bit by bit: what was found in each window of `data`, as many in each. Raises as `scan`."""
-        for view in windows(data) if self.looks_for_anything else ():
+        if not self.looks_for_anything:
+            return
+        for view in windows(data) if len(data) > WINDOW else (data,):
             try:
                 found = list(self.search(view))
             except Crowded as error:
