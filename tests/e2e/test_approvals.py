@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 from bot_bottle.testing.asking import Asker
+from support.backends import on_every_backend
 from support.bottles import write_bottle
 from support.place import python
 from support.waiting import wait_for
@@ -70,6 +71,7 @@ def watched(place, cli, repository):
     made.close()
 
 
+@on_every_backend
 def test_refused_asked_approved_and_the_same_request_succeeds(watched):
     assert watched.reaches() == "403"
     call = watched.asker.ask("pipelock-block", urls=[URL], reason="I need it")
@@ -157,6 +159,7 @@ def test_a_reload_leaves_what_was_granted_and_shows_only_what_it_changes(watched
     assert watched.reaches("http://one.example.org/old") == "403"
 
 
+@on_every_backend
 def test_a_killed_keeper_leaves_nothing_open_after_cleanup(watched):
     watched.asker.answer(watched.asker.ask("pipelock-block", urls=[URL]))
     watched.asker.answer(watched.asker.ask("pipelock-block", urls=["http://one.example.org/other"]))
@@ -219,6 +222,7 @@ def asking(place, cli, repository):
     made.close()
 
 
+@on_every_backend
 def test_a_request_that_waits_goes_on_when_it_is_approved_and_is_asked_for_again_next_time(asking):
     inbox = Inbox(asking.place)
     try:

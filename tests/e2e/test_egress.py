@@ -6,6 +6,7 @@ import signal
 
 import pytest
 
+from support.backends import on_every_backend
 from support.bottles import write_agent, write_bottle, write_script
 from support.bundles import bundles
 from support.pipelock import KINDS, provide, skip_unless_there
@@ -50,6 +51,7 @@ for (const host of ["ok.example.org", "no.example.org"])
 """
 
 
+@on_every_backend
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
@@ -82,6 +84,7 @@ def test_a_client_that_knows_no_proxy_is_held_to_the_same_policy(place, cli, rep
     assert upstream.hosts == ["ok.example.org"]
 
 
+@on_every_backend
 def test_a_bundle_that_dies_is_started_again_with_the_same_policy(place, cli, repository, upstream):
     place.run(["mkfifo", "pipe"])
     write_script(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from support.backends import on_every_backend
 from support.bottles import write_bottle, write_script
 from support.bundles import bundles
 from support.place import program, python
@@ -72,6 +73,7 @@ def test_what_the_file_allows_is_live_when_reload_says_so(watched):
     assert watched.cli("verify").code == 0
 
 
+@on_every_backend
 def test_a_port_that_no_route_named_before_is_opened(watched):
     watched.write("one.example.org")
     watched.start()
@@ -85,6 +87,7 @@ def test_a_port_that_no_route_named_before_is_opened(watched):
     assert watched.reaches(ask) == "000"
 
 
+@on_every_backend
 def test_a_port_that_the_agent_has_taken_is_refused_by_name(watched):
     watched.write("one.example.org")
     watched.start()
@@ -148,6 +151,7 @@ def test_what_a_running_bundle_can_t_learn_comes_with_a_new_one(watched):
     assert watched.reaches("http://two.example.org/") == "403"
 
 
+@on_every_backend
 def test_tls_that_is_opened_from_now_on_is_trusted_inside(watched):
     watched.write("one.example.org")
     watched.start()
