@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import NamedTuple
 
+from bot_bottle.backends import seccomp
 from bot_bottle.backends.namespace import program, view
 from bot_bottle.host import spawn
 
