@@ -60,7 +60,7 @@ FAULTS = [
     Fault("guard", "SecretGuard.before_body", HTTP),
     Fault("guard", "SecretGuard.collected", HTTP),
     Fault("guard", "collect", HTTP),
-    Fault("guard", "SecretGuard._plain", HTTP),
+    Fault("guard", "SecretGuard._steps", HTTP),
     Fault("guard", "SecretGuard.reflection", HTTP),
     Fault("guard", "SecretGuard._matches", HTTP),
     Fault("exchange", "inject", OPENED),

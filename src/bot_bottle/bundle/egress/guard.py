@@ -7,6 +7,7 @@ What is not understood is not let through: unknown compression, a body that unpa
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from bot_bottle.bundle.egress.bodies import collect
@@ -72,20 +73,15 @@ class SecretGuard:
         secrets = _secrets(credentials, retired, sensitive) if policy.secrets else ()
         self._full = Scanner([*placeholders, *secrets]) if policy.secrets else self._bare
         self._full.prepare()
-        self._hosts: dict[str, str] = {}
-        self._texts: dict[str, str] = {}
+        self._hosts = lru_cache(_HOSTS)(self._host)
+        self._texts = lru_cache(_TEXTS)(self._starred)
         self._reflected = {
             name: Words(spellings(item.secret.reveal().encode())) for name, item in credentials.items()
         }
 
     def host(self, name: str) -> str:
         """Why the name of a host below a wildcard is not to be reached; empty when there is no reason."""
-        reason = self._hosts.get(name)
-        if reason is None:
-            if len(self._hosts) >= _HOSTS:
-                self._hosts.clear()
-            reason = self._hosts[name] = self._host(name)
-        return reason
+        return self._hosts(name)
 
     def _host(self, name: str) -> str:
         text = name.encode("ascii", "replace")
@@ -99,14 +95,7 @@ class SecretGuard:
 
     def shown(self, text: str) -> str:
         """The agent's text as it may stand in the record: with stars for secrets, or nothing of it when that does not help."""
-        if len(text) > _SHORT:
-            return self._starred(text)
-        shown = self._texts.get(text)
-        if shown is None:
-            if len(self._texts) >= _TEXTS:
-                self._texts.clear()
-            shown = self._texts[text] = self._starred(text)
-        return shown
+        return self._starred(text) if len(text) > _SHORT else self._texts(text)
 
     def _starred(self, text: str) -> str:
         data = text.encode("utf-8", "replace")
@@ -158,7 +147,9 @@ class SecretGuard:
         if not self._scanner(route).looks_for_anything:
             return None
         limit = self._rules.limit
-        if not framing.chunked and framing.length <= min(len(agent.buffer), limit):  # nothing has to be waited for
+        if not framing.chunked and framing.length <= min(
+            len(agent.buffer), limit
+        ):  # nothing has to be waited for
             data = await collect(agent, framing, limit=limit)
             return None if data is None else await self.collected(data, headers, wanted, route, pardon)
         held = Held(wanted, limit)
