@@ -5,10 +5,11 @@ file was read anew meanwhile, the proposal fails and has to be looked at again.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bot_bottle.launch.asks_holding import Holding
-from bot_bottle.launch.change import Change, Changes
+from bot_bottle.errors import StateError
+from bot_bottle.launch.asks_holding import TRY_AGAIN, Holding
+from bot_bottle.launch.change import Change
 from bot_bottle.launch.wishes import Kept
 from bot_bottle.policy.approval import Grant, Proposal
 from bot_bottle.policy.approval_show import OF_POLICY, changed, digest, grant_id, routes_of
@@ -17,6 +18,9 @@ from bot_bottle.policy.model import EgressPolicy
 from bot_bottle.policy.sound import flaws, hindrance
 from bot_bottle.state.proposals import Outcome, Proposals
 from bot_bottle.state.rows import Decision
+
+if TYPE_CHECKING:
+    from bot_bottle.launch.asks import Around
 
 CHANGED = "the policy changed meanwhile; look again"
 Done = Callable[[Proposal, Grant | None], None]
@@ -38,16 +42,15 @@ class Applying:
     """The approved proposals of one run that are not in force yet; `done` hears what became of each, once the store has it."""
 
     def __init__(
-        self, run: Kept, proposals: Proposals, holding: Holding, changes: Callable[[], Changes], done: Done,
-        passes: Passes, clock: Callable[[], float],
+        self, run: Kept, proposals: Proposals, holding: Holding, around: "Around", done: Done, passes: Passes
     ) -> None:  # fmt: skip
         self._run = run
         self._proposals = proposals
         self._holding = holding
-        self._changes = changes
+        self._around = around
         self._done = done
         self._passes = passes
-        self._clock = clock
+        self._unwritten: list[tuple[list[Outcome], dict[str, Grant]]] = []
         self._waiting: dict[str, Proposal] = {}
         self._alone: list[Proposal] = []
         self._busy = False
@@ -72,8 +75,13 @@ class Applying:
         if passing := [each for each in together if each.ask.kind not in OF_POLICY]:
             self._finish([self._passed(each) for each in passing], {})
         if changing := [each for each in together if each.ask.kind in OF_POLICY]:
+            try:
+                decisions = self._proposals.decisions(each.id for each in changing)
+            except StateError:
+                self._waiting |= {each.id: each for each in changing}  # the next look tries again
+                return
             self._busy = True
-            self._order(_Batch(changing))
+            self._order(_Batch(changing), decisions)
         else:
             self.go()
 
@@ -82,11 +90,10 @@ class Applying:
             return Outcome(proposal.id, "applied")
         return Outcome(proposal.id, "failed", "the request did not wait any longer")
 
-    def _order(self, batch: _Batch) -> None:
-        decisions = self._proposals.decisions(each.id for each in batch.proposals)
+    def _order(self, batch: _Batch, decisions: dict[str, Decision]) -> None:
         who = ", ".join(sorted({decision.who for decision in decisions.values()}))[:200]
         why = f"approved: {', '.join(each.id for each in batch.proposals)}"[:300]
-        self._changes().ask(
+        self._around.changes().ask(
             Change(
                 policy=self._run.policy,
                 who=who,
@@ -110,7 +117,7 @@ class Applying:
 
     def _grant(self, proposal: Proposal, decision: Decision) -> Grant:
         terms = decision.terms
-        now = self._clock()
+        now = self._around.clock()
         return Grant(
             id=grant_id(proposal.id),
             proposal=proposal.id,
@@ -169,7 +176,24 @@ class Applying:
     def _finish(self, outcomes: list[Outcome], grants: dict[str, Grant]) -> None:
         if not outcomes:
             return
-        self._holding.add(grants.values())
-        done = self._proposals.finish(outcomes, standing=self._holding.standing())
-        for proposal in done:
-            self._done(proposal, grants.get(proposal.id))
+        self._holding.add(grants.values(), unwritten=True)
+        self._unwritten.append((outcomes, grants))
+        if len(self._unwritten) == 1:
+            self._write()
+
+    def _write(self) -> None:
+        """Nobody hears that something is in force before the record has it: while that can't be written, it is tried again."""
+        try:
+            self.settle()
+        except StateError:
+            self._around.after(TRY_AGAIN, self._write)
+
+    def settle(self) -> None:
+        """Writes down what became of those that were tried, and tells. Raises StateError; then the rest is left to be written."""
+        while self._unwritten:
+            outcomes, grants = self._unwritten[0]
+            done = self._proposals.finish(outcomes, standing=self._holding.standing())
+            del self._unwritten[0]
+            self._holding.written(grants)
+            for proposal in done:
+                self._done(proposal, grants.get(proposal.id))
