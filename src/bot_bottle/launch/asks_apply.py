@@ -166,7 +166,8 @@ class Applying:
         if grant.scope == "manifest":
             from bot_bottle.launch.asks_file import add_routes
 
-            why_not = add_routes(self._run.plan.bottle_file, [line_of(route) for route in grant.routes])
+            plan = self._run.plan
+            why_not = add_routes(plan.bottle_file, [line_of(route) for route in grant.routes], plan.id)
             if why_not:
                 batch.grants[proposal.id] = grant._replace(scope="bottle")
                 batch.notes[proposal.id] = (
