@@ -1,8 +1,8 @@
-"""kill -9 at 200 random points of a proposal's life, with a real bottle, its real processes, and an agent that asks by the real SDK.
+"""kill -9 at 220 random points of a proposal's life: a real bottle, its real processes, and an agent that asks by the real SDK.
 
-Who dies: an operator's command (at a random call of a function of ours), the server that the agent asks, the bundle, the keeper (each
-once it has used a random part of the processor time that its part of the work takes). After each, everything goes on with what is
-left. What was acknowledged to whom, and what the door did then, is compared with what the record says in the end.
+Who dies: an operator's command (at a random call of a function of ours), the server that the agent asks, the bundle, or the
+keeper (each once it has used a random part of the processor time that its part of the work takes). After each, everything goes
+on with what is left. What was acknowledged to whom, and what the door did then, is compared with what the record says in the end.
 
 What is drawn follows from a number that a failure shows; `BOT_BOTTLE_SEED` sets it.
 """
@@ -12,6 +12,7 @@ import json
 import os
 import random
 import shutil
+import subprocess
 import sysconfig
 import threading
 from collections import Counter
@@ -31,8 +32,8 @@ pytestmark = pytest.mark.namespace
 
 INSIDE = Path(__file__).parents[1] / "support" / "agent_inside.py"
 SDK = (
-    "_brotli annotated_types anyio attr backports brotli certifi _cffi_backend cffi click cryptography h11 h2 hpack httpcore2 httpx2 "
-    "hyperframe idna jsonschema mcp opentelemetry pydantic python_multipart referencing rpds sniffio sse_starlette starlette "
+    "_brotli annotated_types anyio attr backports brotli certifi _cffi_backend cffi click cryptography h11 h2 hpack httpcore2 "
+    "httpx2 hyperframe idna mcp opentelemetry pydantic python_multipart referencing rpds sniffio sse_starlette starlette "
     "truststore typing_extensions typing_inspection uvicorn"
 ).split()
 KEEPER = """
@@ -49,7 +50,7 @@ with present():
     sys.stdin.read()
 """
 SEED = os.environ.get("BOT_BOTTLE_SEED", "")
-VICTIMS = ("operator",) * 6 + ("supervise",) * 2 + ("bundle",)
+VICTIMS = ("operator",) * 7 + ("supervise",) * 2 + ("bundle",)
 """Of one bottle, in an order that is drawn; its keeper dies last."""
 PARTS, BOTTLES = 5, 2
 PROCESSES = ("keeper", "supervise", "bundle")
@@ -58,10 +59,12 @@ FINAL = ("applied", "failed", "rejected", "expired", "withdrawn")
 
 class Upstream(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
+        self.close_connection = True
         self.send_response(200)
         self.send_header("content-length", "3")
         self.end_headers()
-        self.wfile.write(b"yes")
+        with contextlib.suppress(BrokenPipeError):  # the bundle that wanted it was killed
+            self.wfile.write(b"yes")
 
     def log_message(self, *_: object) -> None:
         """Nothing."""
@@ -79,8 +82,6 @@ def upstream():
 @pytest.fixture
 def operators(place):
     """The operator's commands; and an inbox is open all the time."""
-    import subprocess
-
     inbox = subprocess.Popen(
         place.argv([*python(), "-c", PRESENT]), env=place.environment, cwd=place.home,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -151,7 +152,12 @@ class Bottle:
                 confined = "Seccomp:\t2" in status
                 if called == "supervise" and b"bundle.supervise import main" in command and confined:
                     return int(word)
-                if called == "bundle" and confined and b"bundle.supervise" not in command and b"bwrap" not in command:
+                if (
+                    called == "bundle"
+                    and confined
+                    and b"bundle.supervise" not in command
+                    and b"bwrap" not in command
+                ):
                     return int(word)
         return 0
 
@@ -168,7 +174,7 @@ class Bottle:
         try:
             if victim in PROCESSES and (pid := self.child(victim)):
                 killer = self.killer(victim, pid)
-            self.order(ask=f"http://one.example.org/{self.number}", number=self.number)
+            self.order(ask=f"http://one.example.org{self.path}", number=self.number)
             if victim in PROCESSES and killer is None:  # the server begins when somebody comes
                 killer = self.killer(victim, wait_for(lambda: self.child(victim), f"the {victim}"))
             self.decide(terms, dies_at=self.draw.randint(1, self.spans[terms]) if victim == "operator" else 0)
@@ -192,14 +198,17 @@ class Bottle:
             self.decide(terms, dies_at=0)
         return False
 
+    @property
+    def path(self) -> str:
+        return f"/{self.run}/{self.number}"
+
     def gone(self) -> bool:
         return not alive(self.keeper)
 
     def row(self) -> dict[str, Any] | None:
         """The last ask's proposal as the operator sees it, what waits first."""
         every = self.operators.json("approvals", "list", "--all")
-        path = f"/{self.number}"
-        return next((row for row in every if row["run"] == self.run and row["title"].endswith(path)), None)
+        return next((row for row in every if row["title"].endswith(self.path)), None)
 
     def decide(self, terms: str, dies_at: int) -> None:
         """Decides what waits; when the operator died, another one does what is left to do."""
@@ -212,7 +221,13 @@ class Bottle:
                 shown = self.operators.run("approvals", "show", row["id"], "--for", terms, "--json")
                 if shown.code:
                     continue  # the keeper has died since
-                words = ["approvals", "approve", f"{row['id']}@{json.loads(shown.stdout)['digest']}", "--for", terms]
+                words = [
+                    "approvals",
+                    "approve",
+                    f"{row['id']}@{json.loads(shown.stdout)['digest']}",
+                    "--for",
+                    terms,
+                ]
             done = self.operators.run(*words, "--json", dies_at=dies_at)
             self.calls = done.calls
             self.killed += ["operator"] if done.killed else []
@@ -228,7 +243,11 @@ class Bottle:
     # What must hold
 
     def check(self) -> Counter[str]:
-        rows = {row["id"]: row for row in self.operators.json("approvals", "list", "--all") if row["run"] == self.run}
+        rows = {
+            row["id"]: row
+            for row in self.operators.json("approvals", "list", "--all")
+            if row["run"] == self.run
+        }
         lines = self.operators.run("events", self.run, "--json").stdout.splitlines()
         events = [json.loads(line) for line in lines]
         kinds = Counter((event["kind"], event["data"].get("proposal")) for event in events)
@@ -236,36 +255,47 @@ class Bottle:
         said = self.told()
         for one in said:
             if (answer := one.get("answer")) and not answer.get("proposal_id"):
-                assert answer["message"].startswith("ALLOWED ALREADY"), one  # it never heard the yes, and asked again
+                assert answer["message"].startswith("ALLOWED ALREADY"), (
+                    one
+                )  # it never heard the yes, and asked again
             elif answer:
                 assert answer["proposal_id"] in rows, one  # what was acknowledged is there
                 if answer["status"] in FINAL:
                     assert rows[answer["proposal_id"]]["state"] == answer["status"], one
             if "final" in one:  # and what the agent was told is what its door does
-                assert one["code"] == (200 if one["final"] == "applied" else 403), (one, self.terms[one["number"]])
+                assert one["code"] == (200 if one["final"] == "applied" else 403), (
+                    one,
+                    self.terms[one["number"]],
+                )
         for decided in self.acknowledged:
             kept = rows[decided["id"]]["state"]
-            assert kept == "rejected" if decided["state"] == "rejected" else kept in ("applied", "failed"), decided
+            assert kept == "rejected" if decided["state"] == "rejected" else kept in ("applied", "failed"), (
+                decided
+            )
             assert decided["state"] != "applied" or kept == "applied"
         asked = Counter(row["title"] for row in rows.values())
         again = sum(count - 1 for count in asked.values())
         assert {row["state"] for row in rows.values() if asked[row["title"]] > 1} <= {"rejected", "withdrawn"}
         assert len(rows) - again in (self.number, self.number - 1)
         for name, row in rows.items():
-            path = row["title"].rpartition("/")[2]
-            terms = self.terms[int(path)]
+            number = int(row["title"].rpartition("/")[2])
+            terms, path = self.terms[number], f'"/{self.run}/{number}"'
             applied = row["state"] == "applied"
             assert row["state"] in FINAL, row
             assert kinds["proposal.made", name] == 1
             assert kinds["proposal.applied", name] == applied
             assert kinds["proposal.approved", name] <= 1
             assert kinds["proposal.rejected", name] == (row["state"] == "rejected")
-            enforced = sum(f'"/{path}"' in line for added in changes for line in added)
+            enforced = sum(path in line for added in changes for line in added)
             assert enforced == 1 if applied else enforced <= 1, (row, enforced)
             assert not (row["state"] == "rejected" and enforced)
-            ended = [event for event in events if event["kind"] == "grant.ended" and event["data"]["proposal"] == name]
+            ended = [
+                event
+                for event in events
+                if event["kind"] == "grant.ended" and event["data"]["proposal"] == name
+            ]
             assert len(ended) == applied
-            written = self.file.read_text().count(f'"/{path}"')
+            written = self.file.read_text().count(path)
             assert written == 1 if applied and terms == "manifest" else written <= (terms == "manifest"), row
         return Counter(row["state"] for row in rows.values())
 
@@ -288,7 +318,6 @@ def test_whoever_is_killed_nothing_said_is_lost_and_nothing_is_done_twice(place,
     draw = random.Random(seed)
     print(f"BOT_BOTTLE_SEED={seed!r}")
     for _ in range(BOTTLES):
-        sdk.write_text(sdk.read_text())
         bottle = Bottle(place, operators, draw)
         bottle.live()
         bottle.live()  # the first began the server; this one says how much work each has
@@ -298,7 +327,8 @@ def test_whoever_is_killed_nothing_said_is_lost_and_nothing_is_done_twice(place,
         assert bottle.gone()
         wait_for(lambda: operators.run("cleanup").code == 0, "cleanup")
         states = bottle.check()
-        assert states["applied"] and states["rejected"] + states["applied"] >= len(VICTIMS), (seed, states)
+        assert states["applied"] + states["rejected"] >= len(VICTIMS), (seed, states)
+        assert bottle.killed.count("operator") >= 4, bottle.killed
         assert operators.run("verify").code == 0
         assert operators.json("approvals", "grants") == []
         assert list(sdk.parent.glob("*.new")) == []

@@ -78,12 +78,14 @@ async def ask(number, url):
 
 async def main():
     import httpx2  # noqa: F401
-    import mcp.client.client  # noqa: F401
+    import mcp.client.client
     import mcp.client.streamable_http  # noqa: F401
 
     say(ready=True)
     tasks = set()
-    with open(os.open(f"{FOLDER}/asks", os.O_RDWR)) as asks:  # never at its end, as it could write there itself
+    with open(
+        os.open(f"{FOLDER}/asks", os.O_RDWR)
+    ) as asks:  # never at its end, as it could write there itself
         while line := await asyncio.to_thread(asks.readline):
             what = json.loads(line)
             if "ask" in what:

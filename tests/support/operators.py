@@ -107,19 +107,17 @@ def _serve() -> None:
 
     for line in sys.stdin:
         order = json.loads(line)
-        streams = [tempfile.TemporaryFile() for _ in range(3)]
-        pid = os.fork()
-        if pid == 0:
-            nothing = os.open(os.devnull, os.O_RDONLY)
-            for number, descriptor in enumerate((nothing, streams[0].fileno(), streams[1].fileno())):
-                os.dup2(descriptor, number)
-            _live(order["argv"], order["dies_at"], streams[2].fileno())
-        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        texts = []
-        for stream in streams:
-            stream.seek(0)
-            texts.append(stream.read().decode(errors="replace"))
-            stream.close()
+        with tempfile.TemporaryDirectory() as folder:
+            files = [os.path.join(folder, name) for name in ("stdout", "stderr", "calls")]
+            pid = os.fork()
+            if pid == 0:
+                descriptors = [os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600) for file in files]
+                nothing = os.open(os.devnull, os.O_RDONLY)
+                for number, descriptor in enumerate((nothing, *descriptors[:2])):
+                    os.dup2(descriptor, number)
+                _live(order["argv"], order["dies_at"], descriptors[2])
+            code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            texts = [Path(file).read_text(errors="replace") for file in files]
         said = {"code": code, "stdout": texts[0], "stderr": texts[1], "calls": int(texts[2] or 0)}
         sys.stdout.write(json.dumps(said) + "\n")
         sys.stdout.flush()
