@@ -33,8 +33,8 @@ pytestmark = pytest.mark.namespace
 INSIDE = Path(__file__).parents[1] / "support" / "agent_inside.py"
 SDK = (
     "_brotli annotated_types anyio attr backports brotli certifi _cffi_backend cffi click cryptography h11 h2 hpack httpcore2 "
-    "httpx2 hyperframe idna mcp opentelemetry pydantic python_multipart referencing rpds sniffio sse_starlette starlette "
-    "truststore typing_extensions typing_inspection uvicorn"
+    "httpx2 hyperframe idna jsonschema mcp opentelemetry pydantic python_multipart referencing rpds sniffio sse_starlette "
+    "starlette truststore typing_extensions typing_inspection uvicorn"
 ).split()
 KEEPER = """
 from bot_bottle.launch import asks
