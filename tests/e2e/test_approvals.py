@@ -79,6 +79,10 @@ class Watched:
         [found] = json.loads(self.approvals("list").stdout)
         return json.loads(self.approvals("show", found["id"], *words).stdout) if words else found
 
+    def shown_all(self) -> dict[str, str]:
+        """The states of all that was ever asked for."""
+        return {each["id"]: each["state"] for each in json.loads(self.approvals("list", "--all").stdout)}
+
     def events(self, kind: str) -> list[dict]:
         lines = self.cli("events", self.run, "--json").stdout.splitlines()
         return [event["data"] for event in map(json.loads, lines) if event["kind"] == kind]
