@@ -1,4 +1,4 @@
-"""A disk that is full for the keeper of a real bottle: what is decided is enforced, said once it is recorded, and nothing is lost."""
+"""A disk that is full for the keeper of a real bottle: what is decided is enforced, said once recorded, and nothing is lost."""
 
 import json
 
