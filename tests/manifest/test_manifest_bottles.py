@@ -27,8 +27,10 @@ def test_a_bottle_that_says_nothing_allows_nothing(home) -> None:
         "file": str(home.root / "bottles" / "empty.md"),
         "backend": "namespace",
         "image": None,
+        "runtime": None,
+        "bundle": None,
         "workspace": None,
-        "resources": {"cpus": None, "memory": None, "pids": None},
+        "resources": {"cpus": None, "memory": None, "pids": None, "disk": None},
         "egress": {
             "engine": "builtin",
             "mode": "enforce",
@@ -259,7 +261,7 @@ def test_what_is_sensitive_is_a_reference_as_well(home) -> None:
         "ext::sh -c id",
         "-oProxyCommand=id",
         "file:///etc",
-        "/etc",
+        "/srv/../etc",
         "https://u:p@a.org/x",
         "ssh://-x/y",
         "git@a.org:-x",
@@ -291,13 +293,16 @@ def test_the_design_example_is_right(home, monkeypatch) -> None:
         git:
           user: {name: Bot, email: bot@example.org}
           remotes:
-            - {name: origin, url: "ssh://git@example.org/me/repo.git", key: ~/.ssh/bot, known_host: AAAA}
+            - name: origin
+              url: ssh://git@example.org/me/repo.git
+              key: ~/.ssh/bot
+              known_host: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJjXmQ0Wb0f2rQ0X8d1wq1d7mXo2H0x2v0y3a1b2c3d4
         supervise: true
         """,
     )
     made = home.composed("full")
-    assert made["image"] == str(home.root / "bottles" / "Dockerfile")
-    assert made["resources"] == {"cpus": 2.0, "memory": 4 * GIB, "pids": 512}
+    assert made["image"]["dockerfile"] == str(home.root / "bottles" / "Dockerfile")
+    assert made["resources"] == {"cpus": 2.0, "memory": 4 * GIB, "pids": 512, "disk": None}
     assert [route["host"] for route in made["egress"]["routes"]] == [
         "api.anthropic.com",
         "db.example.org",
@@ -318,7 +323,7 @@ def test_later_wins_maps_merge_and_routes_are_joined(home) -> None:
         "extends: base\nresources: {cpus: 2}\negress: {routes: [{host: B.org.}, {host: c.org}]}\nenv: {B: y}",
     )
     made = home.composed("web")
-    assert made["resources"] == {"cpus": 2.0, "memory": None, "pids": 9}
+    assert made["resources"] == {"cpus": 2.0, "memory": None, "pids": 9, "disk": None}
     assert [route["host"] for route in made["egress"]["routes"]] == ["a.org", "b.org", "c.org"]
     assert made["env"] == {"A": "1x", "B": "y"}
 

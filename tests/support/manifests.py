@@ -5,7 +5,10 @@ from typing import Any
 from bot_bottle.manifest.document import (
     CredentialDocument,
     EgressDocument,
+    GitRemoteDocument,
+    ImageDocument,
     ManifestDocument,
+    ResourcesDocument,
     RouteDocument,
 )
 
@@ -28,10 +31,33 @@ def egress(*routes: RouteDocument, **keys: Any) -> EgressDocument:
     return {**base, **keys}  # type: ignore[typeddict-item]
 
 
+def remote(url: str = "ssh://git@example.org/me/repo.git", **keys: Any) -> GitRemoteDocument:
+    """A remote over ssh, with every default."""
+    base: GitRemoteDocument = {
+        "name": "origin", "url": url, "key": "/home/me/.ssh/bot", "known_host": "ssh-ed25519 AAAA", "credential": None,
+        "local": False, "push": ["bot/*"], "tags": [], "force": [], "delete": [], "paths": [], "authors": [],
+        "max_file": 100 << 20, "max_push": 1 << 30,
+    }  # fmt: skip
+    return {**base, **keys}  # type: ignore[typeddict-item]
+
+
 def credential(source: str, **keys: Any) -> CredentialDocument:
     """A credential that goes out as x-api-key, with every default."""
     base: CredentialDocument = {
         "source": source, "scheme": "header", "name": "x-api-key", "prefix": "", "user": "", "variable": None,
+    }  # fmt: skip
+    return {**base, **keys}  # type: ignore[typeddict-item]
+
+
+def resources(**keys: Any) -> ResourcesDocument:
+    """Limits, none by default."""
+    return {"cpus": None, "memory": None, "pids": None, "disk": None, **keys}  # type: ignore[typeddict-item]
+
+
+def image(**keys: Any) -> ImageDocument:
+    """What a bottle is made from, with every default."""
+    base: ImageDocument = {
+        "reference": None, "dockerfile": None, "context": None, "target": None, "args": {}, "ca": None,
     }  # fmt: skip
     return {**base, **keys}  # type: ignore[typeddict-item]
 
@@ -49,8 +75,8 @@ def manifest(
         },
         "bottle": {
             "name": "default", "file": "/home/me/.bot-bottle/bottles/default.md", "backend": "namespace",
-            "image": None,
-            "workspace": None, "resources": {"cpus": None, "memory": None, "pids": None},
+            "image": None, "runtime": None, "bundle": None,
+            "workspace": None, "resources": resources(),
             "egress": egress(), "credentials": {}, "sensitive": {},
             "git": {"user_name": None, "user_email": None, "remotes": []}, "env": {}, "supervise": False,
             **(bottle or {}),

@@ -49,7 +49,7 @@ def _reap_run(store: Store, record: RunRecord) -> list[str]:
             OSError,
         ) as error:  # it has ended all the same; `diff` and `cleanup --forget` can go on
             said.append(f"{record.id}: its copy of the workspace stays: {error}")
-    else:
+    elif record.workspace_mode == "mount":
         from bot_bottle.launch import mounted
 
         if flagged := mounted.flagged(record):
@@ -58,6 +58,7 @@ def _reap_run(store: Store, record: RunRecord) -> list[str]:
     file = os.path.join(paths.manifest_root(), "bottles", f"{record.bottle}.md")
     if asks_file.forget(file, record.id):
         said.append(f"{record.id}: removed what was about to take the place of {file}")
+    folders.remove(f"{record.state_path}/git")
     folders.remove(record.run_path)
     outcome = "reaped: its keeper died"
     event = NewEvent(record.id, time.time(), "run.reaped", {"removed": said, "changes": changed})

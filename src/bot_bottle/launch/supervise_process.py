@@ -7,9 +7,9 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from bot_bottle.host import spawn
 from bot_bottle.launch.heard import parse
@@ -29,11 +29,32 @@ _START = (
 Message = Mapping[str, Any]
 
 
+class Ends(Protocol):
+    """A process that can be ended."""
+
+    @property
+    def pid(self) -> int: ...
+    def kill(self) -> None: ...
+    def wait(self) -> int | None: ...
+    def close(self) -> None: ...
+
+
+def beside(start: Callable[[int], Ends]) -> tuple[socket.socket, Ends]:
+    """Starts a process on this host by `start`, which gets its end of the line; answers ours."""
+    ours, theirs = socket.socketpair()
+    try:
+        with theirs:
+            return ours, start(theirs.fileno())
+    except BaseException:
+        ours.close()
+        raise
+
+
 class Process:
     """One process, and the line to it."""
 
-    def __init__(self, listener: socket.socket, order: Mapping[str, object]) -> None:
-        """Starts it. Raises ChildFailed, OSError."""
+    def __init__(self, begin: Callable[[], tuple[socket.socket, Ends]], order: Mapping[str, object]) -> None:
+        """Starts it by `begin`, which answers our end of the line. Raises ChildFailed, SandboxError, OSError."""
         self.idle = False
         self.failed = ""
         self.held_back = False
@@ -46,11 +67,9 @@ class Process:
         self._buffer = b""
         self._room = float(BURST)
         self._filled_at = time.monotonic()
-        self.sock, theirs = socket.socketpair()
+        self.sock, self.child = begin()
         try:
-            with theirs:
-                self.sock.setblocking(False)
-                self.child = spawn_server(listener.fileno(), theirs.fileno())
+            self.sock.setblocking(False)
             self.tell(order)
         except BaseException:
             self.sock.close()

@@ -257,10 +257,54 @@ def _remote_url(text: str) -> str:
     ssh = re.fullmatch(rf"ssh://(?:{word}@)?{word}(?::\d{{1,5}})?/[^\s-][^\s]*", text, re.ASCII)
     https = re.fullmatch(rf"https?://{word}(?::\d{{1,5}})?/[^\s]+", text, re.ASCII)
     short = re.fullmatch(rf"{word}@{word}:[^\s-][^\s]*", text, re.ASCII)
-    if not (ssh or https or short):
+    local = re.fullmatch(r"/[^\s]+", text, re.ASCII) and ".." not in text.split("/")
+    if not (ssh or https or short or local):
         raise wrong(
-            "must be `ssh://USER@HOST/PATH`, `USER@HOST:PATH` or `https://HOST/PATH`, without a password"
+            "must be `ssh://USER@HOST/PATH`, `USER@HOST:PATH` or `https://HOST/PATH`, without a password (or, with "
+            "`local: true`, an absolute path)"
         )
+    return text
+
+
+def _image_reference(text: str) -> str:
+    path = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+    host = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,250}[A-Za-z0-9])?(?::[0-9]{1,5})?/)?"
+    tag, digest = r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?", r"(?:@sha256:[0-9a-f]{64})?"
+    if len(text) > 500 or not re.fullmatch(rf"{host}{path}(?:/{path})*{tag}{digest}", text):
+        raise wrong(
+            f"`{text[:60]}` is no name of an image; write it such as docker.io/library/debian:bookworm, or a Dockerfile's "
+            "path as ./Dockerfile"
+        )
+    return text
+
+
+def _stage(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,100}", text):
+        raise wrong(f"`{text[:60]}` is no name of a stage")
+    return text
+
+
+def _runtime(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,100}", text):
+        raise wrong(
+            f"`{text[:60]}` is no name of a runtime; `docker info` lists those that the engine has, such as runsc"
+        )
+    return text
+
+
+def _known_host(text: str) -> str:
+    if not re.fullmatch(
+        r"(?:ssh|ecdsa|sk-ssh|sk-ecdsa)-[a-z0-9@.-]{1,60} [A-Za-z0-9+/]{40,4000}={0,2}", text
+    ):
+        raise wrong(
+            "must be the server's public key alone, such as `ssh-ed25519 AAAA…` (ssh-keyscan HOST shows it)"
+        )
+    return text
+
+
+def _ref_pattern(text: str) -> str:
+    if len(text) > 200 or re.search(r"[\x00-\x20\x7f~^:\[\\]|\.\.|@\{|//|\A[-/]", text):
+        raise wrong(f"`{text[:60]}` is no pattern for refs; write it such as `bot/*`")
     return text
 
 
@@ -323,7 +367,12 @@ TokenUrl = Annotated[Text, AfterValidator(_token_url)]
 KeyringItem = Annotated[Text, AfterValidator(_keyring)]
 BaseUrl = Annotated[Text, AfterValidator(_base_url)]
 ModelName = Annotated[Text, AfterValidator(_model_name)]
+ImageReference = Annotated[Text, AfterValidator(_image_reference)]
+StageName = Annotated[Text, AfterValidator(_stage)]
+RuntimeName = Annotated[Text, AfterValidator(_runtime)]
 RemoteUrl = Annotated[Text, AfterValidator(_remote_url)]
+KnownHost = Annotated[Text, AfterValidator(_known_host)]
+RefPattern = Annotated[Text, AfterValidator(_ref_pattern)]
 Words = Annotated[list[Text], MinLen(1)]
 Cores = Annotated[float, Gt(0), Le(4096)]
 Count = Annotated[int, Ge(1), Le(2**22)]

@@ -23,8 +23,8 @@ class Finding(NamedTuple):
 def examine() -> list[Finding]:
     """Every check, in the order in which a person would mend things."""
     checks: tuple[Callable[[], Iterator[Finding]], ...] = (
-        _bubblewrap, _confinement, _limits, _git, _certificates, _proxies,
-        _providers, _pipelock, _manifest, _secrets, _record,
+        _bubblewrap, _confinement, _limits, _docker, _git, _certificates, _proxies,
+        _gitleaks, _providers, _pipelock, _manifest, _secrets, _record,
     )  # fmt: skip
     found: list[Finding] = []
     for check in checks:
@@ -77,6 +77,19 @@ def _limits() -> Iterator[Finding]:
         )
 
 
+def _docker() -> Iterator[Finding]:
+    """What the engine offers; none is needed unless a bottle asks for it."""
+    from bot_bottle.backends.docker import doctor
+
+    try:
+        for name, seen, do in doctor.examine(os.environ):
+            yield Finding(name, "note" if do else "ok", seen, do)
+    except BotBottleError as error:
+        do = f"Only bottles with `backend: docker` need it. {error.resolution}"
+        seen = "; ".join([error.brief, *error.details.splitlines()])
+        yield Finding("docker", "note", seen, do)
+
+
 def _git() -> Iterator[Finding]:
     from bot_bottle.host.process import run
 
@@ -84,6 +97,23 @@ def _git() -> Iterator[Finding]:
         yield Finding("git", "ok", run(["git", "--version"]).stdout.decode().strip())
     else:
         yield Finding("git", "missing", "not found", "Install git: the changes of a run are kept with it.")
+
+
+def _gitleaks() -> Iterator[Finding]:
+    from bot_bottle.bundle.gitgate import gitleaks
+    from bot_bottle.bundle.gitgate.model import CheckFailed
+
+    what = "Only bottles with `git: remotes:` need it; without it they push nothing."
+    try:
+        path = gitleaks.find()
+        said, is_new = gitleaks.version(path)
+    except CheckFailed as error:
+        yield Finding("gitleaks", "note", str(error), f"{what} {gitleaks.INSTALL}")
+        return
+    if is_new:
+        yield Finding("gitleaks", "ok", f"{said} at {path}")
+    else:
+        yield Finding("gitleaks", "note", f"{said} at {path} is too old", f"{what} {gitleaks.INSTALL}")
 
 
 def _certificates() -> Iterator[Finding]:

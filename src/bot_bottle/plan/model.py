@@ -4,14 +4,16 @@
 plan` prints it. Secrets are in it by reference only.
 """
 
+from bot_bottle.policy.git import GitRules
 from bot_bottle.policy.model import EgressPolicy
 from bot_bottle.typed import Literal, NamedTuple
 
-WorkspaceMode = Literal["mount", "copy"]
+WorkspaceMode = Literal["mount", "copy", "clone"]
 INSIDE_HOME = "/home/agent"
 INSIDE_WORKSPACE = "/workspace"
 INSIDE_USER = "agent"
 INSIDE_UID = 1000
+INSIDE_GID = 1000
 COPY_FOLDER = "workspace"
 """In `copy` mode, the copy's folder below `Paths.state`."""
 SUPERVISE_NAME = "supervise"
@@ -51,8 +53,8 @@ class Command(NamedTuple):
 class Limits(NamedTuple):
     """What the bottle as a whole may use; None is the host's own limit.
 
-    `memory` in bytes, `cpus` in cores, `pids` processes and threads. `stated` names those that the bottle's file asked for:
-    they are kept by a control group, and if the host can't keep one of them, the run is refused. `pids` is an rlimit as
+    `memory` and `disk` in bytes, `cpus` in cores, `pids` processes and threads. `stated` names those that the bottle's file asked
+    for: they are kept by a control group, and if the host can't keep one of them, the run is refused. `pids` is an rlimit as
     well, and so always kept, as is `files` (open descriptors a process); core dumps are always off.
     """
 
@@ -61,10 +63,12 @@ class Limits(NamedTuple):
     pids: int | None = 4096
     files: int = 65536
     stated: tuple[str, ...] = ()
+    disk: int | None = None
 
 
 class Workspace(NamedTuple):
-    """The user's repository: `source` on the host; in `copy` mode the bottle gets a copy made at `copy`."""
+    """The user's repository: `source` on the host; in `copy` mode the bottle gets a copy made at `copy`; in
+    `clone` mode an empty folder there, into which the agent's git clones its first remote."""
 
     source: str
     mode: WorkspaceMode
@@ -191,6 +195,47 @@ class Supervise(NamedTuple):
         return self.registration is not None and bool(self.registration.program)
 
 
+class ImageSpec(NamedTuple):
+    """What a container is made from: an image by name, or a Dockerfile, or neither (our own image). Paths are absolute.
+
+    `layers` are the host's files and folders (a provider's tool) that are put on top, where `mounts` would show them: an image is
+    the same wherever the engine runs. Nothing of it may lie in `workspace`, nor hold it: an agent would choose what the
+    operator's engine builds.
+    """
+
+    reference: str = ""
+    dockerfile: str = ""
+    context: str = ""
+    target: str = ""
+    args: tuple[tuple[str, str], ...] = ()
+    ca: str = ""
+    layers: tuple[Mount, ...] = ()
+    workspace: str = ""
+
+
+class GitRemote(NamedTuple):
+    """A remote that is served inside: what the upstream is, how it is entered, and what may be pushed there.
+
+    `mirror` is our bare copy of it, the same for all who enter the same upstream in the same way. `key` is a file, `credential`
+    by reference as every one.
+    """
+
+    name: str
+    url: str
+    mirror: str
+    key: str = ""
+    known_host: str = ""
+    credential: Credential | None = None
+    rules: GitRules = GitRules()
+
+
+class GitGate(NamedTuple):
+    """The git gate of a run. `folder` is where pushes stand while they are checked; below the run's state."""
+
+    remotes: tuple[GitRemote, ...]
+    folder: str
+
+
 class RunPlan(NamedTuple):
     """Everything about one run. `uid` and `gid` are those of the agent on the host; never 0.
 
@@ -225,5 +270,13 @@ class RunPlan(NamedTuple):
     """None: nothing may be reached, so nothing has to be trusted."""
     supervise: Supervise | None = None
     """None: the agent can't ask."""
+    image: ImageSpec = ImageSpec()
+    """For backends that are made from one."""
+    runtime: str = ""
+    """What the engine runs the container with; empty: its own default."""
+    bundle: Literal["", "beside", "container"] = ""
+    """Where the bundle runs; empty: beside the keeper where the bottle is on its kernel, else in a container of its own."""
+    git: GitGate | None = None
+    """None: there is no remote."""
     notes: tuple[str, ...] = ()
     """What the person should know: something asked for that this version or host can't do, and that weakens nothing."""

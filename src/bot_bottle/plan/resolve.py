@@ -8,6 +8,7 @@ from bot_bottle.manifest.document import (
     BottleDocument,
     CredentialDocument,
     EgressDocument,
+    ImageDocument,
     ManifestDocument,
     RouteDocument,
 )
@@ -19,6 +20,8 @@ from bot_bottle.plan.model import (
     Command,
     Credential,
     File,
+    GitGate,
+    ImageSpec,
     Limits,
     Mount,
     Outward,
@@ -44,6 +47,9 @@ with as many above them for the bundles."""
 
 Place = tuple[str, int, str]
 """A host, a port and what is spoken there."""
+
+_CLONE = 'git clone --quiet --origin "$1" -- "$2" . || exit; shift 2; exec "$@"'
+"""What a bottle with a clone of its own begins with."""
 
 
 class Choices(NamedTuple):
@@ -76,6 +82,8 @@ def resolve(manifest: ManifestDocument, facts: HostFacts, choices: Choices) -> R
     ca = bottle["egress"]["upstream"]["ca"] or ""
     stores = certificate_stores(policy, facts, run=paths.run, ca=ca, supervised=bottle["supervise"])
     command = choices.command
+    if mode == "clone":
+        command = cloning(command, bottle)
     if stores:
         command = command._replace(env=trust.environment(command.env, intercepts=stores.intercepts))
     return RunPlan(
@@ -90,7 +98,7 @@ def resolve(manifest: ManifestDocument, facts: HostFacts, choices: Choices) -> R
         workspace=Workspace(
             source=facts.workspace,
             mode=mode,
-            copy=f"{state}/{COPY_FOLDER}" if mode == "copy" else "",
+            copy=f"{state}/{COPY_FOLDER}" if mode != "mount" else "",
             base=f"{state}/{BASE_FOLDER}" if mode == "copy" else "",
         ),
         paths=paths,
@@ -108,6 +116,10 @@ def resolve(manifest: ManifestDocument, facts: HostFacts, choices: Choices) -> R
         model=choices.model,
         trust=stores,
         supervise=supervise(bottle, choices.registration),
+        image=image(bottle["image"], choices.mounts, facts.workspace),
+        runtime=bottle["runtime"] or "",
+        bundle=bottle["bundle"] or "",
+        git=git_gate(bottle, facts, state),
         notes=choices.notes,
     )
 
@@ -117,6 +129,27 @@ def supervise(bottle: BottleDocument, registration: Registration | None) -> Supe
     if not bottle["supervise"]:
         return None
     return Supervise(SUPERVISE_ADDRESS, SUPERVISE_PORT, SUPERVISE_URL, registration)
+
+
+def cloning(command: Command, bottle: BottleDocument) -> Command:
+    """`command`, behind a clone of the bottle's first remote through the gate into the folder where it begins."""
+    from bot_bottle.plan.remotes import gate_url
+
+    names = [remote["name"] for remote in bottle["git"]["remotes"][:1]]
+    if not names:
+        return command  # `plan/check.py` refuses it
+    return command._replace(
+        argv=("/bin/sh", "-c", _CLONE, "clone", names[0], gate_url(names[0]), *command.argv)
+    )
+
+
+def git_gate(bottle: BottleDocument, facts: HostFacts, state: str) -> GitGate | None:
+    """The remotes that are served inside, if there are any."""
+    if not bottle["git"]["remotes"]:
+        return None
+    from bot_bottle.plan import remotes  # what has no remote needs none of it
+
+    return remotes.gate(bottle, data_root=facts.data_root, state=state)
 
 
 def certificate_stores(
@@ -151,12 +184,29 @@ def host_identity(facts: HostFacts, run: str) -> tuple[int, int]:
 def limits(bottle: BottleDocument) -> Limits:
     """The limits that the bottle's file states, and ours where it states none."""
     resources = bottle["resources"]
-    stated = tuple(name for name in ("memory", "cpus", "pids") if resources[name] is not None)
+    stated = tuple(name for name in ("memory", "cpus", "pids", "disk") if resources[name] is not None)
     return Limits(
         memory=resources["memory"],
         cpus=resources["cpus"],
         pids=resources["pids"] or Limits().pids,
         stated=stated,
+        disk=resources["disk"],
+    )
+
+
+def image(stated: ImageDocument | None, mounts: tuple[Mount, ...], workspace: str) -> ImageSpec:
+    """What a container is made from."""
+    if stated is None:
+        return ImageSpec(layers=mounts, workspace=workspace)
+    return ImageSpec(
+        reference=stated["reference"] or "",
+        dockerfile=stated["dockerfile"] or "",
+        context=stated["context"] or "",
+        target=stated["target"] or "",
+        args=tuple(sorted(stated["args"].items())),
+        ca=stated["ca"] or "",
+        layers=mounts,
+        workspace=workspace,
     )
 
 

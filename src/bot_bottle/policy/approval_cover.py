@@ -76,9 +76,10 @@ def _things(subject: Mapping[str, Any]) -> set[str]:
     found: set[str] = set()
     for key in ("packages", "tools"):
         found.update(package(str(each)) for each in subject.get(key, ()))
-    if remote := subject.get("remote"):
+    exact = [key for key in ("ref", "path", "fingerprint") if subject.get(key)]
+    if (remote := subject.get("remote")) and not exact:
         found.add(place(str(remote)))
-    for key in ("host", "fingerprint"):
+    for key in exact if "remote" in subject and exact else ("host", "fingerprint"):
         if value := subject.get(key):
             found.add(str(value).lower())
     return found
