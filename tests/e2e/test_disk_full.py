@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from test_approvals import URL, Watched  # type: ignore[import-not-found]
+from test_approvals import URL, Supervised  # type: ignore[import-not-found]
 
 from support.killing import alive
 from support.place import Done
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.namespace
 
 @pytest.fixture
 def watched(place, cli, repository):
-    made = Watched(place, cli)
+    made = Supervised(place, cli)
     yield made
     made.close()
 
@@ -22,7 +22,7 @@ def watched(place, cli, repository):
 class Full:
     """While in it, the keeper's writes to files fail, as on a disk that is full (EFBIG where that has ENOSPC)."""
 
-    def __init__(self, watched: Watched) -> None:
+    def __init__(self, watched: Supervised) -> None:
         self._watched = watched
 
     def __enter__(self) -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from test_web_inbox import Page as WebPage  # type: ignore[import-not-found]
 
 from support.bottles import write_agent, write_bottle
 from support.killing import Killer, alive, used
@@ -28,7 +29,7 @@ from support.operators import Ended, Operators
 from support.place import python
 from support.waiting import wait_for
 
-pytestmark = pytest.mark.namespace
+pytestmark = [pytest.mark.namespace, pytest.mark.slow, pytest.mark.timeout(600)]
 
 INSIDE = Path(__file__).parents[1] / "support" / "agent_inside.py"
 SDK = (
@@ -53,6 +54,7 @@ SEED = os.environ.get("BOT_BOTTLE_SEED", "")
 VICTIMS = ("operator",) * 7 + ("supervise",) * 2 + ("bundle",)
 """Of one bottle, in an order that is drawn; its keeper dies last."""
 PARTS, BOTTLES = 5, 2
+INBOXES = 6
 PROCESSES = ("keeper", "supervise", "bundle")
 FINAL = ("applied", "failed", "rejected", "expired", "withdrawn")
 
@@ -190,6 +192,17 @@ class Bottle:
     def killer(self, victim: str, pid: int) -> Killer:
         return Killer(pid, self.draw.randint(0, self.spans[victim]))
 
+    def live_by(self, page: "Page", after: int) -> None:
+        """One ask, to which a person says yes at `page`, whose server dies when it has done so much; 0: it does not."""
+        self.number += 1
+        self.terms[self.number] = "bottle"
+        self.order(ask=f"http://one.example.org{self.path}", number=self.number)
+        row = wait_for(self.row, f"the proposal {self.number}")
+        self.acknowledged += [
+            each for each in page.approve(row["id"], after=after) if not each.get("problem")
+        ]
+        wait_for(lambda: self.over("bottle"), f"an end of {self.number}")
+
     def over(self, terms: str) -> bool:
         """Whether the agent has its answer, or nobody is there who could give one."""
         if self.gone() or any("final" in line for line in self.told(number=self.number)):
@@ -304,6 +317,35 @@ class Bottle:
         return self.place.home / ".bot-bottle/bottles/default.md"
 
 
+class Page(WebPage):
+    """`bot-bottle inbox --web` and a browser's requests; `used` is how much work a whole decision was."""
+
+    span = 0
+
+    def __enter__(self) -> "Page":
+        assert self.client.sign_in(self.link).status == 200
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def approve(self, name: str, *, after: int) -> list[dict[str, Any]]:
+        """What the page says became of it; nothing when its server was killed, once it had done so much."""
+        [shown] = self.client.post("/api/look", {"ids": [name], "on": {"scope": "bottle"}}).json["shown"]
+        wanted = {"approvals": [{"id": name, "digest": shown["digest"], "on": {"scope": "bottle"}}]}
+        before = used(self.process.pid)
+        killer = Killer(self.process.pid, after) if after else None
+        try:
+            answer = self.client.post("/api/approve", wanted)
+            self.used = used(self.process.pid) - before
+            return answer.json["decided"] if answer.status == 200 else []
+        except (OSError, ValueError, IndexError):
+            return []
+        finally:
+            if killer:
+                killer.now()
+
+
 def keeper_of(run: str, place) -> int:
     """The process that keeps `run`."""
     from bot_bottle.launch import control
@@ -333,3 +375,22 @@ def test_whoever_is_killed_nothing_said_is_lost_and_nothing_is_done_twice(place,
         assert operators.json("approvals", "grants") == []
         assert list(sdk.parent.glob("*.new")) == []
         print(Counter(bottle.killed), states)
+
+
+def test_an_inbox_that_is_killed_while_it_decides_leaves_it_decided_once_or_not_at_all(place, operators, sdk):
+    """The page's server, while a person says yes."""
+    seed = SEED or os.urandom(4).hex()
+    draw = random.Random(seed)
+    print(f"BOT_BOTTLE_SEED={seed!r}")
+    bottle = Bottle(place, operators, draw)
+    bottle.live()
+    bottle.live()
+    for number in range(INBOXES):
+        with Page(place) as page:
+            bottle.live_by(page, 0 if number == 0 else draw.randint(0, page.span))
+            if number == 0:
+                Page.span = page.used
+    bottle.live("keeper")
+    wait_for(lambda: operators.run("cleanup").code == 0, "cleanup")
+    bottle.check()
+    assert operators.run("verify").code == 0
