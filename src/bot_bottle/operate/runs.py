@@ -114,7 +114,16 @@ def plan(request: StartRequest) -> RunPlan:
     if not problems:
         problems = tuple(backend(made.backend).mismatches(made))
     check.refuse(problems, f"Bottle {made.bottle}")
-    return made
+    return _with_rivals(made)
+
+
+def _with_rivals(made: RunPlan) -> RunPlan:
+    """`made`, with a note on each server of the repository's that could take supervise's place."""
+    if made.supervise is None:
+        return made
+    from bot_bottle.provision.rivals import rivals
+
+    return made._replace(notes=(*made.notes, *rivals(made.workspace.source, made.provider)))
 
 
 def _workspace(bottle: "BottleDocument") -> WorkspaceMode | None:
