@@ -80,7 +80,7 @@ def _in_files(repository: Repository, samples: Mapping[str, tuple[str, str]]) ->
 def _in_an_old_commit(repository: Repository, samples: Mapping[str, tuple[str, str]]) -> None:
     files = _numbered(samples)
     repository.commit("bot/x", files)
-    repository.commit("bot/x", {path: None for path in files})
+    repository.commit("bot/x", dict.fromkeys(files))
     repository.commit("bot/x", {"README": "nothing to see\n"})
 
 
@@ -95,7 +95,7 @@ def _in_renamed_files(repository: Repository, samples: Mapping[str, tuple[str, s
     files = _numbered(samples)
     repository.commit("bot/x", files)
     moved: dict[str, str | None] = {f"moved/{path}": text for path, text in files.items()}
-    repository.commit("bot/x", {**moved, **{path: None for path in files}})
+    repository.commit("bot/x", {**moved, **dict.fromkeys(files)})
 
 
 def _in_binaries(repository: Repository, samples: Mapping[str, tuple[str, str]]) -> None:

@@ -1,11 +1,10 @@
 """An agent's git in a real bottle: through the gate to a real server outside, and what of its work arrives there."""
 
 import json
-import os
-import shutil
 
 import pytest
 
+from support import gitleaks as real
 from support.bottles import write_bottle, write_script
 from support.gitservers import Ssh, git, make_upstream
 
@@ -15,9 +14,9 @@ pytestmark = pytest.mark.namespace
 @pytest.fixture
 def gitleaks(place):
     """The real program, on the place's PATH."""
-    found = shutil.which("gitleaks", path=os.environ.get("BOT_BOTTLE_GITLEAKS_PATH", os.environ["PATH"]))
+    found = real.program()
     if not found:
-        pytest.skip("gitleaks is not installed")
+        pytest.skip(real.missing())
     place.programs.mkdir(exist_ok=True)
     (place.programs / "gitleaks").symlink_to(found)
     return found

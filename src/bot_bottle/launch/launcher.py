@@ -172,6 +172,11 @@ class _Run:
         if place is None:
             return
         undo.callback(place.close)
+        if self.plan.git:
+            raise HostError(
+                "git.remotes: the git gate runs beside the keeper, and this bottle's bundle does not",
+                resolution="Take the namespace backend, or an engine on this machine without bundle: container.",
+            )
         if self.plan.egress.engine != "builtin":
             raise HostError(
                 f"egress.engine: {self.plan.egress.engine} runs beside the keeper, and this bottle's bundle does not",
@@ -188,6 +193,11 @@ class _Run:
             self.bundles.start(self.around.early, undo)
 
     def _copy_workspace(self, undo: ExitStack) -> None:
+        if self.plan.workspace.mode == "clone":
+            from bot_bottle.provision.workspace import make_folder
+
+            make_folder(self.plan)
+            return
         if self.plan.workspace.mode != "copy":
             from bot_bottle.launch import mounted
 

@@ -47,7 +47,7 @@ def _reap_run(store: Store, record: RunRecord) -> list[str]:
             OSError,
         ) as error:  # it has ended all the same; `diff` and `cleanup --forget` can go on
             said.append(f"{record.id}: its copy of the workspace stays: {error}")
-    else:
+    elif record.workspace_mode == "mount":
         from bot_bottle.launch import mounted
 
         if paths := mounted.flagged(record):

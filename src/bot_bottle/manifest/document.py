@@ -101,6 +101,7 @@ class GitRemoteDocument(TypedDict):
     delete: list[str]
     paths: list[str]
     authors: list[str]
+    gitleaks: bool
     max_file: int
     max_push: int
 
@@ -120,7 +121,7 @@ class BottleDocument(TypedDict):
     """What the engine runs containers with; None: the engine's own default."""
     bundle: Literal["beside", "container"] | None
     """None: beside the keeper where the engine is on its kernel."""
-    workspace: Literal["mount", "copy"] | None
+    workspace: Literal["mount", "copy", "clone"] | None
     """None: `mount` when a person is at the terminal, `copy` when headless."""
     resources: ResourcesDocument
     egress: EgressDocument

@@ -18,8 +18,8 @@ from bot_bottle.manifest.values import (
     Count,
     HeaderPattern,
     Host,
-    KnownHost,
     ImageReference,
+    KnownHost,
     Line,
     MatchedHeader,
     Memory,
@@ -240,6 +240,9 @@ class GitRemote(Strict):
         [], description="Whom commits may be by: `NAME <EMAIL>`, `*` for anything. Default: anybody."
     )
     max_file: Memory = Field(100 << 20, validate_default=True, description="How large one file may be.")
+    gitleaks: bool = Field(
+        True, description="Whether gitleaks has to look at what is pushed; without it nothing is pushed then."
+    )
     max_push: Memory = Field(1 << 30, validate_default=True, description="How much one push may bring.")
 
 
@@ -265,7 +268,7 @@ class Bottle(Strict):
         None,
         description="Where what faces the agent runs; default: beside the keeper where the engine is local.",
     )
-    workspace: Literal["mount", "copy"] | None = Field(
+    workspace: Literal["mount", "copy", "clone"] | None = Field(
         None, description="Default: copy when headless, else mount."
     )
     resources: Resources | None = None

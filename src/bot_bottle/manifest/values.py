@@ -267,8 +267,12 @@ def _remote_url(text: str) -> str:
 
 
 def _known_host(text: str) -> str:
-    if not re.fullmatch(r"(?:ssh|ecdsa|sk-ssh|sk-ecdsa)-[a-z0-9@.-]{1,60} [A-Za-z0-9+/]{40,4000}={0,2}", text):
-        raise wrong("must be the server's public key alone, such as `ssh-ed25519 AAAA…` (ssh-keyscan HOST shows it)")
+    if not re.fullmatch(
+        r"(?:ssh|ecdsa|sk-ssh|sk-ecdsa)-[a-z0-9@.-]{1,60} [A-Za-z0-9+/]{40,4000}={0,2}", text
+    ):
+        raise wrong(
+            "must be the server's public key alone, such as `ssh-ed25519 AAAA…` (ssh-keyscan HOST shows it)"
+        )
     return text
 
 

@@ -8,7 +8,7 @@ from bot_bottle.policy.git import GitRules
 from bot_bottle.policy.model import EgressPolicy
 from bot_bottle.typed import Literal, NamedTuple
 
-WorkspaceMode = Literal["mount", "copy"]
+WorkspaceMode = Literal["mount", "copy", "clone"]
 INSIDE_HOME = "/home/agent"
 INSIDE_WORKSPACE = "/workspace"
 INSIDE_USER = "agent"
@@ -67,7 +67,8 @@ class Limits(NamedTuple):
 
 
 class Workspace(NamedTuple):
-    """The user's repository: `source` on the host; in `copy` mode the bottle gets a copy made at `copy`."""
+    """The user's repository: `source` on the host; in `copy` mode the bottle gets a copy made at `copy`; in
+    `clone` mode an empty folder there, into which the agent's git clones its first remote."""
 
     source: str
     mode: WorkspaceMode

@@ -36,7 +36,9 @@ def _plain(value: Any) -> Any:
 def text(plan: RunPlan) -> str:
     """The plan as a page."""
     source = plan.workspace.source
-    shown = f"{source}, read-write" if plan.workspace.mode == "mount" else f"a copy of {source}"
+    shown = {"mount": f"{source}, read-write", "clone": f"a clone of its own, for {source}"}.get(
+        plan.workspace.mode, f"a copy of {source}"
+    )
     sections = [
         ("Run", [f"{plan.agent} in bottle {plan.bottle}, backend {plan.backend}, provider {plan.provider}"]),
         ("Command", [" ".join(plan.command.argv)]),
@@ -71,7 +73,11 @@ def git(plan: RunPlan) -> list[str]:
             entered = f", with credential {remote.credential.name} from {source}, put in outside the bottle"
         rules = remote.rules
         pushes = ", ".join([*rules.push, *(f"tags {one}" for one in rules.tags)]) or "nothing"
-        more = [f"{what} {', '.join(names)}" for what, names in (("force", rules.force), ("delete", rules.delete)) if names]
+        more = [
+            f"{what} {', '.join(names)}"
+            for what, names in (("force", rules.force), ("delete", rules.delete))
+            if names
+        ]
         found.append(f"{remote.name} → {remote.url}{entered}; may push {'; '.join([pushes, *more])}")
     return found
 

@@ -48,6 +48,9 @@ with as many above them for the bundles."""
 Place = tuple[str, int, str]
 """A host, a port and what is spoken there."""
 
+_CLONE = 'git clone --quiet --origin "$1" -- "$2" . || exit; shift 2; exec "$@"'
+"""What a bottle with a clone of its own begins with."""
+
 
 class Choices(NamedTuple):
     """What the operator chose for this one run, and what its provider answered."""
@@ -79,6 +82,8 @@ def resolve(manifest: ManifestDocument, facts: HostFacts, choices: Choices) -> R
     ca = bottle["egress"]["upstream"]["ca"] or ""
     stores = certificate_stores(policy, facts, run=paths.run, ca=ca, supervised=bottle["supervise"])
     command = choices.command
+    if mode == "clone":
+        command = cloning(command, bottle)
     if stores:
         command = command._replace(env=trust.environment(command.env, intercepts=stores.intercepts))
     return RunPlan(
@@ -93,7 +98,7 @@ def resolve(manifest: ManifestDocument, facts: HostFacts, choices: Choices) -> R
         workspace=Workspace(
             source=facts.workspace,
             mode=mode,
-            copy=f"{state}/{COPY_FOLDER}" if mode == "copy" else "",
+            copy=f"{state}/{COPY_FOLDER}" if mode != "mount" else "",
             base=f"{state}/{BASE_FOLDER}" if mode == "copy" else "",
         ),
         paths=paths,
@@ -124,6 +129,18 @@ def supervise(bottle: BottleDocument, registration: Registration | None) -> Supe
     if not bottle["supervise"]:
         return None
     return Supervise(SUPERVISE_ADDRESS, SUPERVISE_PORT, SUPERVISE_URL, registration)
+
+
+def cloning(command: Command, bottle: BottleDocument) -> Command:
+    """`command`, behind a clone of the bottle's first remote through the gate into the folder where it begins."""
+    from bot_bottle.plan.remotes import gate_url
+
+    names = [remote["name"] for remote in bottle["git"]["remotes"][:1]]
+    if not names:
+        return command  # `plan/check.py` refuses it
+    return command._replace(
+        argv=("/bin/sh", "-c", _CLONE, "clone", names[0], gate_url(names[0]), *command.argv)
+    )
 
 
 def git_gate(bottle: BottleDocument, facts: HostFacts, state: str) -> GitGate | None:

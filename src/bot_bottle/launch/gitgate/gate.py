@@ -53,7 +53,7 @@ class Worker(Process):
         with socket.socket(socket.AF_UNIX) as nobody:
             super().__init__(nobody, order)
 
-    def _start(self, _: socket.socket, __: Mapping[str, object]) -> None:
+    def _start(self, listener: socket.socket, _: Mapping[str, object]) -> None:  # noqa: ARG002 - it has its own
         self.sock, theirs = socket.socketpair()
         try:
             with theirs:
