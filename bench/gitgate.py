@@ -1,6 +1,6 @@
 """Area `git`: clone, fetch and push through a warm gate, beside plain git to the same server; and its memory in a large push.
 
-The gate's real processes, a real sshd, gitleaks as it is installed. The agent's git stands outside a bottle here: what a bottle adds is
+The gate's real processes, a real sshd, gitleaks as it is installed. The agent's git is outside a bottle here: what a bottle adds is
 measured in the area `start`. Fewer rounds than elsewhere: each takes seconds.
 """
 
