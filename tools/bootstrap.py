@@ -18,6 +18,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import base_image
+
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 STAMP = VENV / "made-from"
@@ -55,6 +57,11 @@ BENCH_TOOLS = (
     Tool("wrk", "wrk", "sends the requests that the tunnel is measured with"),
     Tool("nginx", "nginx-light", "answers them"),
 )
+ENGINE_TOOLS = (
+    Tool("dockerd", "docker.io", "is the engine of the Docker tests; they start it, where none answers"),
+    Tool("mmdebstrap", "mmdebstrap", "makes the image that theirs are built on"),
+)
+DOCKER_SOCKET = Path("/var/run/docker.sock")
 PICTURE_TOOLS = (Tool("pngquant", "pngquant", "makes the documents' pictures small"),)
 
 
@@ -276,6 +283,14 @@ def collect_samples() -> None:
         print(f"bootstrap: gitleaks' samples could not be collected: {last}", file=sys.stderr)
 
 
+def engine_tools() -> tuple[Tool, ...]:
+    """What the Docker tests need here; nothing where it can't be installed, as those tests then say so and are not run."""
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        return ()
+    elsewhere = os.environ.get("DOCKER_HOST") or DOCKER_SOCKET.is_socket()
+    return ENGINE_TOOLS[1:] if elsewhere else ENGINE_TOOLS
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Makes this checkout ready to test.")
     parser.add_argument("--bench", action="store_true", help="also what `make bench` needs")
@@ -287,7 +302,7 @@ def main() -> int:
     try:
         python = find_python(options.python)
         wanted = (
-            TEST_TOOLS + (BENCH_TOOLS if options.bench else ()) + (PICTURE_TOOLS if options.pictures else ())
+            TEST_TOOLS + engine_tools() + (BENCH_TOOLS if options.bench else ()) + (PICTURE_TOOLS if options.pictures else ())
         )
         missing = missing_tools(python, wanted)
         if missing:
@@ -296,6 +311,7 @@ def main() -> int:
         for program in GO_PROGRAMS:
             note(program)
         collect_samples()
+        base_image.prepare()
     except SetupError as error:
         print(f"bootstrap: {error}", file=sys.stderr)
         return 1

@@ -44,6 +44,25 @@ CONFIRM_WITHIN = 2.0
 """Seconds for the courier to say that it goes by changed rules, which takes it 0.001."""
 
 
+class Worker(Process):
+    """One of the three."""
+
+    def __init__(self, begin: Callable[[int], spawn.Child], order: Mapping[str, object]) -> None:
+        """Starts it by `begin`, which gets its end of the line. Raises ChildFailed, OSError, HostError."""
+        self._begin = begin
+        with socket.socket(socket.AF_UNIX) as nobody:
+            super().__init__(nobody, order)
+
+    def _start(self, _: socket.socket, __: Mapping[str, object]) -> None:
+        self.sock, theirs = socket.socketpair()
+        try:
+            with theirs:
+                self.child = self._begin(theirs.fileno())
+        except BaseException:
+            self.sock.close()
+            raise
+
+
 class Gate:
     """One run's."""
 
@@ -174,7 +193,7 @@ class Gate:
         user = {"uid": 0, "gid": 0}
         if name != "courier":  # which reads the operator's key, and writes mirrors
             user = {"uid": self._plan.bundle_uid, "gid": self._plan.bundle_gid}
-        self._processes[name] = Process(begin, {**order, **user, "memory": MEMORY[name]})
+        self._processes[name] = Worker(begin, {**order, **user, "memory": MEMORY[name]})
 
     def _keys(self) -> tuple[tuple[str, str], ...]:
         return tuple(
