@@ -302,7 +302,10 @@ def main() -> int:
     try:
         python = find_python(options.python)
         wanted = (
-            TEST_TOOLS + engine_tools() + (BENCH_TOOLS if options.bench else ()) + (PICTURE_TOOLS if options.pictures else ())
+            TEST_TOOLS
+            + engine_tools()
+            + (BENCH_TOOLS if options.bench else ())
+            + (PICTURE_TOOLS if options.pictures else ())
         )
         missing = missing_tools(python, wanted)
         if missing:

@@ -159,7 +159,9 @@ def test_every_rule_of_gitleaks_finds_its_sample_wherever_it_stands(
 
     missed = set(samples) - rules_found(found)
     if plant in (_in_base64, _in_authors_names):
-        missed.discard("generic-api-key")  # gitleaks names its sample there by the narrower rule alone: clojars-api-token
+        missed.discard(
+            "generic-api-key"
+        )  # gitleaks names its sample there by the narrower rule alone: clojars-api-token
         assert "clojars-api-token" in rules_found(found)
     assert not missed
     for one in found:

@@ -56,9 +56,9 @@ class Bundles:
         self.restarts = 0
         self.has_way_out = True
         self.engine: EngineKeeper | None = None
-        self.gate: Gate | None = None
         self.place: Place | None = None
         """Where bundles are, when not beside the keeper; set before the first one."""
+        self.gate: Gate | None = None
         self.sidecar: Sidecar
         self.authority = ""
         """The SHA-256 of the certificate of the bottle's own authority, once it is trusted inside."""

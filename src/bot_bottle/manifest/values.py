@@ -266,22 +266,6 @@ def _remote_url(text: str) -> str:
     return text
 
 
-def _known_host(text: str) -> str:
-    if not re.fullmatch(
-        r"(?:ssh|ecdsa|sk-ssh|sk-ecdsa)-[a-z0-9@.-]{1,60} [A-Za-z0-9+/]{40,4000}={0,2}", text
-    ):
-        raise wrong(
-            "must be the server's public key alone, such as `ssh-ed25519 AAAA…` (ssh-keyscan HOST shows it)"
-        )
-    return text
-
-
-def _ref_pattern(text: str) -> str:
-    if len(text) > 200 or re.search(r"[\x00-\x20\x7f~^:\[\\]|\.\.|@\{|//|\A[-/]", text):
-        raise wrong(f"`{text[:60]}` is no pattern for refs; write it such as `bot/*`")
-    return text
-
-
 def _image_reference(text: str) -> str:
     path = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
     host = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,250}[A-Za-z0-9])?(?::[0-9]{1,5})?/)?"
@@ -305,6 +289,22 @@ def _runtime(text: str) -> str:
         raise wrong(
             f"`{text[:60]}` is no name of a runtime; `docker info` lists those that the engine has, such as runsc"
         )
+    return text
+
+
+def _known_host(text: str) -> str:
+    if not re.fullmatch(
+        r"(?:ssh|ecdsa|sk-ssh|sk-ecdsa)-[a-z0-9@.-]{1,60} [A-Za-z0-9+/]{40,4000}={0,2}", text
+    ):
+        raise wrong(
+            "must be the server's public key alone, such as `ssh-ed25519 AAAA…` (ssh-keyscan HOST shows it)"
+        )
+    return text
+
+
+def _ref_pattern(text: str) -> str:
+    if len(text) > 200 or re.search(r"[\x00-\x20\x7f~^:\[\\]|\.\.|@\{|//|\A[-/]", text):
+        raise wrong(f"`{text[:60]}` is no pattern for refs; write it such as `bot/*`")
     return text
 
 

@@ -195,6 +195,24 @@ class Supervise(NamedTuple):
         return self.registration is not None and bool(self.registration.program)
 
 
+class ImageSpec(NamedTuple):
+    """What a container is made from: an image by name, or a Dockerfile, or neither (our own image). Paths are absolute.
+
+    `layers` are the host's files and folders (a provider's tool) that are put on top, where `mounts` would show them: an image is
+    the same wherever the engine runs. Nothing of it may lie in `workspace`, nor hold it: an agent would choose what the
+    operator's engine builds.
+    """
+
+    reference: str = ""
+    dockerfile: str = ""
+    context: str = ""
+    target: str = ""
+    args: tuple[tuple[str, str], ...] = ()
+    ca: str = ""
+    layers: tuple[Mount, ...] = ()
+    workspace: str = ""
+
+
 class GitRemote(NamedTuple):
     """A remote that is served inside: what the upstream is, how it is entered, and what may be pushed there.
 
@@ -216,24 +234,6 @@ class GitGate(NamedTuple):
 
     remotes: tuple[GitRemote, ...]
     folder: str
-
-
-class ImageSpec(NamedTuple):
-    """What a container is made from: an image by name, or a Dockerfile, or neither (our own image). Paths are absolute.
-
-    `layers` are the host's files and folders (a provider's tool) that are put on top, where `mounts` would show them: an image is
-    the same wherever the engine runs. Nothing of it may lie in `workspace`, nor hold it: an agent would choose what the
-    operator's engine builds.
-    """
-
-    reference: str = ""
-    dockerfile: str = ""
-    context: str = ""
-    target: str = ""
-    args: tuple[tuple[str, str], ...] = ()
-    ca: str = ""
-    layers: tuple[Mount, ...] = ()
-    workspace: str = ""
 
 
 class RunPlan(NamedTuple):
@@ -270,13 +270,13 @@ class RunPlan(NamedTuple):
     """None: nothing may be reached, so nothing has to be trusted."""
     supervise: Supervise | None = None
     """None: the agent can't ask."""
-    git: GitGate | None = None
-    """None: there is no remote."""
     image: ImageSpec = ImageSpec()
     """For backends that are made from one."""
     runtime: str = ""
     """What the engine runs the container with; empty: its own default."""
     bundle: Literal["", "beside", "container"] = ""
     """Where the bundle runs; empty: beside the keeper where the bottle is on its kernel, else in a container of its own."""
+    git: GitGate | None = None
+    """None: there is no remote."""
     notes: tuple[str, ...] = ()
     """What the person should know: something asked for that this version or host can't do, and that weakens nothing."""

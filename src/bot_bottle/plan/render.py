@@ -63,25 +63,6 @@ def text(plan: RunPlan) -> str:
     return "\n".join(lines)
 
 
-def git(plan: RunPlan) -> list[str]:
-    """A line per remote: where it leads, how it is entered, what may be pushed."""
-    found = []
-    for remote in plan.git.remotes if plan.git else ():
-        entered = f", with key {remote.key}" if remote.key else ""
-        if remote.credential:
-            source = where(remote.credential.source)
-            entered = f", with credential {remote.credential.name} from {source}, put in outside the bottle"
-        rules = remote.rules
-        pushes = ", ".join([*rules.push, *(f"tags {one}" for one in rules.tags)]) or "nothing"
-        more = [
-            f"{what} {', '.join(names)}"
-            for what, names in (("force", rules.force), ("delete", rules.delete))
-            if names
-        ]
-        found.append(f"{remote.name} → {remote.url}{entered}; may push {'; '.join([pushes, *more])}")
-    return found
-
-
 def made_from(plan: RunPlan) -> list[str]:
     """The image, and what is put on it."""
     spec = plan.image
@@ -101,6 +82,25 @@ def sees(plan: RunPlan) -> list[str]:
     if plan.backend == "docker":
         return ["nothing"]
     return ["/usr and parts of /etc, read-only", *(shown_mount(mount) for mount in plan.mounts)]
+
+
+def git(plan: RunPlan) -> list[str]:
+    """A line per remote: where it leads, how it is entered, what may be pushed."""
+    found = []
+    for remote in plan.git.remotes if plan.git else ():
+        entered = f", with key {remote.key}" if remote.key else ""
+        if remote.credential:
+            source = where(remote.credential.source)
+            entered = f", with credential {remote.credential.name} from {source}, put in outside the bottle"
+        rules = remote.rules
+        pushes = ", ".join([*rules.push, *(f"tags {one}" for one in rules.tags)]) or "nothing"
+        more = [
+            f"{what} {', '.join(names)}"
+            for what, names in (("force", rules.force), ("delete", rules.delete))
+            if names
+        ]
+        found.append(f"{remote.name} → {remote.url}{entered}; may push {'; '.join([pushes, *more])}")
+    return found
 
 
 def shown_mount(mount: Mount) -> str:

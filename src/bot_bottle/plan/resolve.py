@@ -116,10 +116,10 @@ def resolve(manifest: ManifestDocument, facts: HostFacts, choices: Choices) -> R
         model=choices.model,
         trust=stores,
         supervise=supervise(bottle, choices.registration),
-        git=git_gate(bottle, facts, state),
         image=image(bottle["image"], choices.mounts, facts.workspace),
         runtime=bottle["runtime"] or "",
         bundle=bottle["bundle"] or "",
+        git=git_gate(bottle, facts, state),
         notes=choices.notes,
     )
 

@@ -23,7 +23,7 @@ from bot_bottle.host.secrets import Vault
 from bot_bottle.launch import heard
 from bot_bottle.launch.gitgate import jail
 from bot_bottle.launch.outward import Outside
-from bot_bottle.launch.supervise_process import Process
+from bot_bottle.launch.supervise_process import Process, beside
 from bot_bottle.launch.supervisor import Notes
 from bot_bottle.plan.model import GitGate, GitRemote, RunPlan
 from bot_bottle.plan.remotes import parse
@@ -42,25 +42,6 @@ _MIRRORS, _PUSHES, _HELD, _HOOKS, _KEYS = "/mirrors", "/pushes", "/held", "/hook
 _LOOK_EVERY = 0.25
 CONFIRM_WITHIN = 2.0
 """Seconds for the courier to say that it goes by changed rules, which takes it 0.001."""
-
-
-class Worker(Process):
-    """One of the three."""
-
-    def __init__(self, begin: Callable[[int], spawn.Child], order: Mapping[str, object]) -> None:
-        """Starts it by `begin`, which gets its end of the line. Raises ChildFailed, OSError, HostError."""
-        self._begin = begin
-        with socket.socket(socket.AF_UNIX) as nobody:
-            super().__init__(nobody, order)
-
-    def _start(self, _: socket.socket, __: Mapping[str, object]) -> None:
-        self.sock, theirs = socket.socketpair()
-        try:
-            with theirs:
-                self.child = self._begin(theirs.fileno())
-        except BaseException:
-            self.sock.close()
-            raise
 
 
 class Gate:
@@ -193,7 +174,7 @@ class Gate:
         user = {"uid": 0, "gid": 0}
         if name != "courier":  # which reads the operator's key, and writes mirrors
             user = {"uid": self._plan.bundle_uid, "gid": self._plan.bundle_gid}
-        self._processes[name] = Worker(begin, {**order, **user, "memory": MEMORY[name]})
+        self._processes[name] = Process(partial(beside, begin), {**order, **user, "memory": MEMORY[name]})
 
     def _keys(self) -> tuple[tuple[str, str], ...]:
         return tuple(

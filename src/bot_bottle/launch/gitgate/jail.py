@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import NamedTuple
 
+from bot_bottle.backends import seccomp
 from bot_bottle.backends.namespace import program, view
 from bot_bottle.host import spawn
 
@@ -60,7 +61,7 @@ def start(module: str, descriptors: Sequence[int], place: Place) -> spawn.Child:
 
         words = [
             "--seccomp",
-            content(program.seccomp_filter()),
+            content(seccomp.agents_filter()),
             *_namespaces(place),
             *_system(place),
             *_user(content),
