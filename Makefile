@@ -37,7 +37,7 @@ lock: setup  ## pin the newest dependencies that pyproject.toml and requirements
 
 demo: setup  ## run a real agent in a bottle on a repository that the demo brings along
 	$(BIN)/bot-bottle provider install claude
-	$(BIN)/bot-bottle demo
+	PATH="$(subst $(eval ) ,:,$(wildcard $(CURDIR)/build/gitleaks/v*)):$$PATH" $(BIN)/bot-bottle demo
 
 pictures: setup  ## make the documents' pictures of the inbox, from bottles that run for it
 	@$(PYTHON) tools/bootstrap.py --pictures

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures bot-bottle against its yardsticks: prints a table and writes build/bench.json.
 
-    make bench [AREA=start|egress|approvals] [ARGS=--quick]
+    make bench [AREA=start|egress|approvals|git] [ARGS=--quick]
 
 Exits 0 when everything that was asked for was measured, whatever the figures; 1 when something could not be measured,
 and says why.
@@ -22,7 +22,7 @@ from place import ROOT, Place
 
 RUNS = 21
 QUICK_RUNS = 3
-LATER = ("smolmachines", "git")
+LATER = ("smolmachines",)
 Progress = Callable[[str], None]
 
 
@@ -88,6 +88,13 @@ def docker_part(place: Place, runs: int, progress: Progress) -> Iterator[Figure]
     yield from containers.measure(place, runs, progress)
 
 
+def git_part(place: Place, runs: int, progress: Progress) -> Iterator[Figure]:
+    """The git gate beside plain git."""
+    import gitgate
+
+    yield from gitgate.measure(place, runs, progress)
+
+
 AREAS: dict[str, tuple[Callable[[Place, int, Progress], Iterator[Figure]], ...]] = {
     "start": (
         *(start.commands, start.whole_run, start.further_bottle),
@@ -96,6 +103,7 @@ AREAS: dict[str, tuple[Callable[[Place, int, Progress], Iterator[Figure]], ...]]
     "egress": (*(partial(part, "egress") for part in (tunnel_part, lean_tunnel_part)), firewall_part),
     "approvals": (approvals_part,),
     "docker": (docker_part,),
+    "git": (git_part,),
 }
 
 

@@ -3,6 +3,8 @@
 Kinds are `ROOM.WHAT`: `run.planned run.started run.ended run.reaped`, `record.late`, `workspace.flagged`, `door.opened door.closed
 door.authority`, `policy.changed policy.refused`, `credential.renewed credential.failed`, `egress.allowed
 egress.observed egress.redacted egress.refused egress.failed egress.closed egress.folded`, `dns.refused`,
+`git.fetched git.pushed
+git.refused git.failed git.unavailable git.died`,
 `proposal.made proposal.repeated proposal.approved proposal.rejected proposal.applied proposal.failed proposal.expired
 proposal.withdrawn`, `grant.used grant.ended`, `notice.failed`. `data` is a flat JSON object; text that came from the agent in
 it is cleaned and bounded by whoever makes the event.

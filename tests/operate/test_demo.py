@@ -45,6 +45,17 @@ REFUSED = {
     "at": 12.0,
     "data": {"via": "proxy", "host": "exfil.example.org", "port": 443, "reason": "no route names this host"},
 }
+PUSHED = {
+    "kind": "git.pushed",
+    "at": 13.5,
+    "data": {"remote": "origin", "refs": "refs/heads/bot/fix 000000000000..0123456789ab"},
+}
+HELD_BACK = {
+    "kind": "git.refused",
+    "at": 13.6,
+    "data": {"remote": "origin", "ref": "refs/heads/bot/settings", "rule": "github-pat", "path": ".env", "line": 2,
+             "why": "a secret (github-pat) in the file"},
+}  # fmt: skip
 STOPPED = {
     "kind": "egress.refused",
     "at": 13.0,
@@ -97,7 +108,12 @@ class Somebody:
 class Stand:
     """A product whose agent printed `output`; the tests then end with `tests`."""
 
-    output, diff_text, tests, told = OUTPUT, DIFF + FETCHED, 0, [REFUSED, STOPPED, *DECIDED]
+    output, diff_text, tests, told = (
+        OUTPUT,
+        DIFF + FETCHED,
+        0,
+        [REFUSED, STOPPED, PUSHED, HELD_BACK, *DECIDED],
+    )
     asks = (ASKED,)
 
     def __init__(self, stage, environment):
@@ -187,8 +203,14 @@ def test_the_page_tells_what_was_done_and_refused_in_eighty_columns(product, cap
             "4.100",
             "+    return -(-minutes",
         ),
-        *("the tests pass in a second bottle.", "2 things were refused, as listed above.", "[bold]"),
+        *("the tests pass in a second bottle.", "3 things were refused, as listed above.", "[bold]"),
         *("sk-ant-api03-placeholder-model-12ab", "secret found: github, body, base64", "found, and not sent"),
+        *(
+            "git gate",
+            "bot/settings .env:2",
+            "to the branch bot/fix of its",
+            "with a secret in it was refused",
+        ),
     ):
         assert expected in page
     assert max(len(line) for line in page.splitlines()) <= 80
@@ -203,7 +225,13 @@ def test_as_json_everything_is_there(product, capsys):
     assert document["refusals"] == [
         {"via": "proxy", "target": "exfil.example.org:443", "reason": "no route names this host"},
         {"via": "connect", "target": "model.example.org:443", "reason": "secret_found: github, body, base64"},
+        {
+            "via": "git gate",
+            "target": "bot/settings .env:2",
+            "reason": "github-pat: a secret (github-pat) in the file",
+        },
     ]
+    assert document["pushed"] == ["bot/fix"]
     assert (document["placeholder"], document["key_seen"]) == ("sk-ant-api03-placeholder-model-12ab", False)
     assert document["phases"] == {"sandbox": 0.1, "agent": 4.1, "end": 0.4, "in all": 5.0}
     assert document["asked"] == [
@@ -216,7 +244,8 @@ def test_as_json_everything_is_there(product, capsys):
 @pytest.mark.parametrize(
     "parts",
     [{"tests": 1}, {"told": DECIDED}, {"told": [REFUSED, *DECIDED]}, {"diff_text": " \n"},
-     {"diff_text": DIFF}, {"told": [REFUSED, STOPPED]}, {"asks": ()}],
+     {"diff_text": DIFF}, {"told": [REFUSED, STOPPED, PUSHED, HELD_BACK]}, {"told": [REFUSED, STOPPED, PUSHED, *DECIDED]},
+     {"told": [REFUSED, STOPPED, HELD_BACK, *DECIDED]}, {"asks": ()}],
 )  # fmt: skip
 def test_it_fails_when_the_bug_stayed_or_not_everything_was_refused(product, capsys, parts):
     product(**parts)
@@ -244,7 +273,7 @@ def test_a_person_decides_in_the_inbox_and_leaving_it_is_no_yes(product, monkeyp
         if decided:
             raise HostError("it is decided")
 
-    told = [REFUSED, STOPPED, *DECIDED]
+    told = [REFUSED, STOPPED, PUSHED, HELD_BACK, *DECIDED]
     if not decided:
         told[-1] = {"kind": "proposal.rejected", "at": 12.0, "data": {"proposal": "p-2345"}}
     product(

@@ -36,7 +36,7 @@ def remote(url: str = "ssh://git@example.org/me/repo.git", **keys: Any) -> GitRe
     base: GitRemoteDocument = {
         "name": "origin", "url": url, "key": "/home/me/.ssh/bot", "known_host": "ssh-ed25519 AAAA", "credential": None,
         "local": False, "push": ["bot/*"], "tags": [], "force": [], "delete": [], "paths": [], "authors": [],
-        "max_file": 100 << 20, "max_push": 1 << 30,
+        "gitleaks": True, "max_file": 100 << 20, "max_push": 1 << 30,
     }  # fmt: skip
     return {**base, **keys}  # type: ignore[typeddict-item]
 

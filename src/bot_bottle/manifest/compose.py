@@ -159,6 +159,7 @@ def _git(stated: Sequence[Git]) -> GitDocument:
                 "delete": remote.delete,
                 "paths": remote.paths,
                 "authors": remote.authors,
+                "gitleaks": remote.gitleaks,
                 "max_file": remote.max_file,
                 "max_push": remote.max_push,
             }

@@ -101,6 +101,7 @@ class GitRemoteDocument(TypedDict):
     delete: list[str]
     paths: list[str]
     authors: list[str]
+    gitleaks: bool
     max_file: int
     max_push: int
 

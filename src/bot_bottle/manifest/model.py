@@ -240,6 +240,9 @@ class GitRemote(Strict):
         [], description="Whom commits may be by: `NAME <EMAIL>`, `*` for anything. Default: anybody."
     )
     max_file: Memory = Field(100 << 20, validate_default=True, description="How large one file may be.")
+    gitleaks: bool = Field(
+        True, description="Whether gitleaks has to look at what is pushed; without it nothing is pushed then."
+    )
     max_push: Memory = Field(1 << 30, validate_default=True, description="How much one push may bring.")
 
 

@@ -31,6 +31,7 @@ from bot_bottle.operate.demo_setup import (
     CALENDAR_PAGE,
     MODEL_HOST,
     Stage,
+    has_gitleaks,
     lay_out,
     package_file,
 )
@@ -88,7 +89,8 @@ class Phase(NamedTuple):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demo:
     """What happened. `model` is `scripted` or the API's host; `placeholder` is what the agent found in the place of the
-    model's key, `key_seen` whether it ever showed the key itself; `kept` is where everything still is, if asked for."""
+    model's key, `key_seen` whether it ever showed the key itself; `pushed` are the refs that the upstream has of the
+    agent, `gitleaks` whether that looked at them, too; `kept` is where everything still is, if asked for."""
 
     run: str
     model: str
@@ -102,12 +104,19 @@ class Demo:
     diff: str
     fixed: bool
     tests: str
+    pushed: tuple[str, ...] = ()
+    gitleaks: bool = True
     kept: str = ""
 
     @property
     def secret_stopped(self) -> bool:
         """Whether a secret on its way out was refused."""
         return any(one.reason.startswith("secret_found") for one in self.refusals)
+
+    @property
+    def push_stopped(self) -> bool:
+        """Whether a push was refused for what was in it."""
+        return any(one.via == "git gate" for one in self.refusals)
 
     @property
     def answered(self) -> bool:
@@ -119,10 +128,12 @@ class Demo:
     def held(self) -> bool:
         """Whether the demo showed what it is for: the bug repaired, something refused, an ask answered, the key not inside.
 
-        The scripted model always asks and always tries to send the secret; a real one may not want to.
+        The scripted model always asks, always pushes its work, and always tries to send and to push the secret; a real one may
+        not want to.
         """
         scripted = self.model == "scripted"
-        done = (self.secret_stopped and bool(self.asked)) or not scripted
+        shown = self.secret_stopped and bool(self.asked) and bool(self.pushed) and self.push_stopped
+        done = shown or not scripted
         return self.fixed and bool(self.refusals) and done and self.answered and not self.key_seen
 
 
@@ -225,7 +236,7 @@ def demo(
         with served(root, key, authority, script=package_file("script.json")) as pages:
             report("Making the demo's repository")
             stage = lay_out(root, pages=pages, authority=authority, real=bool(api_key))
-            environment = stage.environment(data_home=str(Path(paths.data_root()).parent), api_key=key)
+            environment = stage.environment(api_key=key)
             shown = _show(product(stage, environment), person, API_HOST if api_key else "scripted", key)
     return replace(shown, kept=str(root)) if keep else shown
 
@@ -260,6 +271,8 @@ def _show(product: Product, person: Person, model: str, key: str) -> Demo:
         diff=diff,
         fixed=fixed,
         tests=tests,
+        pushed=_pushed(events),
+        gitleaks=has_gitleaks(),
     )
 
 
@@ -328,7 +341,20 @@ def refusals(events: Sequence[Mapping[str, Any]]) -> tuple[Refusal, ...]:
             what = ", ".join(str(data[part]) for part in ("detector", "place", "encoding") if data.get(part))
             reason = f"{data.get('reason')}: {what}" if what else data.get("reason")
             found[Refusal(clean(via, 40), clean(place, 100), clean(reason, 200))] = None
+        if event.get("kind") == "git.refused":
+            ref = str(data.get("ref", "")).removeprefix("refs/heads/")
+            line = f":{data['line']}" if data.get("line") else ""
+            place = f"{ref} {data.get('path', '')}{line}".rstrip()
+            found[
+                Refusal("git gate", clean(place, 100), clean(f"{data.get('rule')}: {data.get('why')}", 200))
+            ] = None
     return tuple(found)
+
+
+def _pushed(events: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """The refs that the upstream has of the agent, by the record."""
+    refs = (str(event["data"].get("refs", "")) for event in events if event.get("kind") == "git.pushed")
+    return tuple(clean(ref.partition(" ")[0].removeprefix("refs/heads/"), 100) for ref in refs)
 
 
 def _placeholder(transcript: Transcript) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from bot_bottle.host import process
+from bot_bottle.host import paths, process
 
 MODEL_HOST = "model.example.org"
 """The scripted model's name inside; the bottle's route says where it really is."""
@@ -32,9 +32,12 @@ credentials:
   model: {{from: {{env: ANTHROPIC_API_KEY}}, header: x-api-key}}
 git:
   user: {{name: Demo Agent, email: agent@example.org}}
+  remotes:
+    - {{name: origin, url: {forge}, local: true, push: ["bot/*"], gitleaks: {gitleaks}}}
 supervise: true
 ---
-The demo's bottle: the model's API, whose key is put in outside, and one page of a calendar. For more the agent has to ask.
+The demo's bottle: the model's API, whose key is put in outside, and one page of a calendar. For more the agent has to ask. What it
+pushes to branches bot/* goes through the git gate.
 """
 
 _CLOSED = "---\negress: {routes: []}\n---\nA bottle that reaches nothing.\n"
@@ -70,14 +73,19 @@ class Stage:
     def repository(self) -> Path:
         return self.root / "timesheet"
 
-    def environment(self, *, data_home: str, api_key: str) -> dict[str, str]:
+    @property
+    def forge(self) -> Path:
+        """The upstream that the agent pushes to."""
+        return self.root / "forge.git"
+
+    def environment(self, *, api_key: str) -> dict[str, str]:
         """For the host's programs: nothing of the operator's own state, but their installed providers."""
         kept = {name: os.environ[name] for name in ("PYTHONPATH", "TERM", "TZ") if name in os.environ}
         xdg = {
             name: str(self.root / name.lower())
-            for name in ("XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR")
+            for name in ("XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR")
         }
-        own = {"HOME": str(self.home), "XDG_DATA_HOME": data_home, **xdg}
+        own = {"HOME": str(self.home), **xdg}
         return {**process.base_environment(), **kept, **own, "ANTHROPIC_API_KEY": api_key}
 
 
@@ -88,6 +96,7 @@ def lay_out(root: Path, *, pages: str, authority: Path, real: bool) -> Stage:
     """
     stage = Stage(root)
     (root / "xdg_runtime_dir").mkdir(mode=0o700)
+    _share_providers(root)
     host = API_HOST if real else MODEL_HOST
     manifest = stage.home / ".bot-bottle"
     files = {
@@ -97,6 +106,8 @@ def lay_out(root: Path, *, pages: str, authority: Path, real: bool) -> Stage:
             calendar=CALENDAR_HOST,
             pages=pages,
             authority=authority,
+            forge=stage.forge,
+            gitleaks="true" if has_gitleaks() else "false",
         ),
         "bottles/closed.md": _CLOSED,
         "agents/fixer.md": _FIXER.format(host=host),
@@ -108,6 +119,20 @@ def lay_out(root: Path, *, pages: str, authority: Path, real: bool) -> Stage:
         place.write_text(text)
     _make_repository(stage)
     return stage
+
+
+def _share_providers(root: Path) -> None:
+    """What the operator has installed is used; whatever else is kept as data is the demo's own."""
+    own = root / "xdg_data_home" / "bot-bottle"
+    own.mkdir(parents=True)
+    for name in ("providers", "trust"):
+        if (there := Path(paths.data_root()) / name).is_dir():
+            (own / name).symlink_to(there)
+
+
+def has_gitleaks() -> bool:
+    """Whether what is pushed can be looked at by gitleaks, too; where it can't, the demo's bottle does without, by name."""
+    return shutil.which("gitleaks") is not None
 
 
 def made_up_token() -> str:
@@ -140,6 +165,8 @@ def _make_repository(stage: Stage) -> None:
         ("init", "-q", "-b", "main"),
         ("add", "-A"),
         ("commit", "-q", "-m", "Bill in quarter hours"),
+        ("clone", "-q", "--bare", ".", str(stage.forge)),
+        ("remote", "add", "origin", str(stage.forge)),
     ):
         process.run(("git", *command), env=env, cwd=stage.repository).or_raise(
             "The demo's repository could not be made"

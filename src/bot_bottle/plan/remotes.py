@@ -118,6 +118,7 @@ def rules(item: GitRemoteDocument) -> GitRules:
         force=_full(item["force"]),
         delete=_full(item["delete"]),
         paths=tuple(item["paths"]),
+        gitleaks=item["gitleaks"],
         authors=tuple(item["authors"]),
         max_file=item["max_file"],
         max_push=item["max_push"],

@@ -171,6 +171,8 @@ def _host_name(run: str) -> str:
 def mismatches(plan: RunPlan) -> list[str]:
     """What in the plan a bottle of this kind can't have, one sentence each."""
     wrong = []
+    if plan.workspace.mode == "clone":
+        wrong.append("workspace: clone is there with backend: namespace only")
     for mount in plan.image.layers:
         inside = mount.target
         if not inside.startswith("/") or not mount.source.startswith("/"):

@@ -29,7 +29,7 @@ SECONDS = 900.0
 MOST = 50
 """Findings of one push that are told."""
 _BLOCK, _OVERLAP = 1 << 20, 1 << 16
-_NAME = 400
+_NAME, _NAMES = 400, 1000
 _FIELDS_LEFT_OUT = (b"tree ", b"parent ")
 _NEAR = 400
 _WITHHELD = "(withheld: it has a secret in it)"
@@ -90,7 +90,8 @@ class _Checking:
         self._rules = rules
         known = [Known(name, secret.reveal().encode()) for name, secret in secrets.items()]
         self._scanner = Scanner(known)
-        self._places: list[Place] = []
+        self._places: list[Place | list[Place]] = []
+        """Whose each text is that waits for gitleaks; of a text of names, whose each line."""
         self._names: dict[str, Place] = {}
         self._texts: set[bytes] = set()
         self._told: set[tuple[str, str, str]] = set()
@@ -194,8 +195,8 @@ class _Checking:
     def _author(self, who: bytes, place: Place) -> None:
         text = who.decode("utf-8", "replace")
         if self._rules.authors and not matches(text, self._rules.authors):
-            shown = ", ".join(self._rules.authors)
-            self._add("author", place, f"the author or committer is {clean(text, 120)!r}; allowed: {shown}")
+            allowed = ", ".join(self._rules.authors)
+            self._add("author", place, f"the author or committer is another one than: {allowed}")
 
     def _path(self, change: Change, place: Place) -> None:
         self._names.setdefault(place.path, place._replace(what="the path's name"))
@@ -209,14 +210,14 @@ class _Checking:
         """Names are looked at as one text, a line each: the line says whose it is."""
         places = list(self._names.values())
         lines = [name.replace("\n", " ").encode("utf-8", "replace") for name in self._names]
-        for start in range(0, len(lines), 1000):
-            text = b"\n".join(lines[start : start + 1000])
+        for start in range(0, len(lines), _NAMES):
+            text = b"\n".join(lines[start : start + _NAMES])
+            these = places[start : start + _NAMES]
             for line, seen in self._own(text):
-                self._secret(seen, places[start + line - 1], 0)
+                self._secret(seen, these[line - 1], 0)
             if self.leaks is not None:
-                for leak in (*self.leaks.look(), *self.leaks.add(-1, text), *self.leaks.look()):
-                    at = places[start + leak.line - 1] if leak.key == -1 else self._places[leak.key]
-                    self._secret(_seen(leak), at, 0 if leak.key == -1 else leak.line)
+                self._places.append(these)
+                self._leaks(self.leaks.add(len(self._places) - 1, text))
 
     # Looking
 
@@ -239,7 +240,11 @@ class _Checking:
 
     def _leaks(self, found: Iterable[gitleaks.Leak]) -> None:
         for leak in found:
-            self._secret(_seen(leak), self._places[leak.key], leak.line)
+            place = self._places[leak.key]
+            if isinstance(place, list):
+                self._secret(_seen(leak), place[min(leak.line, len(place)) - 1], 0)
+            else:
+                self._secret(_seen(leak), place, leak.line)
 
     def _own(self, data: bytes) -> Iterator[tuple[int, Seen]]:
         """The bottle's own secrets and tokens of known shapes, in whatever encoding: the line, and what."""
@@ -281,8 +286,7 @@ class _Checking:
 
     def told(self) -> list[Finding]:
         """The findings, with nothing of a path or ref that has a secret in its name."""
-        shown = {name: b"" for one in self.findings for name in (one.path, one.ref)}
-        secret = {name for name in shown if self._is_telling(name)}
+        secret = self._telling({name for one in self.findings for name in (one.path, one.ref)})
         return [
             one._replace(
                 path=_WITHHELD if one.path in secret else one.path,
@@ -291,15 +295,22 @@ class _Checking:
             for one in self.findings
         ]
 
-    def _is_telling(self, name: str) -> bool:
-        text = name.encode("utf-8", "replace")
-        try:
-            found: list[object] = list(self._scanner.scan(text))
-        except (TooTangled, Unreadable):
-            return True
-        if self.leaks is not None:
-            found += [*self.leaks.look(), *self.leaks.add(-2, text), *self.leaks.look()]
-        return any(not isinstance(one, gitleaks.Leak) or one.key == -2 for one in found)
+    def _telling(self, names: Iterable[str]) -> set[str]:
+        """Those that have a secret in them."""
+        listed = sorted(names)
+        found = set()
+        for name in listed:
+            try:
+                if self._scanner.scan(name.encode("utf-8", "replace")):
+                    found.add(name)
+            except (TooTangled, Unreadable):
+                found.add(name)
+        if self.leaks is not None and listed:
+            leaks = list(self.leaks.look())  # what still waits is of no interest any more
+            for number, name in enumerate(listed):
+                leaks += self.leaks.add(-1 - number, name.encode("utf-8", "replace"))
+            found |= {listed[-1 - leak.key] for leak in (*leaks, *self.leaks.look()) if leak.key < 0}
+        return found
 
     def _secret(self, seen: Seen, place: Place, line: int) -> None:
         stable = "" if seen.own else fingerprint("secret", place.path, seen.text)

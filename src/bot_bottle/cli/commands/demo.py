@@ -118,6 +118,8 @@ def _document(shown: "Demo") -> dict[str, object]:
         "diff": shown.diff,
         "fixed": shown.fixed,
         "tests": shown.tests,
+        "pushed": list(shown.pushed),
+        "gitleaks": shown.gitleaks,
         "kept": shown.kept,
         "held": shown.held,
     }
@@ -262,6 +264,15 @@ def _verdict(shown: "Demo") -> "RenderableType":
             if shown.secret_stopped
             else []
         ),
+        *[
+            (True, f"Its work went through the git gate, to the branch {one} of its upstream.", "")
+            for one in shown.pushed
+        ],
+        *(
+            [(True, f"A push with a secret in it was refused{_alone(shown)}.", "")]
+            if shown.push_stopped
+            else []
+        ),
     ):
         text.append(f"\n{'✓' if good else '✗'} {yes if good else no}", "green" if good else "red")
     if not shown.fixed:
@@ -269,6 +280,10 @@ def _verdict(shown: "Demo") -> "RenderableType":
     if shown.kept:
         text.append(f"\nEverything is in {shown.kept}", "default")
     return text
+
+
+def _alone(shown: "Demo") -> str:
+    return "" if shown.gitleaks else " (by our own search alone: gitleaks is not installed here)"
 
 
 def _answer(asked: "Asked", *, answered: bool) -> tuple[bool, str, str]:
