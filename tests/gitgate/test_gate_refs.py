@@ -115,3 +115,18 @@ def test_what_the_upstream_refuses_is_refused_with_its_own_words(gate, upstream)
     assert sorted(refs(upstream)) == ["refs/heads/main", "refs/tags/v1"]
     assert gate.kinds()[-1] == "git.failed"
     gate.assert_nothing_stands()
+
+
+def test_an_upstream_that_moves_after_the_agent_has_looked_is_not_overwritten(
+    gated, place_for_git, ssh, upstream
+):
+    gate = gated(gates.over_ssh(place_for_git, ssh, upstream, rules=granted(force=("refs/heads/bot/*",))))
+    git(upstream, "branch", "bot/x", "main~2")
+    work = gate.clone()
+    gate.commit(work)
+    hook = work / ".git/hooks/pre-push"  # runs when the client knows what is there, and has sent nothing yet
+    hook.write_text(f"#!/bin/sh\ngit -c safe.directory='*' -C {upstream} update-ref refs/heads/bot/x main\n")
+    hook.chmod(0o755)
+    done = gate.git("push", "--force", "origin", "HEAD:refs/heads/bot/x", cwd=work)
+    assert done.code != 0, done.said
+    assert refs(upstream)["refs/heads/bot/x"] == git(upstream, "rev-parse", "main")

@@ -127,7 +127,12 @@ class Courier:
             push, quarantine = str(message["push"]), str(message["quarantine"])
         except (KeyError, TypeError, ValueError):
             return {"ok": False, "why": "no push"}
-        if not 0 < len(updates) <= MOST_REFS or not push.isalnum() or "/" in quarantine:
+        if (
+            not 0 < len(updates) <= MOST_REFS
+            or not push.isalnum()
+            or "/" in quarantine
+            or quarantine.startswith(".")
+        ):
             return {"ok": False, "why": "no push"}
         asked = {
             "do": "check",
