@@ -63,7 +63,7 @@ def bring(folder: Path) -> Path:
             shutil.copytree(site / name, made / "site" / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(site / name, made / "site" / name)
-    (made / "pytest.ini").write_text("[pytest]\nmarkers = vm\n")
+    (made / "pytest.ini").write_text("[pytest]\nmarkers =\n  vm\n  timeout\n")
     return made
 
 
