@@ -1,7 +1,6 @@
 """Area `egress`: what the firewall costs, beside connecting directly, mitmproxy and pipelock, each in turn."""
 
 import contextlib
-import datetime
 import socket
 import ssl
 import tempfile
@@ -9,16 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-
 import load
 import mitm
 from bot_bottle.bundle.model import Injection
 from bot_bottle.door.model import PROXY_ADDRESS, PROXY_PORT
 from bot_bottle.policy.model import EgressPolicy, Route, SecretsPolicy, Upstream
 from bot_bottle.secret import Secret
+from bot_bottle.testing.certificates import make_certificate
 from bottled import Bundle, idle_mib, opens_door, started
 from load import Generator, Way
 from measure import NO_GOAL, Figure, NotMeasured, figure, median
@@ -196,9 +192,9 @@ def _world(stack: contextlib.ExitStack, progress: Progress) -> World:
     progress("egress: starting what is compared")
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-egress-")))
     folder.chmod(0o755)
-    certificate = _certificate(folder)
+    certificate, key = make_certificate(folder, LOCAL, OPENED, SEARCHED)
     certified = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    certified.load_cert_chain(certificate, folder / "key.pem")
+    certified.load_cert_chain(certificate, key)
     bare = stack.enter_context(load.server(load.anonymous(server=True)))
     port = stack.enter_context(load.server(certified))
     door, other_end = socket.socketpair()
@@ -265,28 +261,3 @@ def _pipelock(
         raise NotMeasured("pipelock is not installed, so nothing could be measured beside it")
     made = stack.enter_context(pipelock.started(program, (LOCAL, bare)))
     return {"pipelock, tunnel": Way(LOCAL, bare, ("127.0.0.1", made.port))}
-
-
-def _certificate(folder: Path) -> str:
-    """A certificate that is its own authority, and its key beside it."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "bench")])
-    names = [x509.DNSName(host) for host in (LOCAL, OPENED, SEARCHED)]
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    (folder / "certificate.pem").write_bytes(made.public_bytes(pem))
-    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    (folder / "key.pem").write_bytes(private)
-    return str(folder / "certificate.pem")

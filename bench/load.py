@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from tunnel import _child
+from tunnel import anonymous, forked
 
 CONNECTIONS = 32
 AT_ONCE = 4
@@ -37,17 +37,6 @@ class Way(NamedTuple):
     authority: str = ""
 
 
-def anonymous(*, server: bool) -> ssl.SSLContext:
-    """TLS with anonymous keys: the cheapest handshake there is, so that what lies between the ends weighs most."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
-    if not server:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    context.maximum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers("AECDH-AES128-SHA:@SECLEVEL=0")
-    return context
-
-
 class Generator:
     """Asks for load, and gets figures. `enter` runs first in its process."""
 
@@ -55,7 +44,7 @@ class Generator:
         self._asked, answering = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         stack.enter_context(self._asked)
         stack.enter_context(answering)
-        stack.enter_context(_child(lambda: _generate(answering, enter)))
+        stack.enter_context(forked(lambda: _generate(answering, enter)))
 
     def ask(self, what: str, way: Way, number: float, size: int = 0) -> Answer:
         """`rate`, `new`: seconds; `first`, `post`: how often; `download`: nothing."""
@@ -271,7 +260,7 @@ _KINDS: dict[str, Callable[[Way, ssl.SSLContext, float, int], Answer]] = {
 def server(context: ssl.SSLContext) -> Iterator[int]:
     """The port of a server that answers everything with 200 and 1 KiB, `/big` with 1 GiB."""
     with socket.create_server(("127.0.0.1", 0), backlog=256) as listening:
-        with _child(lambda: _serve(listening, context)):
+        with forked(lambda: _serve(listening, context)):
             yield listening.getsockname()[1]
 
 

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from support import engine
 from support.place import Done, Place, make_place, program
 
 # How fast examples are made says how busy the machine is, and nothing of what is tested.
@@ -29,7 +31,14 @@ settings.load_profile("project")
 
 REAL_HOME = Path(os.path.expanduser("~"))
 UNPRIVILEGED = itertools.count(20000 + 500 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]))
-MUST_RUN_IN_CI = ("namespace",)
+ENGINE_USER = 29999
+MUST_RUN_IN_CI = (
+    "namespace",
+    # Where root may make control groups, an engine can be started.
+    *(("docker",) if os.geteuid() == 0 and os.access("/sys/fs/cgroup", os.W_OK) else ()),
+)
+HELD = ExitStack()
+"""What is the whole run's, whatever its workers do."""
 
 
 @cache
@@ -44,18 +53,9 @@ def namespaces_missing() -> str:
     return f"bubblewrap can't make namespaces here ({done.stderr.strip()})" if done.returncode else ""
 
 
-@cache
-def docker_missing() -> str:
-    """Why there is no Docker engine; empty when one answers."""
-    if shutil.which("docker") is None:
-        return "the docker command is not installed"
-    done = subprocess.run(["docker", "version"], capture_output=True, check=False)
-    return "no Docker engine answers" if done.returncode else ""
-
-
 REASONS: dict[str, Callable[[], str]] = {
     "namespace": namespaces_missing,
-    "docker": docker_missing,
+    "docker": engine.missing,
     "root": lambda: "" if os.geteuid() == 0 else "not run as root",
     "registry": lambda: "BOT_BOTTLE_OFFLINE is set" if os.environ.get("BOT_BOTTLE_OFFLINE") else "",
 }
@@ -64,8 +64,14 @@ REASONS: dict[str, Callable[[], str]] = {
 def pytest_configure(config: pytest.Config) -> None:
     """Compiles the package once: a user without rights can't keep the result, and would compile it at every call."""
     if not hasattr(config, "workerinput"):
+        HELD.enter_context(engine.used())
         source = Path(__file__).resolve().parents[1] / "src"
         compileall.compile_dir(source, quiet=2, rx=re.compile("/repository/"))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """The engine of the tests ends when the last worker has."""
+    HELD.close()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -115,20 +121,28 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return home
 
 
+@pytest.fixture
+def backend(request: pytest.FixtureRequest) -> str:
+    """What holds the test's bottles; see `support.backends.on_every_backend`."""
+    return str(getattr(request, "param", "namespace"))
+
+
 @pytest.fixture(params=["root", "user"])
-def who(request: pytest.FixtureRequest) -> int:
+def who(request: pytest.FixtureRequest, backend: str) -> int:
     """The uid that the program runs as: once root, once a user without rights (the same uid never twice)."""
     if os.geteuid() != 0:
         if request.param == "root":
             pytest.skip("not run as root")
         return os.geteuid()
+    if backend == "docker" and request.param == "user":
+        return ENGINE_USER  # an image is made for each who has one
     return 0 if request.param == "root" else next(UNPRIVILEGED)
 
 
 @pytest.fixture
-def place(who: int) -> Iterator[Place]:
+def place(who: int, backend: str) -> Iterator[Place]:
     """A home and a workspace for `who`; nothing of a run may be left there when the test ends."""
-    place = make_place(who)
+    place = make_place(who, backend)
     try:
         yield place
         place.assert_nothing_left()

@@ -18,6 +18,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import base_image
+
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 STAMP = VENV / "made-from"
@@ -55,6 +57,11 @@ BENCH_TOOLS = (
     Tool("wrk", "wrk", "sends the requests that the tunnel is measured with"),
     Tool("nginx", "nginx-light", "answers them"),
 )
+ENGINE_TOOLS = (
+    Tool("dockerd", "docker.io", "is the engine of the Docker tests; they start it, where none answers"),
+    Tool("mmdebstrap", "mmdebstrap", "makes the image that theirs are built on"),
+)
+DOCKER_SOCKET = Path("/var/run/docker.sock")
 PICTURE_TOOLS = (Tool("pngquant", "pngquant", "makes the documents' pictures small"),)
 VM_TOOLS = (
     Tool("qemu-system-x86_64", "qemu-system-x86", "emulates a machine with KVM"),
@@ -239,6 +246,14 @@ def note_pipelock() -> None:
         note.unlink(missing_ok=True)
 
 
+def engine_tools() -> tuple[Tool, ...]:
+    """What the Docker tests need here; nothing where it can't be installed, as those tests then say so and are not run."""
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        return ()
+    elsewhere = os.environ.get("DOCKER_HOST") or DOCKER_SOCKET.is_socket()
+    return ENGINE_TOOLS[1:] if elsewhere else ENGINE_TOOLS
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Makes this checkout ready to test.")
     parser.add_argument("--bench", action="store_true", help="also what `make bench` needs")
@@ -252,6 +267,7 @@ def main() -> int:
         python = find_python(options.python)
         wanted = (
             TEST_TOOLS
+            + engine_tools()
             + (BENCH_TOOLS if options.bench else ())
             + (PICTURE_TOOLS if options.pictures else ())
             + (VM_TOOLS if options.vm else ())
@@ -261,6 +277,7 @@ def main() -> int:
             install_packages(missing)
         make_venv(python)
         note_pipelock()
+        base_image.prepare()
     except SetupError as error:
         print(f"bootstrap: {error}", file=sys.stderr)
         return 1

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import pyseccomp
 
 MACHINES = ("x86_64", "aarch64")
-TARGET = Path(__file__).parent.parent / "src/bot_bottle/backends/namespace"
+TARGET = Path(__file__).parent.parent / "src/bot_bottle/backends"
 LOW = 0xFFFFFFFF
 """The kernel reads `int` arguments from the lower half of a register: compare no more than that."""
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot_bottle.backends.namespace import program
+from bot_bottle.backends import seccomp
 
-FOLDER = Path(program.__file__).parent
+FOLDER = Path(seccomp.__file__).parent
 ARCHITECTURE = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 NUMBERS = {
     "x86_64": {

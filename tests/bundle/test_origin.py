@@ -11,8 +11,9 @@ import pytest
 
 from bot_bottle.bundle.model import BundleLimits
 from bot_bottle.policy.model import EgressPolicy, Route
+from bot_bottle.testing.certificates import make_certificate
 from tests.bundle.harness import Bundle, Holder, Server, in_header, read_all, read_head, read_response, served
-from tests.bundle.origins import answer, make_certificate, over_tls, server_context
+from tests.bundle.origins import answer, over_tls, server_context
 
 LIMITS = BundleLimits(idle_seconds=5.0, dial_seconds=1.0)
 SECRET = "s3cret-value"

@@ -99,6 +99,20 @@ class Place(NamedTuple):
             f"wss://{host}{path}", sock=sock, ssl=context, proxy=None, close_timeout=10, max_size=None, **more
         )
 
+    def keep_what_comes(self) -> tuple[bytearray, threading.Event]:
+        """The scripted upstream switches and keeps what is said to it; set when that has ended."""
+        seen, done = bytearray(), threading.Event()
+
+        def serve(sock: socket.socket) -> None:
+            accept(sock)
+            with contextlib.suppress(OSError):
+                while data := sock.recv(1000):
+                    seen.extend(data)
+            done.set()
+
+        self.scripted.serve = serve
+        return seen, done
+
 
 @pytest.fixture(scope="module")
 def place(certificate: Certificate, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
@@ -331,15 +345,7 @@ def test_an_answer_other_than_the_switch_comes_as_it_is_and_the_connection_goes_
 
 
 def test_a_request_smuggled_behind_the_switch_does_not_reach_the_upstream(place: Place) -> None:
-    seen = bytearray()
-
-    def serve(sock: socket.socket) -> None:
-        accept(sock)
-        with contextlib.suppress(OSError):
-            while data := sock.recv(1000):
-                seen.extend(data)
-
-    place.scripted.serve = serve
+    seen, _ = place.keep_what_comes()
     with place.bottle.connect("other.test") as sock:
         upgrade(sock, "other.test", "/")
         read_head(sock)
@@ -375,17 +381,7 @@ BAD_FRAMES = {
 
 @pytest.mark.parametrize("name", BAD_FRAMES)
 def test_a_malformed_frame_goes_no_further(place: Place, name: str) -> None:
-    seen = bytearray()
-    done = threading.Event()
-
-    def serve(sock: socket.socket) -> None:
-        accept(sock)
-        with contextlib.suppress(OSError):
-            while data := sock.recv(1000):
-                seen.extend(data)
-        done.set()
-
-    place.scripted.serve = serve
+    seen, done = place.keep_what_comes()
     with place.bottle.connect("b.wild.test") as sock:
         upgrade(sock, "b.wild.test", "/")
         read_head(sock)
@@ -425,17 +421,7 @@ def test_no_message_takes_a_secret_along(place: Place, how: str) -> None:
         "in a ping": written(Control(PING, secret), mask=True),
         "in a close": written(Control(CLOSE, b"\x03\xe8" + secret), mask=True),
     }[how]
-    seen = bytearray()
-    done = threading.Event()
-
-    def serve(sock: socket.socket) -> None:
-        accept(sock)
-        with contextlib.suppress(OSError):
-            while data := sock.recv(1000):
-                seen.extend(data)
-        done.set()
-
-    place.scripted.serve = serve
+    seen, done = place.keep_what_comes()
     with place.bottle.connect("b.wild.test") as sock:
         upgrade(sock, "b.wild.test", "/")
         read_head(sock)

@@ -3,51 +3,30 @@
 import contextlib
 import json
 import subprocess
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from bot_bottle.testing.asking import Asker
-from support.bottles import write_bottle, write_script
+from support.backends import on_every_backend
+from support.bottles import write_bottle
 from support.place import python
 from support.waiting import wait_for
+from support.watched import Watched
 
 pytestmark = pytest.mark.namespace
 
-LOOP = """
-set -f
-while read what < asks; do
-  [ "$what" = end ] && exit 0
-  curl -sS -m 5 -o /dev/null -w '%{http_code}' $what > answers 2>/dev/null
-done
-"""
 URL = "http://one.example.org/new"
 
 
-class Upstream(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("content-length", "3")
-        self.end_headers()
-        self.wfile.write(b"yes")
-
-    def log_message(self, *_) -> None:
-        """Nothing."""
-
-
-class Watched:
+class Supervised(Watched):
     """A run whose agent asks for what it is told to, and whose keeper can be asked as the agent would."""
 
     def __init__(self, place, cli, *more: str, egress: dict | None = None, **keys) -> None:
-        self.place, self.cli = place, cli
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Upstream)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        where = f"127.0.0.1:{self.server.server_address[1]}"
+        super().__init__(place, cli)
+        where = self.upstream.where
         route = {"host": "one.example.org", "protocol": "http", "paths": ["/old"], "upstream": where}
         self.file = write_bottle(place, egress={"routes": [route], **(egress or {})}, **keys)
-        place.run(["mkfifo", "asks", "answers"])
-        write_script(place, "ask", LOOP)
+        self.write_agent()
         self.keeper = subprocess.Popen(
             place.argv([*python(), "-m", "bot_bottle.testing.asking", "ask", *more]),
             env=place.environment, cwd=place.workspace, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=-3,
@@ -59,14 +38,10 @@ class Watched:
         self.asker = Asker(self.run_path)
 
     def reaches(self, what: str = URL) -> str:
-        return self.place.run(["sh", "-c", f"echo '{what}' > asks; cat answers"]).stdout.strip()
+        return super().reaches(what)
 
-    def begin(self, what: str = URL) -> subprocess.Popen:
-        """Has the agent ask for `what`, and does not wait for what comes of it."""
-        argv = self.place.argv(["sh", "-c", f"echo '{what}' > asks; cat answers"])
-        return subprocess.Popen(
-            argv, cwd=self.place.workspace, env=self.place.environment, stdout=subprocess.PIPE, text=True
-        )
+    def begin(self, what: str = URL) -> "subprocess.Popen[str]":
+        return super().begin(what)
 
     def waits(self) -> dict:
         """What waits, once something does."""
@@ -79,29 +54,24 @@ class Watched:
         [found] = json.loads(self.approvals("list").stdout)
         return json.loads(self.approvals("show", found["id"], *words).stdout) if words else found
 
-    def events(self, kind: str) -> list[dict]:
-        lines = self.cli("events", self.run, "--json").stdout.splitlines()
-        return [event["data"] for event in map(json.loads, lines) if event["kind"] == kind]
-
     def close(self) -> None:
         self.asker.close()
-        self.cli("stop", "ask", "--now")
+        super().close()
         with contextlib.suppress(ProcessLookupError):
             self.keeper.kill()
         self.keeper.wait()
         self.keeper.stdout.close()
         self.keeper.stderr.close()
-        self.server.shutdown()
-        self.server.server_close()
 
 
 @pytest.fixture
 def watched(place, cli, repository):
-    made = Watched(place, cli)
+    made = Supervised(place, cli)
     yield made
     made.close()
 
 
+@on_every_backend
 def test_refused_asked_approved_and_the_same_request_succeeds(watched):
     assert watched.reaches() == "403"
     call = watched.asker.ask("pipelock-block", urls=[URL], reason="I need it")
@@ -189,6 +159,7 @@ def test_a_reload_leaves_what_was_granted_and_shows_only_what_it_changes(watched
     assert watched.reaches("http://one.example.org/old") == "403"
 
 
+@on_every_backend
 def test_a_killed_keeper_leaves_nothing_open_after_cleanup(watched):
     watched.asker.answer(watched.asker.ask("pipelock-block", urls=[URL]))
     watched.asker.answer(watched.asker.ask("pipelock-block", urls=["http://one.example.org/other"]))
@@ -207,7 +178,7 @@ def test_a_killed_keeper_leaves_nothing_open_after_cleanup(watched):
 
 
 def test_fifty_calls_that_wait_for_sixteen_proposals_are_no_burden(place, cli, repository):
-    watched = Watched(place, cli, "unlimited")
+    watched = Supervised(place, cli, "unlimited")
     try:
         calls = [watched.asker.ask("pipelock-block", urls=[f"http://one.example.org/{n}"]) for n in range(16)]
         ids = [watched.asker.answer(call)["proposal"] for call in calls]
@@ -246,11 +217,12 @@ class Inbox:
 @pytest.fixture
 def asking(place, cli, repository):
     """A bottle whose policy asks for what it does not allow on one host."""
-    made = Watched(place, cli, supervise=True, egress={"ask": ["one.example.org"]})
+    made = Supervised(place, cli, supervise=True, egress={"ask": ["one.example.org"]})
     yield made
     made.close()
 
 
+@on_every_backend
 def test_a_request_that_waits_goes_on_when_it_is_approved_and_is_asked_for_again_next_time(asking):
     inbox = Inbox(asking.place)
     try:

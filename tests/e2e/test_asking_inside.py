@@ -4,15 +4,15 @@ import json
 import os
 import signal
 import subprocess
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+from support.backends import on_every_backend
 from support.bottles import write_agent, write_bottle
 from support.leftovers import processes
 from support.place import python
+from support.upstreams import Upstream
 from support.waiting import wait_for
 
 pytestmark = pytest.mark.namespace
@@ -50,21 +50,8 @@ def tell(**found):
 
 @pytest.fixture
 def upstream():
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("content-length", "3")
-            self.end_headers()
-            self.wfile.write(b"yes")
-
-        def log_message(self, *_) -> None:
-            "Nothing."
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    server.server_close()
+    with Upstream() as server:
+        yield f"http://{server.where}"
 
 
 def write(place, name, code, *, supervise=True, **egress):
@@ -108,6 +95,7 @@ tell(status=asked["status"], allowed=asked.get("allowed"), message=asked["messag
 """
 
 
+@on_every_backend
 def test_what_it_asked_for_works_as_soon_as_it_is_told_so(place, cli, repository, upstream):
     route = {"host": "one.example.org", "protocol": "http", "paths": ["/old"], "upstream": upstream}
     write(place, "ask", ASKS, routes=[route])
@@ -192,6 +180,7 @@ tell(
 """
 
 
+@on_every_backend
 def test_from_inside_it_is_the_runs_own_server_and_nothing_else(place, cli, repository):
     write(
         place,
@@ -272,6 +261,7 @@ def servers(place):
     return found
 
 
+@on_every_backend
 def test_killed_in_a_bottle_it_is_there_again_at_the_next_call(place, cli, repository):
     place.run(["mkfifo", "pipe"])
     code = 'tell(first=call("policy")["status"]); open("pipe").read(); tell(second=call("policy")["status"])'
@@ -286,6 +276,7 @@ def test_killed_in_a_bottle_it_is_there_again_at_the_next_call(place, cli, repos
     assert told(cli, run) == [{"first": "ok"}, {"second": "ok"}]
 
 
+@on_every_backend
 def test_its_keeper_killed_nothing_of_it_is_left(place, cli, repository):
     write(place, "ask", 'call("policy"); tell(first=1); time.sleep(600)')
     run = start(cli, "ask")

@@ -105,7 +105,7 @@ def test_every_source_reaches_the_upstream_and_the_agent_sees_a_placeholder(plac
         credentials={
             "env": {"from": {"env": "KEY"}, "header": "x-api-key", "env": "INSIDE_KEY"},
             "file": {"from": {"file": str(place.home / "key")}, "bearer": True},
-            "command": {"from": {"command": [str(program), "read", "op://work/key"]}, "basic": "me"},
+            "command": {"from": {"command": [str(program), "read", "op://team/key"]}, "basic": "me"},
             "query": {"from": {"env": "KEY"}, "query": "key"},
         },
     )

@@ -3,33 +3,17 @@
 import json
 import os
 import signal
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from support.backends import on_every_backend
 from support.bottles import write_agent, write_bottle, write_script
 from support.bundles import bundles
 from support.pipelock import KINDS, provide, skip_unless_there
+from support.upstreams import Upstream
 from support.waiting import wait_for
 
 pytestmark = pytest.mark.namespace
-
-
-class Upstream(BaseHTTPRequestHandler):
-    """Remembers the host that each request was for."""
-
-    seen: list[str]
-
-    def do_GET(self) -> None:
-        self.seen.append(self.headers["host"])
-        self.send_response(200)
-        self.send_header("content-length", "3")
-        self.end_headers()
-        self.wfile.write(b"yes")
-
-    def log_message(self, *_) -> None:
-        """Nothing."""
 
 
 @pytest.fixture(params=("builtin", *KINDS))
@@ -45,15 +29,10 @@ def engine(request, place):
 @pytest.fixture
 def upstream(place, engine):
     """A server on the host's loopback, and a bottle whose one route leads to it."""
-    handler = type("Handler", (Upstream,), {"seen": []})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    where = f"127.0.0.1:{server.server_address[1]}"
-    routes = [{"host": "ok.example.org", "protocol": "http", "upstream": where}]
-    write_bottle(place, egress={"engine": engine, "routes": routes})
-    yield handler
-    server.shutdown()
-    server.server_close()
+    with Upstream() as server:
+        routes = [{"host": "ok.example.org", "protocol": "http", "upstream": server.where}]
+        write_bottle(place, egress={"engine": engine, "routes": routes})
+        yield server
 
 
 PYTHON = """
@@ -72,6 +51,7 @@ for (const host of ["ok.example.org", "no.example.org"])
 """
 
 
+@on_every_backend
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
@@ -88,7 +68,7 @@ def test_an_allowed_host_answers_and_nothing_else_does(place, cli, repository, u
     write_agent(place, "dial", argv)
     done = cli("start", "dial", "--headless")
     assert done.stdout.split() == said, done.stdout + done.stderr
-    assert upstream.seen == ["ok.example.org"]
+    assert upstream.hosts == ["ok.example.org"]
 
 
 def test_a_client_that_knows_no_proxy_is_held_to_the_same_policy(place, cli, repository, upstream):
@@ -101,9 +81,10 @@ def test_a_client_that_knows_no_proxy_is_held_to_the_same_policy(place, cli, rep
     if done.stdout.strip() == "none":
         pytest.skip("there is no node in /usr")
     assert done.stdout.split() == ["ok.example.org", "200", "no.example.org", "refused"], done.stderr
-    assert upstream.seen == ["ok.example.org"]
+    assert upstream.hosts == ["ok.example.org"]
 
 
+@on_every_backend
 def test_a_bundle_that_dies_is_started_again_with_the_same_policy(place, cli, repository, upstream):
     place.run(["mkfifo", "pipe"])
     write_script(

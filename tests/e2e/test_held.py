@@ -3,12 +3,12 @@
 import json
 import subprocess
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from support.bottles import write_bottle, write_script
 from support.place import python
+from support.upstreams import Upstream
 from support.waiting import wait_for
 
 pytestmark = pytest.mark.namespace
@@ -24,30 +24,10 @@ with open_store() as store, Approvals(store).present():
 """
 
 
-class Upstream(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("content-length", "3")
-        self.end_headers()
-        self.wfile.write(b"yes")
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["content-length"]))
-        self.server.posted.append(body)
-        self.do_GET()
-
-    def log_message(self, *_) -> None:
-        """Nothing."""
-
-
 @pytest.fixture
 def upstream():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Upstream)
-    server.posted = []
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+    with Upstream() as server:
+        yield server
 
 
 class Desk:
@@ -94,8 +74,7 @@ def desk(place, cli, repository):
 
 
 def bottle(place, upstream) -> None:
-    where = f"127.0.0.1:{upstream.server_address[1]}"
-    route = {"host": "one.example.org", "protocol": "http", "paths": ["/old"], "upstream": where}
+    route = {"host": "one.example.org", "protocol": "http", "paths": ["/old"], "upstream": upstream.where}
     write_bottle(place, supervise=True, egress={"routes": [route], "ask": ["one.example.org"]})
 
 
@@ -141,7 +120,7 @@ def test_a_request_with_a_secret_goes_on_as_it_is_once_it_may(place, cli, desk, 
         egress={
             "secrets": {"on_match": "hold"},
             "routes": [
-                {"host": "one.example.org", "protocol": "http", "upstream": f"127.0.0.1:{upstream.server_address[1]}"}
+                {"host": "one.example.org", "protocol": "http", "upstream": upstream.where}
             ],
         },
     )  # fmt: skip

@@ -1,37 +1,23 @@
 """The inbox in a terminal over a real bottle: what waits at its door shows up by itself, and goes on once it is approved."""
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from support.bottles import write_bottle, write_script
 from support.place import program
 from support.terminals import terminal
+from support.upstreams import Upstream
 from support.waiting import wait_for
 
 pytestmark = pytest.mark.namespace
 ASK = "curl -sS -m 110 -o /dev/null -w '%{http_code}\\n' http://one.example.org/new"
 
 
-class Upstream(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("content-length", "0")
-        self.end_headers()
-
-    def log_message(self, *_) -> None:
-        """Nothing."""
-
-
 @pytest.fixture
 def upstream():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Upstream)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    server.server_close()
+    with Upstream() as server:
+        yield server.where
 
 
 @pytest.fixture

@@ -4,47 +4,22 @@ import json
 import os
 import signal
 import subprocess
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+from support.backends import on_every_backend
 from support.bottles import write_bottle, write_script
 from support.bundles import bundles
 from support.place import program, python
 from support.waiting import wait_for
+from support.watched import LOOP, Watched
 
 pytestmark = pytest.mark.namespace
 
-LOOP = """
-set -f
-while read what < asks; do
-  [ "$what" = end ] && exit 0
-  curl -sS -m 5 -o /dev/null -w '%{http_code}' $what > answers 2>/dev/null
-done
-"""
 
-
-class Upstream(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("content-length", "3")
-        self.end_headers()
-        self.wfile.write(b"yes")
-
-    def log_message(self, *_) -> None:
-        """Nothing."""
-
-
-class Watched:
+class Reloaded(Watched):
     """A run whose agent asks for what it is told to, and what its bottle's file may say."""
-
-    def __init__(self, place, cli) -> None:
-        self.place, self.cli = place, cli
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Upstream)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        self.where = f"127.0.0.1:{self.server.server_address[1]}"
 
     def write(self, *hosts: str, **more) -> None:
         routes = [self.route(host) for host in hosts]
@@ -55,37 +30,24 @@ class Watched:
         return {
             "host": name,
             "protocol": "http",
-            "upstream": self.where,
+            "upstream": self.upstream.where,
             **({"port": int(port)} if port else {}),
         }
 
     def start(self) -> str:
-        self.place.run(["mkfifo", "asks", "answers"])
-        write_script(self.place, "ask", LOOP)
+        self.write_agent()
         done = self.cli("start", "ask", "--headless", "--detach", "--json", "--workspace", "mount")
         assert done.code == 0, done.stderr
         self.run = json.loads(done.stdout)["id"]
         return self.run
 
-    def ask(self, what: str) -> str:
-        return self.place.run(["sh", "-c", f"echo '{what}' > asks; cat answers"]).stdout.strip()
-
     def reload(self, *words: str):
         return self.cli("reload", self.run, "--json", *words)
-
-    def events(self, kind: str) -> list[dict]:
-        lines = self.cli("events", self.run, "--json").stdout.splitlines()
-        return [event["data"] for event in map(json.loads, lines) if event["kind"] == kind]
-
-    def close(self) -> None:
-        self.cli("stop", "ask", "--now")
-        self.server.shutdown()
-        self.server.server_close()
 
 
 @pytest.fixture
 def watched(place, cli, repository):
-    made = Watched(place, cli)
+    made = Reloaded(place, cli)
     yield made
     made.close()
 
@@ -93,8 +55,8 @@ def watched(place, cli, repository):
 def test_what_the_file_allows_is_live_when_reload_says_so(watched):
     watched.write("one.example.org")
     watched.start()
-    assert watched.ask("http://one.example.org/") == "200"
-    assert watched.ask("http://two.example.org/") == "403"
+    assert watched.reaches("http://one.example.org/") == "200"
+    assert watched.reaches("http://two.example.org/") == "403"
     watched.write("two.example.org")
     done = watched.reload()
     assert done.code == 0, done.stderr
@@ -102,8 +64,8 @@ def test_what_the_file_allows_is_live_when_reload_says_so(watched):
     assert said["applied"] is said["changed"] is True
     assert said["restarted"] is False
     assert ["two.example.org" in said["added"][0], "one.example.org" in said["removed"][0]] == [True, True]
-    assert watched.ask("http://one.example.org/") == "403"
-    assert watched.ask("http://two.example.org/") == "200"
+    assert watched.reaches("http://one.example.org/") == "403"
+    assert watched.reaches("http://two.example.org/") == "200"
     [event] = watched.events("policy.changed")
     assert (event["policy"], event["previous"]) == (said["policy"], said["previous"])
     assert f"uid {watched.place.uid}" in event["who"]
@@ -111,19 +73,21 @@ def test_what_the_file_allows_is_live_when_reload_says_so(watched):
     assert watched.cli("verify").code == 0
 
 
+@on_every_backend
 def test_a_port_that_no_route_named_before_is_opened(watched):
     watched.write("one.example.org")
     watched.start()
     ask = "--noproxy * http://one.example.org:8123/"
-    assert watched.ask(ask) == "000"
+    assert watched.reaches(ask) == "000"
     watched.write("one.example.org", "one.example.org:8123")
     assert json.loads(watched.reload().stdout)["restarted"] is False
-    assert watched.ask(ask) == "200"
+    assert watched.reaches(ask) == "200"
     watched.write("one.example.org")
     assert watched.reload().code == 0
-    assert watched.ask(ask) == "000"
+    assert watched.reaches(ask) == "000"
 
 
+@on_every_backend
 def test_a_port_that_the_agent_has_taken_is_refused_by_name(watched):
     watched.write("one.example.org")
     watched.start()
@@ -137,7 +101,7 @@ def test_a_port_that_the_agent_has_taken_is_refused_by_name(watched):
     done = watched.reload()
     assert done.code == 78
     assert "8124" in done.stderr
-    assert watched.ask("http://one.example.org/") == "200"
+    assert watched.reaches("http://one.example.org/") == "200"
     assert watched.events("policy.refused")[0]["in_force"]
     holder.kill()
     holder.communicate()
@@ -150,7 +114,7 @@ def test_a_file_that_is_wrong_leaves_everything_as_it_was(watched):
         write_bottle(watched.place, **keys)
         done = watched.cli("reload", run)
         assert done.code in (65, 78), done.stderr
-    assert watched.ask("http://one.example.org/") == "200"
+    assert watched.reaches("http://one.example.org/") == "200"
     assert watched.events("policy.changed") == []
 
 
@@ -171,7 +135,7 @@ def test_a_credential_that_was_not_read_at_the_start_is_refused_by_name(watched)
     done = watched.reload()
     assert done.code == 78
     assert "credentials.key" in done.stderr
-    assert watched.ask("http://one.example.org/") == "200"
+    assert watched.reaches("http://one.example.org/") == "200"
 
 
 def test_what_a_running_bundle_can_t_learn_comes_with_a_new_one(watched):
@@ -183,10 +147,11 @@ def test_what_a_running_bundle_can_t_learn_comes_with_a_new_one(watched):
     done = watched.reload()
     assert done.code == 0, done.stderr
     assert json.loads(done.stdout)["restarted"] is True
-    assert watched.ask("http://one.example.org/") == "200"
-    assert watched.ask("http://two.example.org/") == "403"
+    assert watched.reaches("http://one.example.org/") == "200"
+    assert watched.reaches("http://two.example.org/") == "403"
 
 
+@on_every_backend
 def test_tls_that_is_opened_from_now_on_is_trusted_inside(watched):
     watched.write("one.example.org")
     watched.start()
@@ -194,12 +159,12 @@ def test_tls_that_is_opened_from_now_on_is_trusted_inside(watched):
     write_bottle(watched.place, egress={"routes": [watched.route("one.example.org"), opened]})
     done = watched.reload()
     assert json.loads(done.stdout)["restarted"] is True, done.stderr
-    assert watched.ask("https://two.example.org/b") == "403"  # which curl takes only from whom it trusts
+    assert watched.reaches("https://two.example.org/b") == "403"  # which curl takes only from whom it trusts
     more = {**opened, "paths": ["/c"], "host": "three.example.org"}
     write_bottle(watched.place, egress={"routes": [watched.route("one.example.org"), opened, more]})
     assert json.loads(watched.reload().stdout)["restarted"] is False
-    assert watched.ask("https://three.example.org/b") == "403"
-    assert watched.ask("https://two.example.org/b") == "403"
+    assert watched.reaches("https://three.example.org/b") == "403"
+    assert watched.reaches("https://two.example.org/b") == "403"
 
 
 def test_check_changes_nothing(watched):
@@ -208,7 +173,7 @@ def test_check_changes_nothing(watched):
     watched.write("two.example.org")
     done = watched.reload("--check")
     assert json.loads(done.stdout)["applied"] is False
-    assert watched.ask("http://one.example.org/") == "200"
+    assert watched.reaches("http://one.example.org/") == "200"
     assert watched.events("policy.changed") == []
 
 
@@ -220,8 +185,8 @@ def test_a_bundle_that_dies_later_comes_back_with_the_new_policy(watched):
     [bundle] = bundles(watched.place)
     os.kill(bundle, signal.SIGKILL)
     wait_for(lambda: watched.events("door.opened"), "the door to be open again")
-    assert watched.ask("http://one.example.org/") == "403"
-    assert watched.ask("http://two.example.org/") == "200"
+    assert watched.reaches("http://one.example.org/") == "403"
+    assert watched.reaches("http://two.example.org/") == "200"
 
 
 def test_a_bundle_that_does_not_answer_is_replaced_by_one_with_the_new_policy(watched):
@@ -235,8 +200,8 @@ def test_a_bundle_that_does_not_answer_is_replaced_by_one_with_the_new_policy(wa
     assert done.code == 0
     assert json.loads(done.stdout)["restarted"] is True
     assert bundles(watched.place) != [bundle]
-    assert watched.ask("http://one.example.org/") == "403"
-    assert watched.ask("http://two.example.org/") == "200"
+    assert watched.reaches("http://one.example.org/") == "403"
+    assert watched.reaches("http://two.example.org/") == "200"
     [changed] = watched.events("policy.changed")
     assert changed["restarted"] is True
 
@@ -256,14 +221,14 @@ def test_two_changes_at_once_follow_each_other_or_are_refused(watched):
     assert {code for _, code in codes} <= {0, 78}, codes
     assert 0 in {code for _, code in codes}
     assert len(watched.events("policy.changed")) == 1
-    assert watched.ask("http://two.example.org/") == "200"
+    assert watched.reaches("http://two.example.org/") == "200"
 
 
 def test_figures_are_for_the_operator_alone(watched):
     watched.write("one.example.org")
     run = watched.start()
-    watched.ask("http://one.example.org/")
-    watched.ask("http://two.example.org/")
+    watched.reaches("http://one.example.org/")
+    watched.reaches("http://two.example.org/")
     where = watched.cli("metrics", "--socket", run).stdout.strip()
     assert Path(where).stat().st_mode & 0o777 == 0o600
     said = watched.place.run(["curl", "-sS", "--unix-socket", where, "http://bottle/metrics"]).stdout
@@ -289,7 +254,7 @@ def test_figures_are_on_no_door(watched):
     for path in ("metrics", "health"):
         for ask in (f"http://127.0.0.1:3128/{path}", f"--noproxy * http://127.0.0.1:3128/{path}",
                     f"--noproxy * http://127.0.0.1/{path}"):  # fmt: skip
-            assert watched.ask(ask) in ("400", "403", "421")
+            assert watched.reaches(ask) in ("400", "403", "421")
 
 
 def test_health_says_when_there_is_no_bundle_that_answers(watched):
@@ -308,8 +273,8 @@ def test_the_operators_view_adds_up(watched):
     watched.write("one.example.org")
     run = watched.start()
     for _ in range(3):
-        watched.ask("http://one.example.org/")
-    watched.ask("http://two.example.org/")
+        watched.reaches("http://one.example.org/")
+    watched.reaches("http://two.example.org/")
     hosts = json.loads(watched.cli("egress", run, "--json").stdout)["hosts"]
     by_host = {row["host"]: row for row in hosts}
     assert by_host["one.example.org"]["allowed"] == 3
@@ -331,12 +296,12 @@ def test_an_observing_bottle_is_loud_and_what_it_needed_is_learned(watched):
     write_script(watched.place, "ask", LOOP)
     assert "THIS BOTTLE IS OPEN" in watched.cli("plan", "ask", "--headless").stdout
     run = watched.start()
-    assert watched.ask("http://one.example.org/") == "200"
-    assert watched.ask("http://two.example.org/new") == "200"
-    assert watched.ask("http://two.invalid/x") == "502"  # let through, but there is no such host
-    assert watched.ask("https://three.invalid:8443/") == "000"
-    assert watched.ask("http://192.0.2.7/") == "403"
-    assert watched.ask("http://localhost/") in ("403", "000")
+    assert watched.reaches("http://one.example.org/") == "200"
+    assert watched.reaches("http://two.example.org/new") == "200"
+    assert watched.reaches("http://two.invalid/x") == "502"  # let through, but there is no such host
+    assert watched.reaches("https://three.invalid:8443/") == "000"
+    assert watched.reaches("http://192.0.2.7/") == "403"
+    assert watched.reaches("http://localhost/") in ("403", "000")
     assert [event["reason"] for event in watched.events("egress.observed")][:2] == [
         "path_not_allowed",
         "host_not_allowed",
@@ -352,7 +317,7 @@ def test_an_observing_bottle_is_loud_and_what_it_needed_is_learned(watched):
     shown = watched.cli("reload", run)
     assert shown.code == 0, shown.stderr
     assert "- mode: observe" in shown.stdout
-    assert watched.ask("http://four.invalid/") == "403"
+    assert watched.reaches("http://four.invalid/") == "403"
     assert "needed nothing" in watched.cli("learn", run).stderr or "# " in watched.cli("learn", run).stdout
 
 
@@ -363,8 +328,7 @@ STEPS = ("before the order", "after the order", "after the answer", "after the r
 @pytest.mark.parametrize("step", STEPS)
 def test_a_keeper_that_is_killed_on_the_way_has_applied_nothing_that_it_said(watched, step):
     watched.write("one.example.org")
-    watched.place.run(["mkfifo", "asks", "answers"])
-    write_script(watched.place, "ask", LOOP)
+    watched.write_agent()
     argv = watched.place.argv([*python(), "-c", DRIVER.read_text(), "ask", step])
     keeper = subprocess.Popen(
         argv,
@@ -389,8 +353,7 @@ def test_a_keeper_that_is_killed_on_the_way_has_applied_nothing_that_it_said(wat
 @pytest.mark.parametrize("answer", ["another", "nonsense", "refused", "death"])
 def test_a_bundle_that_lies_changes_nothing(watched, answer):
     watched.write("one.example.org")
-    watched.place.run(["mkfifo", "asks", "answers"])
-    write_script(watched.place, "ask", LOOP)
+    watched.write_agent()
     argv = watched.place.argv([*python(), "-c", DRIVER.read_text(), "ask", f"bundle {answer}"])
     keeper = subprocess.Popen(
         argv,
@@ -404,8 +367,8 @@ def test_a_bundle_that_lies_changes_nothing(watched, answer):
     watched.write("two.example.org")
     done = watched.reload()
     assert done.code == 78, done.stderr
-    assert watched.ask("http://one.example.org/") == "200"
-    assert watched.ask("http://two.example.org/") == "403"
+    assert watched.reaches("http://one.example.org/") == "200"
+    assert watched.reaches("http://two.example.org/") == "403"
     assert watched.events("policy.changed") == []
     assert watched.events("policy.refused")
     watched.place.run(["sh", "-c", "echo end > asks"])

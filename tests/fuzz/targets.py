@@ -154,7 +154,7 @@ async def _context() -> Context:
         policy=POLICY, credentials=credentials, limits=LIMITS, bottle_file="/b.md", record=record, live=Live(),
         names=Names(POLICY, limit=64), dialer=_Dialer(LIMITS, None), pump=None, selector=None, tls=Tls(None, None),
     )  # type: ignore[arg-type]  # fmt: skip
-    made.guard = Guarding(lambda: made.policy, credentials, (), record.event)
+    made.look.guard = Guarding(lambda: made.policy, credentials, (), record.event)
     return made
 
 

@@ -41,7 +41,7 @@ def op(tmp_path, monkeypatch):
         folder,
         "op",
         f'[ "$OP_SESSION_me" = open ] || {{ echo "[ERROR] you are not signed in" >&2; exit 6; }}\n'
-        f'[ "$1 $2" = "read op://work/api/key" ] && echo {SECRET} && echo more',
+        f'[ "$1 $2" = "read op://team/api/key" ] && echo {SECRET} && echo more',
     )
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     monkeypatch.setenv("OP_SESSION_me", "open")
@@ -50,7 +50,7 @@ def op(tmp_path, monkeypatch):
 def test_a_variable_a_file_and_a_command_give_the_same(monkeypatch, tmp_path, op):
     monkeypatch.setenv("KEY", SECRET)
     (tmp_path / "key").write_text(f"{SECRET}\n")
-    command = "command:" + json.dumps(["op", "read", "op://work/api/key"])
+    command = "command:" + json.dumps(["op", "read", "op://team/api/key"])
     for source in ("env:KEY", f"file:{tmp_path}/key", command):
         held = read(source)
         assert (held.value.reveal(), held.secret.reveal()) == (SECRET, SECRET)
@@ -81,10 +81,10 @@ def test_a_failed_command_shows_what_it_said_on_standard_error_and_never_its_out
 ):
     monkeypatch.setenv("OP_SESSION_me", "closed")
     with pytest.raises(HostError) as caught:
-        read("command:" + json.dumps(["op", "read", "op://work/api/key"]))
+        read("command:" + json.dumps(["op", "read", "op://team/api/key"]))
     assert "[ERROR] you are not signed in" in caught.value.details
     assert "exit code 6" in caught.value.details
-    assert caught.value.resolution == "Run it yourself: op read op://work/api/key"
+    assert caught.value.resolution == "Run it yourself: op read op://team/api/key"
     printing = program(tmp_path, "printing", f"echo {SECRET}; exit 1")
     empty = program(tmp_path, "empty", f"echo; echo {SECRET}")
     for one in (printing, empty):

@@ -27,8 +27,10 @@ def test_a_bottle_that_says_nothing_allows_nothing(home) -> None:
         "file": str(home.root / "bottles" / "empty.md"),
         "backend": "namespace",
         "image": None,
+        "runtime": None,
+        "bundle": None,
         "workspace": None,
-        "resources": {"cpus": None, "memory": None, "pids": None},
+        "resources": {"cpus": None, "memory": None, "pids": None, "disk": None},
         "egress": {
             "engine": "builtin",
             "mode": "enforce",
@@ -296,8 +298,8 @@ def test_the_design_example_is_right(home, monkeypatch) -> None:
         """,
     )
     made = home.composed("full")
-    assert made["image"] == str(home.root / "bottles" / "Dockerfile")
-    assert made["resources"] == {"cpus": 2.0, "memory": 4 * GIB, "pids": 512}
+    assert made["image"]["dockerfile"] == str(home.root / "bottles" / "Dockerfile")
+    assert made["resources"] == {"cpus": 2.0, "memory": 4 * GIB, "pids": 512, "disk": None}
     assert [route["host"] for route in made["egress"]["routes"]] == [
         "api.anthropic.com",
         "db.example.org",
@@ -318,7 +320,7 @@ def test_later_wins_maps_merge_and_routes_are_joined(home) -> None:
         "extends: base\nresources: {cpus: 2}\negress: {routes: [{host: B.org.}, {host: c.org}]}\nenv: {B: y}",
     )
     made = home.composed("web")
-    assert made["resources"] == {"cpus": 2.0, "memory": None, "pids": 9}
+    assert made["resources"] == {"cpus": 2.0, "memory": None, "pids": 9, "disk": None}
     assert [route["host"] for route in made["egress"]["routes"]] == ["a.org", "b.org", "c.org"]
     assert made["env"] == {"A": "1x", "B": "y"}
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from support_changes import Run, git
+from tests.launch.keeping import Kept
 
 
 @pytest.fixture
@@ -25,3 +26,12 @@ def run(tmp_path: Path) -> Run:
 def started(run: Run) -> Run:
     run.start()
     return run
+
+
+@pytest.fixture
+def kept(own_home):
+    folder = own_home / ".local/state/bot-bottle"
+    folder.mkdir(parents=True)
+    kept = Kept(folder / "store.db")
+    yield kept
+    kept.close()

@@ -16,15 +16,6 @@ HOSTILE = "\x1b[2J\x1b]0;x\x07 \u202eevil\u200b <b>APPROVED</b>\n\nApprove? [y/N
 
 
 @pytest.fixture
-def kept(own_home):
-    folder = own_home / ".local/state/bot-bottle"
-    folder.mkdir(parents=True)
-    kept = Kept(folder / "store.db")
-    yield kept
-    kept.close()
-
-
-@pytest.fixture
 def cli(own_home):
     def run(*words: str, stdin: str = ""):
         code = "import sys; from bot_bottle.cli.main import main; sys.exit(main(sys.argv[1:]))"

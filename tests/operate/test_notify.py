@@ -7,7 +7,6 @@ import stat
 import threading
 
 import pytest
-from tests.launch.keeping import Kept
 
 from bot_bottle.errors import HostError, ManifestError
 from bot_bottle.host import operator, presence
@@ -59,15 +58,6 @@ def write(own_home):
         (folder / "operator.yaml").write_text(text)
 
     return write
-
-
-@pytest.fixture
-def kept(own_home):
-    folder = own_home / ".local/state/bot-bottle"
-    folder.mkdir(parents=True)
-    kept = Kept(folder / "store.db")
-    yield kept
-    kept.close()
 
 
 def test_a_webhook_gets_what_would_change_and_not_a_word_of_the_agent(kept, hook, write, monkeypatch):

@@ -11,7 +11,7 @@ from bot_bottle.plan import check, render
 from bot_bottle.plan.facts import HostFacts, HostProxies
 from bot_bottle.plan.model import Command
 from bot_bottle.plan.resolve import FIRST_UNUSED_UID, UNUSED_UIDS, Choices, resolve
-from support.manifests import credential, egress, manifest, route
+from support.manifests import credential, egress, image, manifest, resources, route
 
 FACTS = HostFacts(
     uid=1000, gid=1000, workspace="/home/me/repo", state_root="/home/me/.local/state/bot-bottle",
@@ -79,8 +79,10 @@ def test_an_observing_bottle_says_that_it_is_open():
 @pytest.mark.parametrize(
     ("bottle", "name"),
     [
-        ({"backend": "docker"}, "backend"),
-        ({"image": "./Dockerfile"}, "image"),
+        ({"backend": "smolmachines"}, "backend"),
+        ({"image": image(dockerfile="/home/me/.bot-bottle/bottles/Dockerfile")}, "image"),
+        ({"runtime": "runsc"}, "runtime"),
+        ({"resources": resources(disk=1 << 30)}, "resources.disk"),
         ({"egress": egress(route("a.example.org", protocol="tcp", port=53))}, "port 53"),
         ({"egress": egress(route("a.example.org", protocol="tcp", port=3128))}, "port 3128"),
         (
@@ -93,7 +95,7 @@ def test_an_observing_bottle_says_that_it_is_open():
         ),
         ({"egress": egress(route("a.example.org", credential="c", protocol="http", port=80))}, "credential"),
         ({"git": {"user_name": None, "user_email": None, "remotes": [{}]}}, "git.remotes"),
-        ({"resources": {"cpus": None, "memory": 1, "pids": None}}, "resources.memory"),
+        ({"resources": resources(memory=1)}, "resources.memory"),
     ],
 )
 def test_a_rule_that_cannot_be_kept_is_refused_by_name(bottle, name):
@@ -225,7 +227,7 @@ def test_the_plan_says_that_a_second_engine_has_to_agree():
 
 
 def test_all_mismatches_are_said_at_once():
-    document = manifest(bottle={"backend": "docker", "resources": {"cpus": 2.0, "memory": 5, "pids": None}})
+    document = manifest(bottle={"runtime": "runsc", "resources": resources(cpus=2.0, memory=5)})
     with pytest.raises(PlanError) as raised:
         check.refuse(problems(document), "Bottle default")
     assert len(raised.value.details.splitlines()) == 3
@@ -234,9 +236,7 @@ def test_all_mismatches_are_said_at_once():
 def test_limits_that_were_not_asked_for_are_not_refused():
     assert problems(manifest()) == ()
     assert plan().limits.stated == ()
-    assert plan(manifest(bottle={"resources": {"cpus": None, "memory": None, "pids": 64}})).limits.stated == (
-        "pids",
-    )
+    assert plan(manifest(bottle={"resources": resources(pids=64)})).limits.stated == ("pids",)
 
 
 LOGIN = json.dumps(
@@ -283,3 +283,34 @@ def test_a_secret_that_lies_in_the_workspace_is_refused(source):
 
 def test_a_sensitive_value_that_nothing_looks_for_is_refused():
     assert any("sensitive" in one for one in problems(manifest(bottle={"sensitive": {"s": "env:A"}})))
+
+
+def test_the_plan_of_a_container_says_what_it_is_made_from_and_that_it_sees_nothing_of_the_host():
+    asked = image(
+        dockerfile="/home/me/.bot-bottle/bottles/Dockerfile", context="/home/me/.bot-bottle/bottles/image"
+    )
+    shown = render.text(plan(manifest(bottle={"backend": "docker", "image": asked, "runtime": "runsc"})))
+    assert (
+        "/home/me/.bot-bottle/bottles/Dockerfile, with what is in /home/me/.bot-bottle/bottles/image" in shown
+    )
+    assert "run by runsc" in shown
+    assert "/usr" not in shown
+    assert "bot-bottle's own image" in render.text(plan(manifest(bottle={"backend": "docker"})))
+    assert "image debian:12" in render.text(
+        plan(manifest(bottle={"backend": "docker", "image": image(reference="debian:12")}))
+    )
+
+
+@pytest.mark.parametrize(
+    ("stated", "key"),
+    [
+        ({"dockerfile": "/home/me/repo/Dockerfile", "context": "/home/me/repo"}, "image.dockerfile"),
+        ({"dockerfile": "/home/me/x/Dockerfile", "context": "/home/me"}, "image.context"),
+        ({"ca": "/home/me/repo/ca.pem"}, "image.ca"),
+    ],
+)
+def test_nothing_that_the_agent_writes_says_what_is_built(stated, key):
+    found = problems(manifest(bottle={"backend": "docker", "image": image(**stated)}))
+    assert any(line.startswith(key) and "workspace" in line for line in found)
+    beside = {name: path.replace("/home/me", "/home/me/.bot-bottle/bottles") for name, path in stated.items()}
+    assert problems(manifest(bottle={"backend": "docker", "image": image(**beside)})) == ()

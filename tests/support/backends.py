@@ -5,11 +5,20 @@ import os
 from contextlib import ExitStack
 from pathlib import Path
 
+import pytest
+
 from bot_bottle.backends.base import Backend, Bottle, Stdio
-from bot_bottle.plan.model import Command, Paths, RunPlan, Workspace
+from bot_bottle.plan.model import INSIDE_UID, Command, ImageSpec, Paths, RunPlan, Workspace
 from bot_bottle.testing.conformance import ENVIRONMENT
 
+NO_IMAGE = ImageSpec()
 _numbers = itertools.count()
+EVERY = [
+    pytest.param("namespace", marks=pytest.mark.namespace),
+    pytest.param("docker", marks=pytest.mark.docker),
+]
+on_every_backend = pytest.mark.parametrize("backend", EVERY, indirect=True)
+"""For tests of the whole whose claims a backend could break: `place` writes bottles of that backend."""
 AGENT_ID = 2_000_000
 """The agent's user on the host when the tests run as root; nobody's."""
 
@@ -38,7 +47,19 @@ def make_plan(root: Path, *argv: str, **changes) -> RunPlan:
 class Factory:
     """Keeps `testing.conformance.MakeBottle`."""
 
-    def __init__(self, root: Path, made_by: Backend, owned: ExitStack) -> None:
+    def __init__(
+        self,
+        root: Path,
+        made_by: Backend,
+        owned: ExitStack,
+        *,
+        uid: int = INSIDE_UID,
+        own_places: frozenset[str] = frozenset(),
+        image: ImageSpec = NO_IMAGE,
+    ) -> None:
+        self.uid = uid
+        self.own_places = own_places
+        self._image = image
         self.workspace = root / "workspace"
         self.workspace.mkdir()
         self.root = root
@@ -46,7 +67,7 @@ class Factory:
         self._owned = owned
 
     def __call__(self, *argv: str, stdio: Stdio | None = None, release: bool = True, **changes) -> Bottle:
-        plan = make_plan(self.root, *argv, **changes)
+        plan = make_plan(self.root, *argv, **{"backend": self.backend.name, "image": self._image, **changes})
         with open(os.devnull, "r+b") as nothing:
             standard = stdio or Stdio(nothing.fileno(), nothing.fileno(), nothing.fileno())
             bottle = self.backend.create(plan, standard)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from support import engine
 from support.place import Place
 
 
@@ -14,7 +15,9 @@ def front_matter(keys: dict[str, Any], body: str = "") -> str:
 
 
 def write_bottle(place: Place, name: str = "default", **keys: Any) -> Path:
-    """A bottle's file in the place's home."""
+    """A bottle's file in the place's home, for the place's own backend unless it says otherwise."""
+    if place.backend == "docker":
+        keys = {"backend": "docker", "image": engine.BASE, **keys}
     return place.write(f".bot-bottle/bottles/{name}.md", front_matter(keys))
 
 

@@ -94,6 +94,19 @@ def control_groups(names: list[str]) -> list[str]:
     return found
 
 
+def containers(names: list[str]) -> list[str]:
+    """Containers of the test's runs, also those that have ended; and what was mounted for them."""
+    from bot_bottle.backends.docker import container, endpoint, stage
+    from bot_bottle.backends.docker.wire import Engine
+
+    engine = Engine(endpoint.find(os.environ).host.removeprefix("unix://"))
+    found = engine.call("GET", "/containers/json", all="1")
+    left = [
+        f"container {each['Names'][0]}" for each in found if each["Labels"].get(container.RUN_LABEL) in names
+    ]
+    return left + [f"mounts {stage.FOLDER}/{run}" for run in names if os.path.isdir(f"{stage.FOLDER}/{run}")]
+
+
 def run_ids(home: Path) -> list[str]:
     """The runs that ever were here, from the names of their folders."""
     places = [home / ".local/state/bot-bottle/runs", home / ".local/state/bot-bottle/run"]

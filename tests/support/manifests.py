@@ -5,7 +5,9 @@ from typing import Any
 from bot_bottle.manifest.document import (
     CredentialDocument,
     EgressDocument,
+    ImageDocument,
     ManifestDocument,
+    ResourcesDocument,
     RouteDocument,
 )
 
@@ -36,6 +38,19 @@ def credential(source: str, **keys: Any) -> CredentialDocument:
     return {**base, **keys}  # type: ignore[typeddict-item]
 
 
+def resources(**keys: Any) -> ResourcesDocument:
+    """Limits, none by default."""
+    return {"cpus": None, "memory": None, "pids": None, "disk": None, **keys}  # type: ignore[typeddict-item]
+
+
+def image(**keys: Any) -> ImageDocument:
+    """What a bottle is made from, with every default."""
+    base: ImageDocument = {
+        "reference": None, "dockerfile": None, "context": None, "target": None, "args": {}, "ca": None,
+    }  # fmt: skip
+    return {**base, **keys}  # type: ignore[typeddict-item]
+
+
 def manifest(
     *, bottle: dict[str, Any] | None = None, agent: dict[str, Any] | None = None
 ) -> ManifestDocument:
@@ -49,8 +64,8 @@ def manifest(
         },
         "bottle": {
             "name": "default", "file": "/home/me/.bot-bottle/bottles/default.md", "backend": "namespace",
-            "image": None,
-            "workspace": None, "resources": {"cpus": None, "memory": None, "pids": None},
+            "image": None, "runtime": None, "bundle": None,
+            "workspace": None, "resources": resources(),
             "egress": egress(), "credentials": {}, "sensitive": {},
             "git": {"user_name": None, "user_email": None, "remotes": []}, "env": {}, "supervise": False,
             **(bottle or {}),

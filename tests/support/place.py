@@ -36,6 +36,8 @@ class Place:
 
     root: Path
     uid: int
+    backend: str = "namespace"
+    """What holds the bottles whose files are written here and name none."""
     token: str = field(default_factory=lambda: secrets.token_hex(8))
 
     @property
@@ -75,7 +77,8 @@ class Place:
         """`argv` as this place's user."""
         if self.uid == os.geteuid():
             return list(argv)
-        return ["setpriv", f"--reuid={self.uid}", f"--regid={self.uid}", "--clear-groups", "--", *argv]
+        groups = f"--groups={engine_group()}" if self.backend == "docker" else "--clear-groups"
+        return ["setpriv", f"--reuid={self.uid}", f"--regid={self.uid}", groups, "--", *argv]
 
     def run(
         self,
@@ -120,6 +123,7 @@ class Place:
             *leftovers.mounts(folder),
             *leftovers.runtime_files(self.home),
             *leftovers.control_groups(leftovers.run_ids(self.home)),
+            *(leftovers.containers(leftovers.run_ids(self.home)) if self.backend == "docker" else ()),
         ]
 
     def assert_nothing_left(self, *, within: float = 10) -> None:
@@ -139,11 +143,18 @@ class Place:
         shutil.rmtree(self.root, ignore_errors=True)
 
 
-def make_place(uid: int) -> Place:
+def engine_group() -> int:
+    """Who may speak to the tests' engine."""
+    from bot_bottle.backends.docker import endpoint
+
+    return os.stat(endpoint.find(os.environ).host.removeprefix("unix://")).st_gid
+
+
+def make_place(uid: int, backend: str = "namespace") -> Place:
     """A fresh place for `uid`."""
     root = Path(tempfile.mkdtemp(prefix="bb-", dir="/tmp"))
     root.chmod(0o755)
-    place = Place(root, uid)
+    place = Place(root, uid, backend)
     for folder, mode in ((place.home, 0o700), (place.workspace, 0o755)):
         folder.mkdir()
         folder.chmod(mode)

@@ -2,9 +2,7 @@
 
 import os
 import secrets
-import select
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -104,15 +102,3 @@ def watching(*, secret: str, other: str) -> Iterator[dict[str, bool]]:
     finally:
         over.set()
         thread.join()
-
-
-def read_until(terminal: int, mark: bytes, seconds: float) -> bytes:
-    """What a terminal shows until `mark` is on it, or the time is over."""
-    shown, deadline = b"", time.monotonic() + seconds
-    while mark not in shown and time.monotonic() < deadline:
-        if select.select([terminal], [], [], 0.5)[0]:
-            try:
-                shown += os.read(terminal, 65536)
-            except OSError:
-                break
-    return shown

@@ -1,8 +1,12 @@
 """A real terminal that a test can type into and read: tmux, on a socket of its own."""
 
 import os
+import pty
+import select
 import shutil
+import signal
 import subprocess
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -76,3 +80,36 @@ def terminal(folder: Path, argv: Sequence[str], *, size: tuple[int, int] = (80, 
         yield pane
     finally:
         pane.tmux("kill-server")
+
+
+def shown_until(
+    mark: bytes,
+    argv: Sequence[str],
+    environment: Mapping[str, str],
+    *,
+    ends_by: signal.Signals,
+    cwd: str | Path = ".",
+    within: float = 60.0,
+) -> bytes:
+    """What a program shows on a terminal until `mark` is on it, or the time is over; then it is ended by a signal."""
+    child, terminal = pty.fork()
+    if child == 0:
+        os.chdir(cwd)
+        os.execvpe(argv[0], [str(word) for word in argv], dict(environment))
+    try:
+        return _read_until(terminal, mark, within)
+    finally:
+        os.kill(child, ends_by)
+        os.waitpid(child, 0)
+        os.close(terminal)
+
+
+def _read_until(terminal: int, mark: bytes, seconds: float) -> bytes:
+    shown, deadline = b"", time.monotonic() + seconds
+    while mark not in shown and time.monotonic() < deadline:
+        if select.select([terminal], [], [], 0.5)[0]:
+            try:
+                shown += os.read(terminal, 65536)
+            except OSError:
+                break
+    return shown

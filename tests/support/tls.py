@@ -1,21 +1,14 @@
-"""A TLS server's certificate for tests, its own authority."""
+"""TLS servers for tests, on the host's loopback."""
 
 import ssl
-import subprocess
 from pathlib import Path
+
+from bot_bottle.testing import certificates
 
 
 def make_certificate(folder: Path, *names: str) -> tuple[Path, ssl.SSLContext]:
     """The certificate (readable by everybody) for 127.0.0.1 and `names`, and the context that serves it."""
-    certificate, key = folder / "certificate.pem", folder / "key.pem"
-    alternatives = ",".join(["IP:127.0.0.1", *(f"DNS:{name}" for name in names)])
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=test", "-addext",
-         f"subjectAltName={alternatives}", "-addext", "basicConstraints=critical,CA:true", "-keyout", key, "-out",
-         certificate],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    certificate.chmod(0o644)
+    certificate, key = certificates.make_certificate(folder, "127.0.0.1", *names)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
-    return certificate, context
+    return Path(certificate), context

@@ -5,15 +5,11 @@ host's loopback.
 """
 
 import json
-import os
-import pty
-import select
 import shutil
 import signal
 import socketserver
 import subprocess
 import threading
-import time
 from contextlib import contextmanager
 
 import pytest
@@ -30,6 +26,7 @@ from bot_bottle.testing import model
 from bot_bottle.testing.documents import agent_document
 from bot_bottle.testing.model import serving
 from bot_bottle.testing.script import parse
+from support.terminals import shown_until
 
 pytestmark = [
     pytest.mark.claude,
@@ -200,24 +197,6 @@ def test_on_a_terminal_it_asks_no_first_question_and_begins_with_the_first_messa
     with serving(parse({"turns": [{"text": "ANSWERMARK"}]}), log=seen) as served:
         setup = place.setup(headless=False, prompt="--say it", base_url=served.url)
         argv = place.argv(setup)
-        child, terminal = pty.fork()
-        if child == 0:
-            os.execvpe(argv[0], [str(part) for part in argv], {**dict(setup.command.env)})
-        try:
-            shown = read_until(terminal, b"ANSWERMARK", 60)
-        finally:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            os.close(terminal)
+        environment = dict(setup.command.env)
+        shown = shown_until(b"ANSWERMARK", argv, environment, ends_by=signal.SIGKILL)
     assert b"ANSWERMARK" in shown, shown[-3000:].decode(errors="replace")
-
-
-def read_until(terminal, mark, seconds):
-    shown, deadline = b"", time.monotonic() + seconds
-    while mark not in shown and time.monotonic() < deadline:
-        if select.select([terminal], [], [], 0.5)[0]:
-            try:
-                shown += os.read(terminal, 65536)
-            except OSError:
-                break
-    return shown

@@ -2,8 +2,6 @@
 
 import json
 import subprocess
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -11,6 +9,7 @@ from bot_bottle.testing.model import serving
 from bot_bottle.testing.script import parse
 from support.bottles import front_matter, write_bottle
 from support.place import python
+from support.upstreams import Upstream
 from support.waiting import wait_for
 
 pytestmark = [pytest.mark.claude, pytest.mark.namespace]
@@ -33,21 +32,8 @@ with present():
 
 @pytest.fixture
 def upstream():
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("content-length", "9")
-            self.end_headers()
-            self.wfile.write(b"new words")
-
-        def log_message(self, *_) -> None:
-            "Nothing."
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    server.server_close()
+    with Upstream(b"new words") as server:
+        yield f"http://{server.where}"
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 """The real tools in supervised bottles: told of the server, speaking to it, with a key that they never hold."""
 
 import json
-import os
-import pty
 import signal
 from contextlib import contextmanager
 
@@ -12,7 +10,7 @@ from tests.testing.conftest import data_home
 from bot_bottle.testing.model import serving
 from bot_bottle.testing.script import parse
 from support.bottles import front_matter, write_bottle, write_script
-from support.supervised_tools import read_until
+from support.terminals import shown_until
 from support.tls import make_certificate
 
 pytestmark = [pytest.mark.claude, pytest.mark.namespace]
@@ -107,16 +105,8 @@ def test_on_a_terminal_it_asks_no_first_question_and_begins_with_the_first_messa
 
     with supervised(place, tool, [{"text": "ANSWERMARK"}]) as env:
         argv = place.argv([str(program()), "start", "worker", "--prompt", "--say it"])
-        child, terminal = pty.fork()
-        if child == 0:
-            os.chdir(place.workspace)
-            os.execvpe(argv[0], argv, {**place.environment, **env})
-        try:
-            shown = read_until(terminal, b"ANSWERMARK", 60)
-        finally:
-            os.kill(child, signal.SIGTERM)
-            os.waitpid(child, 0)
-            os.close(terminal)
+        environment = {**place.environment, **env}
+        shown = shown_until(b"ANSWERMARK", argv, environment, cwd=place.workspace, ends_by=signal.SIGTERM)
     assert b"ANSWERMARK" in shown, shown[-3000:].decode(errors="replace")
 
 

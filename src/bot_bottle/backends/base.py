@@ -2,6 +2,7 @@
 
 A backend makes a bottle from a plan. The order is fixed:
 
+    backend.prepare(plan, say)               what outlives the run is there
     bottle = backend.create(plan, stdio)     the sandbox exists, the agent in it does not run yet
     bottle.open_door(listeners, channel)     listeners opened inside, passed to the bundle over `channel`
     bottle.write_files(files)                provisioning: files, and whatever `spawn` does inside
@@ -16,7 +17,7 @@ A command that failed is a result (its exit code); a sandbox that is gone is a `
 from collections.abc import Callable, Mapping, Sequence
 from socket import socket
 
-from bot_bottle.door.model import Listener
+from bot_bottle.door.model import Hatch, Listener
 from bot_bottle.plan.model import Command, File, RunPlan
 from bot_bottle.typed import Any, NamedTuple, Protocol
 
@@ -59,8 +60,10 @@ class Bottle(Protocol):
         Raises SandboxError when the bottle has ended before it was there.
         """
 
-    def open_door(self, listeners: Sequence[Listener], channel: socket) -> None:
+    def open_door(self, listeners: Sequence[Listener], channel: socket | Hatch) -> None:
         """Opens `listeners` inside and passes them, in order, over the unix socket `channel` in one message.
+
+        Where the plan's backend has a `Place`, `channel` is one of its hatches instead, and they stay there.
 
         May be called again while the agent runs, for further ones: a port that is open, or that the agent took, is refused.
         Nothing is waited for when `channel` is non-blocking and its other end takes nothing.
@@ -89,16 +92,68 @@ class Bottle(Protocol):
         """Ends every process inside and removes everything made. Idempotent; succeeds when nothing is there."""
 
 
+class Place(Protocol):
+    """Where a run's bundle and supervise server run when that is not beside the keeper: with the bottle, on another kernel.
+
+    Each has a `channel`, and a socket here on which it says and hears the same lines as beside the keeper. Everything in it ends
+    with the keeper. The methods raise SandboxError when it is gone.
+    """
+
+    keeper: int
+    """The process id of the keeper's deputy there: what is started has it as its parent."""
+
+    def bundle(self) -> tuple[int, socket]:
+        """Starts a bundle that waits for its config: its channel, and the line to it."""
+
+    def server(self, order: object) -> tuple[int, socket]:
+        """Starts the supervise server on the listener that came through `Hatch(0)`: its channel, and the line to it."""
+
+    def knocks(self) -> socket:
+        """Becomes readable when somebody wants to talk to the supervise server and it does not run."""
+
+    def shut(self) -> None:
+        """Closes the supervise server's listener. Idempotent; never raises."""
+
+    def end(self, channel: int) -> int | None:
+        """Ends at once what is behind `channel`; its exit code, None where nobody knows. Idempotent; never raises."""
+
+    def refresh(self) -> None:
+        """The bottle's certificate stores have changed here: shows them there, too."""
+
+    def close(self) -> None:
+        """Ends and removes everything. Idempotent."""
+
+
 class Backend(Protocol):
     """Makes bottles of one kind. Found by name through `backends/registry.py`."""
 
     name: str
+
+    def needs_copy(self) -> bool:
+        """Whether bottles are where the operator's folders can't be shown: then they work on copies unless told otherwise.
+
+        Nothing is connected for it. Raises HostError.
+        """
 
     def mismatches(self, plan: RunPlan) -> Sequence[str]:
         """Everything in `plan` that this backend can't do, one sentence each; pure, called when planning."""
 
     def traces(self, plan: RunPlan) -> Mapping[str, Any]:
         """JSON-able names of everything that `create` will make outside `plan.paths`; pure, recorded before `create`."""
+
+    def prepare(self, plan: RunPlan, say: Callable[[str], None]) -> None:
+        """Makes ready what outlives the run and may take long (an image), saying by `say` what is done; called before `create`.
+
+        `create` does without: it says nothing then. Interrupted at any point, it leaves nothing behind.
+
+        Raises what `create` does, and what is wrong with the files that it is made from.
+        """
+
+    def place(self, plan: RunPlan) -> Place | None:
+        """Where the bundle of this run is to be, made now; None: beside the keeper. Called once, before `create`.
+
+        Raises HostError, SandboxError.
+        """
 
     def create(self, plan: RunPlan, stdio: Stdio, *, meanwhile: Callable[[], object]) -> Bottle:
         """Makes the bottle, with the agent (`plan.command`) held back, its standard streams being `stdio`.

@@ -18,7 +18,7 @@ from bot_bottle.backends.base import Bottle, Process, Stdio
 from bot_bottle.errors import HostError, NotFoundError, SandboxError
 from bot_bottle.host.spawn import readable, writable
 from bot_bottle.plan.model import Command, File
-from bot_bottle.typed import Any, NamedTuple, NoReturn
+from bot_bottle.typed import IO, Any, NamedTuple, NoReturn
 
 _ENVIRONMENT = (("PATH", "/usr/bin:/bin"), ("LC_ALL", "C.UTF-8"))
 _BLOCK = 65536
@@ -91,6 +91,58 @@ def copy_out(
             raise SandboxError("The bottle sent an archive that can't be read", details=str(error)) from error
         finish()
     return left_out
+
+
+def pack(
+    bottle: Bottle, folder: str, path: str, *, bounds: Bounds | None = None, timeout: float = TIMEOUT
+) -> None:
+    """Writes what is in `folder` inside into the file `path` here, as the tar inside packs it: read by none but `unpack`.
+
+    Raises HostError when it can't be written, SandboxError when it does not work inside or is too much.
+    """
+    size, most = 0, (bounds or Bounds()).size
+    argv = ("tar", "-C", folder, "--format=gnu", "-cf", "-", ".")
+    try:
+        descriptor = os.open(
+            path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+        )
+        with open(descriptor, "wb") as file, _tar(bottle, argv, timeout) as (pipe, finish):
+            while part := pipe.read(_BLOCK):
+                size += len(part)
+                if size > most:
+                    raise SandboxError("More is coming out of the bottle than is allowed")
+                file.write(part)
+            finish()
+    except OSError as error:
+        raise HostError(f"{path} can't be written", details=str(error)) from error
+
+
+def unpack(bottle: Bottle, path: str, folder: str, *, timeout: float = TIMEOUT) -> None:
+    """Has the tar inside unpack the file `path`, which `pack` wrote, in `folder`. Raises HostError, SandboxError."""
+    argv = ("tar", "-C", folder, "--no-same-owner", "--no-overwrite-dir", "-xpf", "-")
+    try:
+        with open(path, "rb") as file, _tar(bottle, argv, timeout, writing=True) as (pipe, finish):
+            try:
+                while part := file.read(_BLOCK):
+                    pipe.write(part)
+            except BrokenPipeError:
+                pass  # tar ended early, and says why
+            pipe.close()
+            finish()
+    except OSError as error:
+        raise HostError(f"{path} can't be read", details=str(error)) from error
+
+
+def take(stream: IO[bytes], target: str, name: str, bounds: Bounds) -> list[str]:
+    """Makes at `target`, which must not exist, what the archive that `stream` carries has at `name`; answers what was left out.
+
+    Raises HostError when it can't be written, SandboxError when it is not to be trusted. What was written until then stays.
+    """
+    try:
+        with tarfile.open(fileobj=stream, mode="r|", bufsize=_BLOCK, tarinfo=_Member) as archive:
+            return _Taking(target, name, bounds).take(archive)
+    except (tarfile.TarError, EOFError) as error:
+        raise SandboxError("The bottle sent an archive that can't be read", details=str(error)) from error
 
 
 def _send(
@@ -229,6 +281,8 @@ class _Taking:
                 self._write(archive, member, folder, name)
             elif member.issym() and _stays_within(parts, member.linkname):
                 os.symlink(member.linkname, name, dir_fd=folder)
+            elif member.islnk():
+                self._write_again(member, folder, name)
             else:
                 self._left_out.append("/".join(parts) or self._name)
 
@@ -239,6 +293,20 @@ class _Taking:
         with open(os.open(name, flags, member.mode & 0o777, dir_fd=folder), "wb") as file:
             while part := source.read(_BLOCK):
                 file.write(part)
+
+    def _write_again(self, member: tarfile.TarInfo, folder: int, name: str) -> None:
+        """A second name of a file that came already becomes a file of its own."""
+        with _below(self._target, self._parts(member.linkname)) as (before, first):
+            source = os.open(first, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=before)
+            with open(source, "rb") as old:
+                status = os.fstat(source)
+                self._size += status.st_size
+                if not stat.S_ISREG(status.st_mode) or self._size > self._bounds.size:
+                    raise SandboxError("More is coming out of the bottle than is allowed")
+                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+                with open(os.open(name, flags, status.st_mode & 0o777, dir_fd=folder), "wb") as file:
+                    while part := old.read(_BLOCK):
+                        file.write(part)
 
 
 @contextmanager

@@ -7,7 +7,10 @@ from bot_bottle.backends.base import Backend
 from bot_bottle.errors import NotFoundError
 from bot_bottle.typed import cast
 
-_MODULES = {"namespace": "bot_bottle.backends.namespace.backend"}
+_MODULES = {
+    "namespace": "bot_bottle.backends.namespace.backend",
+    "docker": "bot_bottle.backends.docker.backend",
+}
 
 NAMES = tuple(_MODULES)
 

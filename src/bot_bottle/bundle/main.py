@@ -171,7 +171,7 @@ def _run(config: BundleConfig, door: socket.socket, keeper: socket.socket) -> No
         context = server.make_context(config, record, executor, tls, selector, tell=line.tell)
         context.credentials.tell = line.tell
         if config.needs_guard:
-            context.guard = guarding.Guarding(
+            context.look.guard = guarding.Guarding(
                 lambda: context.policy, context.credentials, config.sensitive, record.event
             )
         egress = server.Egress(context, rest=lambda: memory.give_back(code))

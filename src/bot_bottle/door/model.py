@@ -20,6 +20,15 @@ class Listener(NamedTuple):
     port: int
 
 
+class Hatch(NamedTuple):
+    """Where listeners go that can't come here, because they are on another kernel's: to whom is there behind `channel`.
+
+    0 is whoever keeps the supervise server's; see `backends.base.Place`.
+    """
+
+    channel: int
+
+
 STANDARD: tuple[Listener, ...] = (
     Listener("proxy", PROXY_ADDRESS, PROXY_PORT),
     Listener("http", "0.0.0.0", HTTP_PORT),  # noqa: S104 - inside a namespace that has only lo

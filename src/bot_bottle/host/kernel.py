@@ -28,6 +28,7 @@ _NS_GET_USERNS = 0xB701
 _SIGNALS_OF_THE_C_LIBRARY = (32, 33)
 _AT_FDCWD, _AT_EMPTY_PATH, _AT_RECURSIVE = -100, 0x1000, 0x8000
 _OPEN_TREE_CLONE, _MOVE_MOUNT_F_EMPTY_PATH, _MOUNT_ATTR_IDMAP = 1, 0x4, 0x100000
+_MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
 
 # Numbers of x86_64, and of aarch64 and every later architecture; the newer calls have one number everywhere.
 _NUMBERS = {
@@ -139,6 +140,11 @@ def mount(source: str, target: str, kind: str, flags: int, options: str = "") ->
     """mount(2)."""
     arguments = (source.encode(), target.encode(), kind.encode(), flags, options.encode())
     _check(int(libc().mount(*arguments)), f"mount {target}")
+
+
+def unmount(target: str) -> None:
+    """Takes the mount at `target` away at once; whoever is in it keeps it. Never follows a link."""
+    _check(int(libc().umount2(os.fsencode(target), _MNT_DETACH | _UMOUNT_NOFOLLOW)), f"umount {target}")
 
 
 def clone_tree(path: str) -> int:

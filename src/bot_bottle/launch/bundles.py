@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 
-from bot_bottle.backends.base import Bottle
+from bot_bottle.backends.base import Bottle, Place
 from bot_bottle.bundle.model import BundleConfig
 from bot_bottle.door.model import Listener, listeners_for
 from bot_bottle.errors import BotBottleError, SandboxError
@@ -55,6 +55,8 @@ class Bundles:
         self.restarts = 0
         self.has_way_out = True
         self.engine: EngineKeeper | None = None
+        self.place: Place | None = None
+        """Where bundles are, when not beside the keeper; set before the first one."""
         self.sidecar: Sidecar
         self.authority = ""
         """The SHA-256 of the certificate of the bottle's own authority, once it is trusted inside."""
@@ -88,8 +90,10 @@ class Bundles:
     def start(self, early: Sidecar | None, undo: ExitStack) -> None:
         """The first bundle: `early`, which waits for a plan, if there is one."""
         config = self._config()
-        if early is None:
-            self.sidecar = Sidecar(config)
+        if early is not None and self.place is not None:
+            early.discard()
+        if early is None or self.place is not None:
+            self.sidecar = self._made(config)
         else:
             early.give(config)
             self.sidecar = early
@@ -240,7 +244,7 @@ class Bundles:
         first_name, self._begun = self._begun * NAMES_APART, self._begun + 1
         return BundleConfig(
             run=plan.id,
-            keeper=os.getpid(),
+            keeper=self.place.keeper if self.place else os.getpid(),
             policy=self.policy,
             listeners=listeners_for(self.policy),
             uid=plan.bundle_uid,
@@ -256,10 +260,17 @@ class Bundles:
             spent=self._wishes.spent() if self._wishes else (),
         )
 
+    def _made(self, config: BundleConfig) -> Sidecar:
+        if self.place is None:
+            return Sidecar(config)
+        from bot_bottle.launch.placed import PlacedSidecar
+
+        return PlacedSidecar(self.place, config)
+
     def _begin(self) -> None:
         """Raises BotBottleError; then none serves."""
         try:
-            self.sidecar = Sidecar(self._config())
+            self.sidecar = self._made(self._config())
             self.open_door(self._bottle)
             self._wait_for_bundle()
         except OSError as error:
@@ -293,6 +304,8 @@ class Bundles:
             return False
         self._heard_authority = authority
         self.authority = self._trust_inside.accept(authority)
+        if self.place is not None:
+            self.place.refresh()
         return True
 
     def _say(self, message: Mapping[str, object]) -> None:

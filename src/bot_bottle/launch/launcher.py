@@ -10,9 +10,10 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from types import MappingProxyType
 
 from bot_bottle.backends.base import Backend, Bottle
-from bot_bottle.errors import BotBottleError
+from bot_bottle.errors import BotBottleError, HostError
 from bot_bottle.events import NewEvent
 from bot_bottle.host.secrets import Vault
 from bot_bottle.launch import copies, folders
@@ -24,8 +25,9 @@ from bot_bottle.launch.sidecar import Sidecar
 from bot_bottle.launch.signals import Interrupts
 from bot_bottle.launch.streams import Streams
 from bot_bottle.plan.model import RunPlan
+from bot_bottle.state.model import RunRecord
 from bot_bottle.state.store import Store
-from bot_bottle.typed import TYPE_CHECKING, NamedTuple
+from bot_bottle.typed import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from bot_bottle.launch.session import Session
@@ -68,6 +70,10 @@ class Surroundings(NamedTuple):
     shown: Callable[[], Shown] | None = None
     warn: Callable[[str], None] = lambda _: None
     say: Callable[[str], None] = lambda _: None
+    continues: RunRecord | None = None
+    """The run whose kept bottle this one goes on with."""
+    asked: Mapping[str, Any] = MappingProxyType({})
+    """What the run was asked for, to be kept with it: enough to ask for it again."""
     owner: bool = False
     """Whether an owner's terminal is about to attach: the agent is let go when it is there, and misses no start of it."""
 
@@ -91,6 +97,7 @@ class _Run:
         self.bottle: Bottle
         self.session: Session | None = None
         self.copying: copies.Copying | None = None
+        self.released = self.kept = False
         self.supervising: Supervising | None = None
 
     def keep(self) -> Outcome:
@@ -108,6 +115,7 @@ class _Run:
 
     def _live(self, undo: ExitStack) -> None:
         self._begin(undo)
+        self._find_place(undo)
         self._start_engine(undo)
         self._start_bundle(undo)
         self._copy_workspace(undo)
@@ -116,6 +124,8 @@ class _Run:
         self.outcome.exit_code = session.run()
         self.outcome.reason = session.stop_reason or "exited"
         with self._phase("end"):
+            if session.keeps:
+                self._keep_bottle()
             self.bottle.destroy()
             self.bundles.leave()
             if self.supervising:
@@ -147,6 +157,22 @@ class _Run:
                 [self._event("run.planned", describe(plan))], record_of(plan, self.around.backend)
             )
             undo.callback(self._record_end)
+            if before := self.around.continues:
+                from bot_bottle.launch import kept
+
+                kept.take(before, plan)
+                undo.callback(self._give_back, before)
+
+    def _find_place(self, undo: ExitStack) -> None:
+        place = self.bundles.place = self.around.backend.place(self.plan)
+        if place is None:
+            return
+        undo.callback(place.close)
+        if self.plan.egress.engine != "builtin":
+            raise HostError(
+                f"egress.engine: {self.plan.egress.engine} runs beside the keeper, and this bottle's bundle does not",
+                resolution="Take engine: builtin, or an engine of containers on this machine without bundle: container.",
+            )
 
     def _start_engine(self, undo: ExitStack) -> None:
         if self.plan.egress.engine != "builtin":
@@ -166,6 +192,8 @@ class _Run:
             return
         with self._phase("workspace"):
             undo.callback(self._save_changes)
+            if self.around.continues:
+                return
             self.copying = copies.Copying(self.plan)
             undo.callback(self.copying.close)
 
@@ -181,6 +209,10 @@ class _Run:
             self.bundles.open_door(self.bottle)
             self._supervise(undo)
         with self._phase("provision"):
+            if self.around.continues:
+                from bot_bottle.launch import kept
+
+                kept.restore_home(self.bottle, self.plan)
             if self.plan.files:
                 from bot_bottle.provision.pipeline import provision
 
@@ -208,7 +240,9 @@ class _Run:
 
             notes = Notes(self._record, self.outcome.warnings.append)
             now = Now(self._warn_now, self.around.say)
-            self.supervising = Supervising(self.plan, self.plan.supervise, self.bundles.asks, notes, now)
+            self.supervising = Supervising(
+                self.plan, self.plan.supervise, self.bundles.asks, notes, now, place=self.bundles.place
+            )
             undo.callback(self.supervising.stop)
 
     def _warn_now(self, text: str) -> None:
@@ -256,6 +290,7 @@ class _Run:
                 self.around.ready(self.outcome)
                 session.wait_for_owner()
             self.bottle.release()
+            self.released = True
         if not self.around.owner:
             self.around.ready(self.outcome)
         gc.freeze()  # else the first collection looks at all that was imported, just when the agent needs the processor
@@ -274,7 +309,28 @@ class _Run:
             self.store.append([self._event(mounted.EVENT, {"paths": paths[:50]})])
             self.outcome.warnings.append(mounted.warning(paths))
 
+    def _keep_bottle(self) -> None:
+        from bot_bottle.launch import kept
+
+        try:
+            if lost := kept.keep(self.bottle, self.plan, self.around.asked):
+                self.outcome.warnings.append(lost)
+        except BotBottleError as error:  # it ends as every other
+            self.outcome.warnings.append(f"{error.brief}: {error.details}")
+        else:
+            self.kept, self.outcome.reason = True, "kept"
+
+    def _give_back(self, before: RunRecord) -> None:
+        from bot_bottle.launch import kept
+
+        if self.released:
+            kept.taken(before)
+        else:
+            kept.give_back(before, self.plan)
+
     def _save_changes(self) -> None:
+        if self.kept or (self.around.continues and not self.released):
+            return
         with self._phase("end"):
             try:
                 self.outcome.changed = copies.put_away(record_of(self.plan, self.around.backend))

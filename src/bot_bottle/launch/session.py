@@ -75,6 +75,8 @@ class Session:
         self._held_up: dict[int, Outlet | None] = {}
         self.master: int | None = None
         self.stop_reason = ""
+        self.keeps = False
+        """Whether the bottle is to be kept when its agent has stopped."""
         self.wishes: dict[str, Callable[[Client, dict[str, Any]], None]] = {}
         """What else a client may want, and who answers it, by `reply`."""
         self._deadline: float | None = None
@@ -267,6 +269,7 @@ class Session:
             hello = json.loads(payload)
             client.wants = hello["want"]
             if client.wants == "stop":
+                self.keeps = self.keeps or bool(hello.get("keep"))
                 self.stop("stopped")
                 if hello.get("now"):
                     self.stop("stopped")

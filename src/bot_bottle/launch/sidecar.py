@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from bot_bottle.bundle.model import BundleConfig
+    from bot_bottle.door.model import Hatch
     from bot_bottle.events import NewEvent
     from bot_bottle.launch.heard import Room
 
@@ -37,7 +38,10 @@ class Sidecar:
 
     def __init__(self, config: "BundleConfig | None" = None) -> None:
         """Forks it. Without a config it imports meanwhile, and waits for `give`."""
-        parent = os.getpid()
+        self._blank(config)
+        self._begin(os.getpid())
+
+    def _blank(self, config: "BundleConfig | None") -> None:
         self.config = config
         self.facts: Mapping[str, Any] = {}
         self.code: int | None = None
@@ -46,17 +50,19 @@ class Sidecar:
         self._authorities_heard = 0
         self._buffer = b""
         self._told_to_stop = False
+
+    def _begin(self, parent: int) -> None:
         door, door_inside = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock, keeper_inside = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         door.setblocking(
             False
         )  # passing further listeners to a bundle that takes none must not hold up its keeper
-        self.door = door
+        self.door: socket.socket | Hatch = door
         self.pid = os.fork()
         if self.pid == 0:
             door.close()
             self.sock.close()
-            _serve(config, parent, door_inside, keeper_inside)
+            _serve(self.config, parent, door_inside, keeper_inside)
         door_inside.close()
         keeper_inside.close()
 
@@ -96,10 +102,9 @@ class Sidecar:
     def discard(self) -> None:
         """Ends at once a bundle that nobody needs any more. Idempotent."""
         if self.code is None:
-            os.kill(self.pid, _KILL)
+            self.kill()
             self.reap()
-            self.door.close()
-            self.sock.close()
+            self._close()
 
     def wait_ready(self, fingerprint: str) -> None:
         """Waits until the bundle serves the policy with that fingerprint. Raises SandboxError when it does not."""
@@ -207,11 +212,19 @@ class Sidecar:
                     last += messages
             except OSError:
                 pass  # it is gone or does not listen: the next line ends it either way
-            os.kill(self.pid, _KILL)
+            self.kill()
             self.reap()
-        self.door.close()
-        self.sock.close()
+        self._close()
         return last
+
+    def kill(self) -> None:
+        """Ends it at once; `reap` is to follow."""
+        os.kill(self.pid, _KILL)
+
+    def _close(self) -> None:
+        if isinstance(self.door, socket.socket):
+            self.door.close()
+        self.sock.close()
 
 
 def _serve(

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from bot_bottle.host import spawn
 from bot_bottle.launch.heard import parse
@@ -29,6 +29,16 @@ _START = (
 Message = Mapping[str, Any]
 
 
+class Ends(Protocol):
+    """A process that can be ended."""
+
+    @property
+    def pid(self) -> int: ...
+    def kill(self) -> None: ...
+    def wait(self) -> int | None: ...
+    def close(self) -> None: ...
+
+
 class Process:
     """One process, and the line to it."""
 
@@ -46,12 +56,19 @@ class Process:
         self._buffer = b""
         self._room = float(BURST)
         self._filled_at = time.monotonic()
+        self._start(listener, order)
+        try:
+            self.sock.setblocking(False)
+            self.tell(order)
+        except BaseException:
+            self.sock.close()
+            raise
+
+    def _start(self, listener: socket.socket, _: Mapping[str, object]) -> None:
         self.sock, theirs = socket.socketpair()
         try:
             with theirs:
-                self.sock.setblocking(False)
-                self.child = spawn_server(listener.fileno(), theirs.fileno())
-            self.tell(order)
+                self.child: Ends = spawn_server(listener.fileno(), theirs.fileno())
         except BaseException:
             self.sock.close()
             raise

@@ -7,7 +7,7 @@ the policy and before the workspace's copy, which is made beside it.
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from bot_bottle.backends.base import Bottle
+from bot_bottle.backends.base import Bottle, Place
 from bot_bottle.launch.supervisor import Answers, Notes, Supervisor
 from bot_bottle.plan.model import RunPlan, Supervise
 
@@ -30,13 +30,14 @@ class Supervising:
     """
 
     def __init__(
-        self, plan: RunPlan, supervise: Supervise, answers: Callable[[], Answers], notes: Notes, now: Now
-    ) -> None:
+        self, plan: RunPlan, supervise: Supervise, answers: Callable[[], Answers], notes: Notes, now: Now,
+        *, place: Place | None = None,
+    ) -> None:  # fmt: skip
         self._plan = plan
         self._supervise = supervise
         self._notes = notes
         self._now = now
-        self._supervisor = Supervisor(plan, supervise, answers, notes)
+        self._supervisor = Supervisor(plan, supervise, answers, notes, place=place)
         self._registering: Registering | None = None
 
     def open_door(self, bottle: Bottle) -> None:

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from bot_bottle.backends.base import Bottle
-from bot_bottle.door.model import SUPERVISE
+from bot_bottle.backends.base import Bottle, Place
+from bot_bottle.door.model import SUPERVISE, Hatch
 from bot_bottle.door.passing import receive_listeners
 from bot_bottle.errors import SandboxError
 from bot_bottle.host import spawn
@@ -75,15 +75,19 @@ class Supervisor:
         answers: Callable[[], Answers],
         notes: Notes,
         timing: Timing | None = None,
+        *,
+        place: Place | None = None,
     ) -> None:
-        """`answers` is asked for when something is."""
+        """`answers` is asked for when something is. With a `place`, the process and its listener are there."""
         self.token = new_token()
         self._plan = plan
         self._supervise = supervise
         self._answers = answers
         self._notes = notes
         self._timing = timing or Timing()
+        self._place = place
         self._listener: socket.socket | None = None
+        """With a place, what tells of somebody who comes."""
         self._session: Session | None = None
         self._process: Process | None = None
         self._deaths: list[float] = []
@@ -96,6 +100,10 @@ class Supervisor:
 
     def open_door(self, bottle: Bottle) -> None:
         """Has the bottle listen where the agent asks. Raises SandboxError."""
+        if self._place is not None:
+            bottle.open_door((SUPERVISE,), Hatch(0))
+            self._listener = self._place.knocks()
+            return
         ours, theirs = socket.socketpair()
         with ours, theirs:
             bottle.open_door((SUPERVISE,), theirs)
@@ -138,16 +146,23 @@ class Supervisor:
         self._session.forget(self._listener)
         self._due = None
         try:
-            self._process = Process(self._listener, self._order())
-        except (spawn.ChildFailed, OSError) as error:
+            self._process = self._started(self._listener)
+        except (spawn.ChildFailed, SandboxError, OSError) as error:
             self._died(str(error))
             return
         self._session.watch(self._process.sock, self._hear)
 
+    def _started(self, listener: socket.socket) -> Process:
+        if self._place is None:
+            return Process(listener, self._order())
+        from bot_bottle.launch.placed import PlacedProcess
+
+        return PlacedProcess(self._place, listener, self._order())
+
     def _order(self) -> dict[str, object]:
         plan, timing = self._plan, self._timing
         return {
-            "keeper": os.getpid(),
+            "keeper": self._place.keeper if self._place else os.getpid(),
             "token": self.token.reveal(),
             "uid": plan.bundle_uid,
             "gid": plan.bundle_gid,
@@ -198,6 +213,8 @@ class Supervisor:
             if self._session:
                 self._session.forget(listener)
             listener.close()
+            if self._place is not None:
+                self._place.shut()
 
     def _tick(self) -> float | None:
         now = time.monotonic()

@@ -17,7 +17,7 @@ from bot_bottle.manifest.skills import find_skill
 from bot_bottle.manifest.source import Reading, StrPath, UnreadableError, read_file
 from bot_bottle.typed import Any, cast
 
-SCHEMA = 2
+SCHEMA = 3
 """Raised with every change of what the same files mean."""
 
 _SIZE_LIMIT = 8 * 2**20

@@ -17,6 +17,7 @@ from bot_bottle.manifest.document import (
     EgressUpstreamDocument,
     GitDocument,
     GitRemoteDocument,
+    ImageDocument,
     ResourcesDocument,
     RouteDocument,
     SecretsDocument,
@@ -67,6 +68,8 @@ def compose(name: str, parts: Sequence[Part], reading: Reading) -> BottleDocumen
         "file": parts[-1].file,
         "backend": _last(bottles, "backend", "namespace"),
         "image": _image(parts),
+        "runtime": _last(bottles, "runtime", None),
+        "bundle": _last(bottles, "bundle", None),
         "workspace": _last(bottles, "workspace", None),
         "resources": _resources([bottle.resources for bottle in bottles if bottle.resources is not None]),
         "egress": egress,
@@ -83,15 +86,28 @@ def _last(models: Sequence[Any], key: str, default: Any) -> Any:
     return next((getattr(model, key) for model in reversed(models) if key in model.model_fields_set), default)
 
 
-def _image(parts: Sequence[Part]) -> str | None:
-    """The image; a path is relative to the file that states it, so it is not the repository's to choose."""
-    for part in reversed(parts):
-        image: str | None = part.bottle.image
-        if image is not None:
-            path = os.path.expanduser(image) if image.startswith("~/") else image
-            is_path = path.startswith(("./", "../", "/"))
-            return os.path.normpath(os.path.join(os.path.dirname(part.file), path)) if is_path else image
-    return None
+def _image(parts: Sequence[Part]) -> ImageDocument | None:
+    """What the last file that names an image says of it: one image is one file's to describe."""
+    part = next((part for part in reversed(parts) if part.bottle.image is not None), None)
+    if part is None or part.bottle.image is None:
+        return None
+    stated = part.bottle.image
+    dockerfile = _beside(part.file, stated.dockerfile) if stated.dockerfile else None
+    context = _beside(part.file, stated.context) if stated.context else None
+    return {
+        "reference": stated.reference,
+        "dockerfile": dockerfile,
+        "context": context or (os.path.dirname(dockerfile) if dockerfile else None),
+        "target": stated.target,
+        "args": dict(sorted(stated.args.items())),
+        "ca": os.path.expanduser(stated.ca) if stated.ca else None,
+    }
+
+
+def _beside(file: str, path: str) -> str:
+    """A path is relative to the file that states it, so it is not the repository's to choose."""
+    full = os.path.expanduser(path) if path.startswith("~/") else path
+    return os.path.normpath(os.path.join(os.path.dirname(file), full))
 
 
 def _secrets(stated: Sequence[Egress]) -> SecretsDocument | None:
@@ -120,6 +136,7 @@ def _resources(stated: Sequence[Resources]) -> ResourcesDocument:
         "cpus": _last(stated, "cpus", None),
         "memory": _last(stated, "memory", None),
         "pids": _last(stated, "pids", None),
+        "disk": _last(stated, "disk", None),
     }
 
 

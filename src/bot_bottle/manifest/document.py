@@ -71,6 +71,21 @@ class ResourcesDocument(TypedDict):
     cpus: float | None
     memory: int | None
     pids: int | None
+    disk: int | None
+
+
+class ImageDocument(TypedDict):
+    """Either `reference`, or `dockerfile`, or neither: then it is our own image. Paths are absolute."""
+
+    reference: str | None
+    dockerfile: str | None
+    context: str | None
+    """The folder that the Dockerfile may copy from; with `dockerfile` never None."""
+    target: str | None
+    args: dict[str, str]
+    """Of a build; BASE is what our own image is built on."""
+    ca: str | None
+    """Certificates (PEM) that a build trusts beside the host's."""
 
 
 class GitRemoteDocument(TypedDict):
@@ -90,8 +105,11 @@ class BottleDocument(TypedDict):
     name: str
     file: str
     backend: Literal["namespace", "docker", "smolmachines"]
-    image: str | None
-    """An absolute path, or the name of an image."""
+    image: ImageDocument | None
+    runtime: str | None
+    """What the engine runs containers with; None: the engine's own default."""
+    bundle: Literal["beside", "container"] | None
+    """None: beside the keeper where the engine is on its kernel."""
     workspace: Literal["mount", "copy"] | None
     """None: `mount` when a person is at the terminal, `copy` when headless."""
     resources: ResourcesDocument

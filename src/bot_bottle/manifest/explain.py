@@ -87,10 +87,10 @@ def _unknown_key(path: Path, model: type[BaseModel]) -> str:
     here = list(_keys(_model_at(model, around)))
     inside = f" in {shown(around)}" if around else ""
     text = f"unknown key `{key[:60]}`{inside}"
-    near = difflib.get_close_matches(key, here, n=1)
+    home = next((place for place, name in _all_keys(model, ()) if name == key), None)
+    near = difflib.get_close_matches(key, here, n=1, cutoff=0.6 if home is None else 0.75)
     if near:
         return f"{text}; did you mean `{near[0]}`?"
-    home = next((place for place, name in _all_keys(model, ()) if name == key), None)
     if home is not None:
         return f"{text}; it belongs under `{shown(home)}`" if home else f"{text}; it belongs at the top"
     return f"{text}; known here: {', '.join(here)}"

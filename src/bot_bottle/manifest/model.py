@@ -8,7 +8,7 @@ each on its own line.
 from typing import Annotated, Any, Literal, TypeVar
 
 from annotated_types import MinLen
-from pydantic import ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from bot_bottle.manifest.credentials import Credential, Place
 from bot_bottle.manifest.strict import Strict
@@ -18,6 +18,7 @@ from bot_bottle.manifest.values import (
     Count,
     HeaderPattern,
     Host,
+    ImageReference,
     Line,
     MatchedHeader,
     Memory,
@@ -29,7 +30,9 @@ from bot_bottle.manifest.values import (
     Port,
     ProxyUrl,
     RemoteUrl,
+    RuntimeName,
     Size,
+    StageName,
     UpstreamText,
     UrlPath,
     UserText,
@@ -161,6 +164,47 @@ class Resources(Strict):
     cpus: Cores | None = Field(None, description="Cores, such as 1.5.")
     memory: Memory | None = Field(None, description="Such as 4GiB, or a number of bytes.")
     pids: Count | None = Field(None, description="Processes and threads.")
+    disk: Memory | None = Field(
+        None, description="Of everything that the agent writes outside its workspace."
+    )
+
+
+class Image(Strict):
+    """What a bottle is made from, where a path or a name alone does not say it."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"if": {"required": ["reference"]}, "then": {"maxProperties": 1}}
+    )
+
+    reference: ImageReference | None = Field(None, description="An image by its name.")
+    dockerfile: Line | None = Field(None, description="A Dockerfile, as a path beside this file.")
+    context: Line | None = Field(
+        None, description="The folder that it may copy from; default: the Dockerfile's own."
+    )
+    target: StageName | None = Field(None, description="The stage that is built; default: the last.")
+    args: dict[Variable, str] = Field({}, description="The build's arguments; `BASE` for our own image.")
+    ca: Path | None = Field(None, description="Certificates (PEM) that a build trusts beside the host's.")
+
+    @field_validator("dockerfile", "target", "args", "ca")
+    @classmethod
+    def _of_a_build(cls, value: T, info: ValidationInfo) -> T:
+        if value and info.data.get("reference"):
+            raise wrong("is about a build, and `reference:` names what is built already; take one away")
+        return value
+
+    @field_validator("context", "target")
+    @classmethod
+    def _of_a_dockerfile(cls, value: T, info: ValidationInfo) -> T:
+        if value and "dockerfile" in info.data and not info.data["dockerfile"]:
+            raise wrong("needs a `dockerfile:`")
+        return value
+
+
+def _image(value: Any) -> Any:
+    """The short form: a path is a Dockerfile's, anything else an image's name."""
+    if not isinstance(value, str):
+        return value
+    return {"dockerfile" if value.startswith(("./", "../", "/", "~/")) else "reference": value}
 
 
 class GitUser(Strict):
@@ -191,8 +235,15 @@ class Bottle(Strict):
 
     extends: Names = Field([], description="Bottles that this one builds on; what stands later wins.")
     backend: Literal["namespace", "docker", "smolmachines"] = "namespace"
-    image: Line | None = Field(
+    image: Annotated[Image, BeforeValidator(_image, json_schema_input_type=Image | Line)] | None = Field(
         None, description="An image, or a Dockerfile (`./Dockerfile`, beside this file)."
+    )
+    runtime: RuntimeName | None = Field(
+        None, description="What runs the container, such as `runsc`; default: the engine's own default."
+    )
+    bundle: Literal["beside", "container"] | None = Field(
+        None,
+        description="Where what faces the agent runs; default: beside the keeper where the engine is local.",
     )
     workspace: Literal["mount", "copy"] | None = Field(
         None, description="Default: copy when headless, else mount."

@@ -264,6 +264,32 @@ def _remote_url(text: str) -> str:
     return text
 
 
+def _image_reference(text: str) -> str:
+    path = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+    host = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,250}[A-Za-z0-9])?(?::[0-9]{1,5})?/)?"
+    tag, digest = r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?", r"(?:@sha256:[0-9a-f]{64})?"
+    if len(text) > 500 or not re.fullmatch(rf"{host}{path}(?:/{path})*{tag}{digest}", text):
+        raise wrong(
+            f"`{text[:60]}` is no name of an image; write it such as docker.io/library/debian:bookworm, or a Dockerfile's "
+            "path as ./Dockerfile"
+        )
+    return text
+
+
+def _stage(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,100}", text):
+        raise wrong(f"`{text[:60]}` is no name of a stage")
+    return text
+
+
+def _runtime(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,100}", text):
+        raise wrong(
+            f"`{text[:60]}` is no name of a runtime; `docker info` lists those that the engine has, such as runsc"
+        )
+    return text
+
+
 NAME_SCHEMA = WithJsonSchema({"type": "string", "pattern": NAME_PATTERN})
 Name = Annotated[str, AfterValidator(_name), NAME_SCHEMA]
 Variable = Annotated[str, AfterValidator(_variable)]
@@ -323,6 +349,9 @@ TokenUrl = Annotated[Text, AfterValidator(_token_url)]
 KeyringItem = Annotated[Text, AfterValidator(_keyring)]
 BaseUrl = Annotated[Text, AfterValidator(_base_url)]
 ModelName = Annotated[Text, AfterValidator(_model_name)]
+ImageReference = Annotated[Text, AfterValidator(_image_reference)]
+StageName = Annotated[Text, AfterValidator(_stage)]
+RuntimeName = Annotated[Text, AfterValidator(_runtime)]
 RemoteUrl = Annotated[Text, AfterValidator(_remote_url)]
 Words = Annotated[list[Text], MinLen(1)]
 Cores = Annotated[float, Gt(0), Le(4096)]

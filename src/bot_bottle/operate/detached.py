@@ -7,6 +7,7 @@ needs: neither its time nor its memory.
 import json
 import os
 import signal
+import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -124,7 +125,8 @@ def _leave_terminal(news: int, early: "Sidecar") -> None:
     nothing = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(nothing, descriptor)
-    spawn.close_all_but({0, 1, 2, news, early.sock.fileno(), early.door.fileno()})
+    kept = {early.sock.fileno(), early.door.fileno()} if isinstance(early.door, socket.socket) else set()
+    spawn.close_all_but({0, 1, 2, news, *kept})
     os.chdir("/")
 
 

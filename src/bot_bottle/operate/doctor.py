@@ -23,7 +23,7 @@ class Finding(NamedTuple):
 def examine() -> list[Finding]:
     """Every check, in the order in which a person would mend things."""
     checks: tuple[Callable[[], Iterator[Finding]], ...] = (
-        _bubblewrap, _confinement, _microvms, _limits, _git, _certificates, _proxies,
+        _bubblewrap, _confinement, _limits, _docker, _microvms, _git, _certificates, _proxies,
         _providers, _pipelock, _manifest, _secrets, _record,
     )  # fmt: skip
     found: list[Finding] = []
@@ -90,6 +90,19 @@ def _limits() -> Iterator[Finding]:
             "Bottles that state `resources:` are refused. Where systemd runs, a delegated scope allows them:\n"
             "systemd-run --user --scope -p Delegate=yes bot-bottle start …",
         )
+
+
+def _docker() -> Iterator[Finding]:
+    """What the engine offers; none is needed unless a bottle asks for it."""
+    from bot_bottle.backends.docker import doctor
+
+    try:
+        for name, seen, do in doctor.examine(os.environ):
+            yield Finding(name, "note" if do else "ok", seen, do)
+    except BotBottleError as error:
+        do = f"Only bottles with `backend: docker` need it. {error.resolution}"
+        seen = "; ".join([error.brief, *error.details.splitlines()])
+        yield Finding("docker", "note", seen, do)
 
 
 def _git() -> Iterator[Finding]:

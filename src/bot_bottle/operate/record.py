@@ -30,6 +30,10 @@ __all__ = [
 
 LOST = "lost"
 """How a run shows whose keeper is dead though it never ended; `bot-bottle cleanup` removes what is left of it."""
+STOPPED = "stopped"
+"""How a run shows that has ended and was kept; `bot-bottle start` goes on with it."""
+KEPT = "kept"
+"""How such a run ended, as the record has it."""
 LOG = "output.log"
 _PAGE = 1000
 _PAUSE = 0.1
@@ -62,7 +66,13 @@ def find_run(store: "Store | None", reference: str, *, latest: bool = False) -> 
 
 
 def shown_state(run: "RunRecord") -> str:
-    """The run's state, or `lost`."""
+    """The run's state, or `lost`, or `stopped` when it was kept."""
+    if (
+        run.outcome == KEPT
+        and run.state == "ended"
+        and os.path.exists(os.path.join(run.state_path, "kept.json"))
+    ):
+        return STOPPED
     return LOST if run.state != "ended" and not keeper_alive(run.run_path) else run.state
 
 
@@ -73,7 +83,9 @@ def listed(*, everything: bool) -> "list[tuple[RunRecord, str]]":
         return []
     with store:
         found = []
-        for run in store.runs(None if everything else ("starting", "running", "stopping")):
+        wanted = None if everything else ("starting", "running", "stopping")
+        kept = [] if everything else [run for run in store.runs(outcome=KEPT) if shown_state(run) == STOPPED]
+        for run in [*store.runs(wanted), *kept]:
             state = shown_state(run)
             if state == LOST:
                 # It may have ended properly between the two looks.
@@ -121,7 +133,7 @@ def has_ended(store: "Store", run_id: str) -> bool:
         run = store.run(run_id)
     except NotFoundError:
         return True
-    return shown_state(run) in ("ended", LOST)
+    return shown_state(run) in ("ended", LOST, STOPPED)
 
 
 def log_path(run: "RunRecord") -> str:

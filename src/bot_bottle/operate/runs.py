@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from contextlib import ExitStack
 
-from bot_bottle.errors import HostError, UsageError
+from bot_bottle.errors import HostError, NotFoundError, UsageError
 from bot_bottle.host import facts as host_facts
 from bot_bottle.host import paths
 from bot_bottle.names import new_run_id
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from bot_bottle.launch.launcher import Outcome
     from bot_bottle.launch.outward import Outside
     from bot_bottle.launch.sidecar import Sidecar
+    from bot_bottle.manifest.document import BottleDocument
     from bot_bottle.state.model import RunRecord
 
 
@@ -44,6 +45,9 @@ class Prepared(NamedTuple):
     plan: RunPlan
     vault: "Vault"
     outside: "Outside"
+    request: StartRequest
+    continues: "RunRecord | None" = None
+    """The run whose kept bottle is gone on with."""
 
 
 def plan(request: StartRequest) -> RunPlan:
@@ -94,7 +98,7 @@ def plan(request: StartRequest) -> RunPlan:
         Choices(
             id=run,
             tty=not request.headless,
-            workspace=request.workspace,
+            workspace=request.workspace or _workspace(manifest["bottle"]),
             command=setup.command,
             files=(*setup.files, *skills, *identity(manifest["bottle"]["git"], foreign_owner=False)),
             mounts=setup.mounts,
@@ -113,15 +117,62 @@ def plan(request: StartRequest) -> RunPlan:
     return made
 
 
+def _workspace(bottle: "BottleDocument") -> WorkspaceMode | None:
+    """A copy where the bottle can't be shown the folder itself; None: as usual."""
+    if bottle["workspace"] or bottle["backend"] == "namespace":
+        return bottle["workspace"]
+    from bot_bottle.backends.registry import backend
+
+    return "copy" if backend(bottle["backend"]).needs_copy() else None
+
+
 def prepare(request: StartRequest) -> Prepared:
     """The plan and its secrets. Raises everything that can be said before anything is made."""
     from bot_bottle.host import secrets
 
-    made = plan(request)
+    try:
+        made, before = plan(request), None
+    except NotFoundError:
+        before = kept_run(request.agent)
+        if before is None:
+            raise
+        request = again(before, request)
+        made = plan(request)
     from bot_bottle.launch import outward
 
     vault = secrets.read_all(made.credentials, made.sensitive, outward=made.outward)
-    return Prepared(made, vault, outward.read(made.outward, vault.proxy_login))
+    return Prepared(made, vault, outward.read(made.outward, vault.proxy_login), request, before)
+
+
+def kept_run(name: str) -> "RunRecord | None":
+    """The stopped bottle called `name` (a run's id) that was kept, if it is one."""
+    from bot_bottle.launch import kept
+
+    try:
+        record = find(name)
+    except (NotFoundError, UsageError):
+        return None
+    return record if record.id == name and kept.is_kept(record) else None
+
+
+def again(record: "RunRecord", request: StartRequest) -> StartRequest:
+    """What is to be asked for to go on with a kept bottle; what `request` says anew comes first. Raises HostError, UsageError."""
+    from bot_bottle.launch import kept
+
+    asked = kept.asked(record)
+    if request.workspace not in (None, record.workspace_mode):
+        raise UsageError(
+            f"{record.id} works on {'a copy' if record.workspace_mode == 'copy' else 'the workspace itself'}"
+        )
+    return StartRequest(
+        agent=asked["agent"],
+        folder=asked["folder"],
+        bottle=request.bottle or asked["bottle"],
+        headless=request.headless,
+        prompt=request.prompt or asked["prompt"],
+        workspace="copy" if record.workspace_mode == "copy" else "mount",
+        arguments=request.arguments or tuple(asked["arguments"]),
+    )
 
 
 def free_id(agent: str, state_root: str) -> str:
@@ -175,6 +226,8 @@ def run_here(
     from bot_bottle.launch.signals import Interrupts
     from bot_bottle.operate.text import visible_parts
 
+    held_by = backend(prepared.plan.backend)
+    held_by.prepare(prepared.plan, phase)  # Ctrl-C ends it at once, as there is nothing to put away
     with Interrupts() as interrupts, ExitStack() as after:
         store = open_store()
         after.callback(store.leave)
@@ -183,7 +236,7 @@ def run_here(
             prepared.plan,
             Surroundings(
                 store=store,
-                backend=backend(prepared.plan.backend),
+                backend=held_by,
                 interrupts=interrupts,
                 vault=prepared.vault,
                 outside=prepared.outside,
@@ -195,6 +248,8 @@ def run_here(
                 warn=noted,
                 say=said,
                 owner=owner,
+                continues=prepared.continues,
+                asked=prepared.request._asdict(),
             ),
         )
 
@@ -213,13 +268,16 @@ def cleanup(*, forget: bool) -> list[str]:
     """Removes what dead keepers left and, when told to `forget`, what ended runs keep; a sentence for each thing."""
     import time
 
-    from bot_bottle.launch import folders
+    from bot_bottle.launch import folders, kept
     from bot_bottle.launch.reap import ALIVE, reap
     from bot_bottle.provision import trust
 
     with open_store() as store:
         said = reap(store, paths.runtime_root())
         for record in store.runs(states=("ended",)) if forget else []:
+            if kept.is_kept(record):
+                said.append(f"{record.id}: kept; bot-bottle stop {record.id} lets it go")
+                continue
             folders.remove(record.state_path)
             store.forget_run(record.id)
             said.append(f"{record.id}: forgotten")
@@ -229,15 +287,23 @@ def cleanup(*, forget: bool) -> list[str]:
     return said
 
 
-def stop(name: str, *, now: bool = False) -> int:
+def stop(name: str, *, now: bool = False, keep: bool = False) -> int:
     """Stops the run called `name` and waits for its end; its exit code. Raises NotFoundError when it does not run.
+
+    With `keep`, its files stay, and `start` goes on with them; one that was kept is kept no more without it.
 
     With `now`, a keeper that does not answer is killed, which ends the bottle as well, and what it left is removed.
     """
     from bot_bottle.launch import control
 
     record = find(name)
-    with control.connect(record.run_path, {"want": "stop", "now": now}) as client:
+    if record.state == "ended" and not keep:
+        from bot_bottle.launch import kept
+
+        if kept.is_kept(record):
+            kept.let_go(record)
+            return record.exit_code or 0
+    with control.connect(record.run_path, {"want": "stop", "now": now, "keep": keep}) as client:
         client.settimeout(ANSWER_WITHIN if now else None)
         try:
             return wait_for_exit(client)

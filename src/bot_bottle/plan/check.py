@@ -23,7 +23,7 @@ def mismatches(manifest: ManifestDocument, plan: RunPlan, facts: HostFacts) -> t
     """One sentence for each thing that this version or this host can't keep."""
     bottle = manifest["bottle"]
     ours = (*of_bottle(bottle, plan.egress), *_past_proxies(plan))
-    return (*ours, *_seen_inside(plan), *_host(plan, facts))
+    return (*ours, *_seen_inside(plan), *_built_inside(plan), *_host(plan, facts))
 
 
 def of_bottle(bottle: BottleDocument, egress: EgressPolicy) -> tuple[str, ...]:
@@ -54,10 +54,10 @@ def notes_on_egress(egress: EgressDocument) -> tuple[str, ...]:
 
 
 def _bottle(bottle: BottleDocument) -> Iterator[str]:
-    if bottle["backend"] != "namespace":
-        yield f"backend: {bottle['backend']} is not in this version; namespace is"
-    if bottle["image"]:
-        yield "image: the namespace backend uses the host's own /usr, read-only"
+    if bottle["backend"] not in ("namespace", "docker"):
+        yield f"backend: {bottle['backend']} is not in this version; namespace and docker are"
+    if bottle["backend"] == "namespace":
+        yield from _no_engine(bottle)
     egress = bottle["egress"]
     if egress["engine"] == "pipelock":
         yield from _pipelock(egress)
@@ -73,6 +73,18 @@ def _bottle(bottle: BottleDocument) -> Iterator[str]:
         yield "sensitive: nothing is searched for it without `egress.secrets:`; add that, or take it away"
     if bottle["git"]["remotes"]:
         yield "git.remotes: there is no git gate in this version"
+
+
+def _no_engine(bottle: BottleDocument) -> Iterator[str]:
+    """What only an engine of containers can keep."""
+    if bottle["image"]:
+        yield "image: the namespace backend uses the host's own /usr, read-only; backend: docker takes an image"
+    if bottle["bundle"] == "container":
+        yield "bundle: the namespace backend has no containers; backend: docker does"
+    if bottle["runtime"]:
+        yield "runtime: the namespace backend has no engine; backend: docker does"
+    if bottle["resources"]["disk"]:
+        yield "resources.disk: the namespace backend can't keep it; backend: docker can"
 
 
 def _pipelock(egress: EgressDocument) -> Iterator[str]:
@@ -110,6 +122,17 @@ def _seen_inside(plan: RunPlan) -> Iterator[str]:
             yield f"{name}: {file} lies in the workspace, which the agent sees"
 
 
+def _built_inside(plan: RunPlan) -> Iterator[str]:
+    """What an agent writes, or a repository brings, must not say what the operator's engine builds."""
+    workspace = plan.workspace.source.rstrip("/") + "/"
+    named = (("dockerfile", plan.image.dockerfile), ("context", plan.image.context), ("ca", plan.image.ca))
+    for key, path in named:
+        if path and (path + "/").startswith(workspace):
+            yield f"image.{key}: {path} lies in the workspace, which the agent writes; keep it beside the bottle's file"
+        elif key == "context" and path and workspace.startswith(path.rstrip("/") + "/"):
+            yield f"image.context: {path} holds the workspace, which the agent writes; name a folder of its own"
+
+
 def _ports(egress: EgressPolicy) -> Iterator[str]:
     for port, taken in unreachable(egress).items():
         yield f"egress.routes: protocol tcp on port {port} can't be served inside: {taken}"
@@ -122,6 +145,7 @@ def _host(plan: RunPlan, facts: HostFacts) -> Iterator[str]:
     if plan.egress.routes and not (plan.outward.https and plan.outward.http):
         for name in facts.proxies.wrong:
             yield f"{name} names no HTTP proxy (http://HOST:PORT or https://HOST:PORT): unset it, or set egress.upstream.proxy"
-    for name in plan.limits.stated:
+    by_cgroup = (name for name in plan.limits.stated if name != "disk" and plan.backend == "namespace")
+    for name in by_cgroup:
         if name not in facts.cgroup_limits:
             yield f"resources.{name}: no cgroup that could keep it is delegated to this user on this host"

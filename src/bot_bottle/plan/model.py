@@ -12,6 +12,7 @@ INSIDE_HOME = "/home/agent"
 INSIDE_WORKSPACE = "/workspace"
 INSIDE_USER = "agent"
 INSIDE_UID = 1000
+INSIDE_GID = 1000
 COPY_FOLDER = "workspace"
 """In `copy` mode, the copy's folder below `Paths.state`."""
 SUPERVISE_NAME = "supervise"
@@ -51,8 +52,8 @@ class Command(NamedTuple):
 class Limits(NamedTuple):
     """What the bottle as a whole may use; None is the host's own limit.
 
-    `memory` in bytes, `cpus` in cores, `pids` processes and threads. `stated` names those that the bottle's file asked for:
-    they are kept by a control group, and if the host can't keep one of them, the run is refused. `pids` is an rlimit as
+    `memory` and `disk` in bytes, `cpus` in cores, `pids` processes and threads. `stated` names those that the bottle's file asked
+    for: they are kept by a control group, and if the host can't keep one of them, the run is refused. `pids` is an rlimit as
     well, and so always kept, as is `files` (open descriptors a process); core dumps are always off.
     """
 
@@ -61,6 +62,7 @@ class Limits(NamedTuple):
     pids: int | None = 4096
     files: int = 65536
     stated: tuple[str, ...] = ()
+    disk: int | None = None
 
 
 class Workspace(NamedTuple):
@@ -191,6 +193,24 @@ class Supervise(NamedTuple):
         return self.registration is not None and bool(self.registration.program)
 
 
+class ImageSpec(NamedTuple):
+    """What a container is made from: an image by name, or a Dockerfile, or neither (our own image). Paths are absolute.
+
+    `layers` are the host's files and folders (a provider's tool) that are put on top, where `mounts` would show them: an image is
+    the same wherever the engine runs. Nothing of it may lie in `workspace`, nor hold it: an agent would choose what the
+    operator's engine builds.
+    """
+
+    reference: str = ""
+    dockerfile: str = ""
+    context: str = ""
+    target: str = ""
+    args: tuple[tuple[str, str], ...] = ()
+    ca: str = ""
+    layers: tuple[Mount, ...] = ()
+    workspace: str = ""
+
+
 class RunPlan(NamedTuple):
     """Everything about one run. `uid` and `gid` are those of the agent on the host; never 0.
 
@@ -225,5 +245,11 @@ class RunPlan(NamedTuple):
     """None: nothing may be reached, so nothing has to be trusted."""
     supervise: Supervise | None = None
     """None: the agent can't ask."""
+    image: ImageSpec = ImageSpec()
+    """For backends that are made from one."""
+    runtime: str = ""
+    """What the engine runs the container with; empty: its own default."""
+    bundle: Literal["", "beside", "container"] = ""
+    """Where the bundle runs; empty: beside the keeper where the bottle is on its kernel, else in a container of its own."""
     notes: tuple[str, ...] = ()
     """What the person should know: something asked for that this version or host can't do, and that weakens nothing."""

@@ -47,7 +47,8 @@ def text(plan: RunPlan) -> str:
         ("May ask", [f"at {plan.supervise.url}; what it asks for waits for you"] if plan.supervise else []),
         *([("Engine", [ENGINE])] if plan.egress.engine == "pipelock" else []),
         ("Secrets", secrets(plan) or ["none"]),
-        ("Sees of the host", ["/usr and parts of /etc, read-only", *(shown_mount(mount) for mount in plan.mounts)]),
+        *([("Made from", made_from(plan))] if plan.backend == "docker" else []),
+        ("Sees of the host", sees(plan)),
         ("Limits", limits(plan)),
         ("User on the host", [f"uid {plan.uid}, gid {plan.gid}"]),
         ("Files put inside", [f"{file.target} ({len(file.content)} bytes)" for file in plan.files] or ["none"]),
@@ -57,6 +58,27 @@ def text(plan: RunPlan) -> str:
     for title, items in sections:
         lines += [f"{title + ':' if index == 0 else '':<18}{item}" for index, item in enumerate(items)]
     return "\n".join(lines)
+
+
+def made_from(plan: RunPlan) -> list[str]:
+    """The image, and what is put on it."""
+    spec = plan.image
+    built = (
+        f"{spec.dockerfile}, with what is in {spec.context}" if spec.dockerfile else "bot-bottle's own image"
+    )
+    put = [f"{layer.target}, put into it" for layer in spec.layers]
+    return [
+        f"image {spec.reference}" if spec.reference else built,
+        *put,
+        *([f"run by {plan.runtime}"] if plan.runtime else []),
+    ]
+
+
+def sees(plan: RunPlan) -> list[str]:
+    """What of the host's own files is there inside, beside the workspace."""
+    if plan.backend == "docker":
+        return ["nothing"]
+    return ["/usr and parts of /etc, read-only", *(shown_mount(mount) for mount in plan.mounts)]
 
 
 def shown_mount(mount: Mount) -> str:
@@ -175,4 +197,6 @@ def limits(plan: RunPlan) -> list[str]:
         shown.append(f"{limit.cpus:g} cores")
     if limit.pids:
         shown.append(f"{limit.pids} processes and threads")
+    if limit.disk:
+        shown.append(f"{limit.disk / 2**30:.2f} GiB written outside the workspace")
     return shown

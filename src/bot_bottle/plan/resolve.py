@@ -8,6 +8,7 @@ from bot_bottle.manifest.document import (
     BottleDocument,
     CredentialDocument,
     EgressDocument,
+    ImageDocument,
     ManifestDocument,
     RouteDocument,
 )
@@ -19,6 +20,7 @@ from bot_bottle.plan.model import (
     Command,
     Credential,
     File,
+    ImageSpec,
     Limits,
     Mount,
     Outward,
@@ -108,6 +110,9 @@ def resolve(manifest: ManifestDocument, facts: HostFacts, choices: Choices) -> R
         model=choices.model,
         trust=stores,
         supervise=supervise(bottle, choices.registration),
+        image=image(bottle["image"], choices.mounts, facts.workspace),
+        runtime=bottle["runtime"] or "",
+        bundle=bottle["bundle"] or "",
         notes=choices.notes,
     )
 
@@ -151,12 +156,29 @@ def host_identity(facts: HostFacts, run: str) -> tuple[int, int]:
 def limits(bottle: BottleDocument) -> Limits:
     """The limits that the bottle's file states, and ours where it states none."""
     resources = bottle["resources"]
-    stated = tuple(name for name in ("memory", "cpus", "pids") if resources[name] is not None)
+    stated = tuple(name for name in ("memory", "cpus", "pids", "disk") if resources[name] is not None)
     return Limits(
         memory=resources["memory"],
         cpus=resources["cpus"],
         pids=resources["pids"] or Limits().pids,
         stated=stated,
+        disk=resources["disk"],
+    )
+
+
+def image(stated: ImageDocument | None, mounts: tuple[Mount, ...], workspace: str) -> ImageSpec:
+    """What a container is made from."""
+    if stated is None:
+        return ImageSpec(layers=mounts, workspace=workspace)
+    return ImageSpec(
+        reference=stated["reference"] or "",
+        dockerfile=stated["dockerfile"] or "",
+        context=stated["context"] or "",
+        target=stated["target"] or "",
+        args=tuple(sorted(stated["args"].items())),
+        ca=stated["ca"] or "",
+        layers=mounts,
+        workspace=workspace,
     )
 
 

@@ -106,11 +106,12 @@ class Store:
         ids = "\n".join(f"{run.id}  {run.state}" for run in named[:20])
         raise NotFoundError(f"{reference!r} fits several runs", details=ids, resolution="Name one of them.")
 
-    def runs(self, states: "Sequence[str] | None" = None) -> "list[RunRecord]":
-        """The runs in any of `states` (None: all), the oldest first."""
+    def runs(self, states: "Sequence[str] | None" = None, *, outcome: str | None = None) -> "list[RunRecord]":
+        """The runs in any of `states` (None: all) that ended with `outcome` (None: whatever it is), the oldest first."""
         chosen = tuple(states) if states is not None else ("starting", "running", "stopping", "ended")
         marks = ",".join("?" * len(chosen))
-        rows = self._rows(f"{_SELECT_RUNS} WHERE state IN ({marks}) ORDER BY started_at, id", *chosen)
+        where = f"state IN ({marks}) AND (?{len(chosen) + 1} IS NULL OR outcome = ?{len(chosen) + 1})"
+        rows = self._rows(f"{_SELECT_RUNS} WHERE {where} ORDER BY started_at, id", *chosen, outcome)
         return [RunRecord(*row) for row in rows]
 
     def forget_run(self, run_id: str) -> None:

@@ -27,10 +27,13 @@ SLEEP = ("sleep", "1000")
 class MakeBottle(Protocol):
     """Makes a bottle whose agent is `argv`, and releases it unless told otherwise; the test's end destroys it.
 
-    `workspace` is the folder on the host that the bottle shows as its workspace. `changes` are of the plan.
+    `workspace` is the folder on the host that the bottle shows as its workspace. `changes` are of the plan. `uid` is the agent's
+    inside. `own_places` are those of `probes.VISIBLE` that the bottle's own system has, so that they are nothing of the host.
     """
 
     workspace: Path
+    uid: int
+    own_places: frozenset[str]
 
     def __call__(
         self, *argv: str, stdio: Stdio | None = None, release: bool = True, **changes: Any

@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 
+from bot_bottle.backends import seccomp
 from bot_bottle.backends.base import Backend, Stdio
-from bot_bottle.backends.namespace import enter, profile, program, sandbox
+from bot_bottle.backends.namespace import enter, profile, sandbox
 from bot_bottle.backends.namespace.bottle import NamespaceBottle
 from bot_bottle.errors import HostError
 from bot_bottle.host import cgroups
@@ -21,11 +22,20 @@ class NamespaceBackend:
 
     name = "namespace"
 
+    def needs_copy(self) -> bool:
+        return False
+
     def mismatches(self, plan: RunPlan) -> Sequence[str]:
         return profile.mismatches(plan)
 
     def traces(self, plan: RunPlan) -> Mapping[str, Any]:
         return {"cgroups": dict(cgroups.names(plan.id, plan.limits))}
+
+    def prepare(self, plan: RunPlan, say: Callable[[str], None]) -> None:
+        """Everything is the host's own."""
+
+    def place(self, _: RunPlan) -> None:
+        """Beside the keeper, whose kernel it is."""
 
     def create(
         self, plan: RunPlan, stdio: Stdio, *, meanwhile: Callable[[], object] = nothing
@@ -34,13 +44,13 @@ class NamespaceBackend:
             raise HostError("This bottle can't be made", details="\n".join(problems))
         with ExitStack() as owned:
             group = _make_group(plan, owned)
-            seccomp = program.seccomp_filter()
-            made = sandbox.make(plan, seccomp, owned, meanwhile)
+            rules = seccomp.agents_filter()
+            made = sandbox.make(plan, rules, owned, meanwhile)
             way = enter.Way(
                 holder=made.holder,
                 outer=made.outer,
                 user=(plan.uid, plan.gid) if os.geteuid() == 0 else None,
-                seccomp=seccomp,
+                seccomp=rules,
                 limits=plan.limits,
                 join_group=partial(_join, group),
             )

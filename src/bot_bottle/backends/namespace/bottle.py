@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 from bot_bottle.backends.base import Stdio
 from bot_bottle.backends.namespace import enter, held
-from bot_bottle.door.model import Listener
+from bot_bottle.door.model import Hatch, Listener
 from bot_bottle.errors import SandboxError
 from bot_bottle.host.spawn import Child, ChildFailed, readable
 from bot_bottle.plan.model import Command, File
@@ -48,8 +48,10 @@ class NamespaceBottle:
             raise SandboxError(_GONE)
         return self._agent
 
-    def open_door(self, listeners: Sequence[Listener], channel: socket.socket) -> None:
+    def open_door(self, listeners: Sequence[Listener], channel: socket.socket | Hatch) -> None:
         self._must_run()
+        if isinstance(channel, Hatch):
+            raise SandboxError("This bottle's listeners come to the keeper")
         try:
             enter.open_door(self._way, listeners, channel)
         except ChildFailed as failed:

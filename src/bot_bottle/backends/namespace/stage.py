@@ -5,12 +5,12 @@ bubblewrap gets a mount namespace of its own, in which everything that the bottl
 the owner of the files shown as the agent's user (an idmapped mount): what the agent makes belongs to the owner.
 """
 
-import contextlib
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 
+from bot_bottle.backends.idmapped import mapping
 from bot_bottle.errors import HostError
 from bot_bottle.host import kernel, spawn
 from bot_bottle.plan.model import INSIDE_WORKSPACE, Mount, RunPlan
@@ -48,7 +48,7 @@ def detach(plan: RunPlan, mounts: Sequence[Mount], owned: ExitStack) -> tuple[Tr
 
 def _show_owner_as_agent(plan: RunPlan, mount: Mount, tree: int, status: os.stat_result) -> None:
     try:
-        with _mapping((status.st_uid, plan.uid), (status.st_gid, plan.gid)) as namespace:
+        with mapping((status.st_uid, plan.uid), (status.st_gid, plan.gid)) as namespace:
             kernel.map_owners(tree, namespace)
     except OSError as error:
         if not mount.writable:
@@ -59,31 +59,6 @@ def _show_owner_as_agent(plan: RunPlan, mount: Mount, tree: int, status: os.stat
             details=f"idmapped mount: {error.strerror or error}",
             resolution=f"{cure}, or start bot-bottle as the owner of these files instead of as root",
         ) from error
-
-
-@contextlib.contextmanager
-def _mapping(user: tuple[int, int], group: tuple[int, int]) -> Iterator[int]:
-    """A user namespace in which the first id of each pair (on disk) is the second (as seen)."""
-    waiting, going = os.pipe()
-
-    def be_namespace(_: spawn.Say) -> None:
-        os.read(waiting, 1)
-
-    pid, report = spawn.fork(be_namespace, keep=(waiting,), namespaces=kernel.CLONE_NEWUSER)
-    try:
-        os.close(waiting)
-        for name, (on_disk, seen) in (("uid_map", user), ("gid_map", group)):
-            with open(f"/proc/{pid}/{name}", "w", encoding="ascii") as file:
-                file.write(f"{on_disk} {seen} 1\n")
-        namespace = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            yield namespace
-        finally:
-            os.close(namespace)
-    finally:
-        os.close(going)
-        os.close(report)
-        os.waitpid(pid, 0)
 
 
 def steps(plan: RunPlan, trees: Sequence[Tree]) -> list[spawn.Step]:

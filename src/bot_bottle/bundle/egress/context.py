@@ -1,4 +1,7 @@
-"""What every connection of one bottle shares, and the one place where a connection is judged and its end recorded."""
+"""What every connection of one bottle shares, and the one place where a connection is judged and its end recorded.
+
+What is on its way out is looked at by `look`.
+"""
 
 from collections.abc import Awaitable, Callable
 from socket import socket
@@ -6,31 +9,27 @@ from socket import socket
 from bot_bottle.bundle.egress.asking import Asking, Left, Question
 from bot_bottle.bundle.egress.credentials import Credentials
 from bot_bottle.bundle.egress.decided import Decided
-from bot_bottle.bundle.egress.denial import Refusal, explain
 from bot_bottle.bundle.egress.dial import Dialer, DialFailed, OpenTls
 from bot_bottle.bundle.egress.grants import Grants
-from bot_bottle.bundle.egress.heads import BadMessage, Body, Headers
-from bot_bottle.bundle.egress.held import turn
+from bot_bottle.bundle.egress.heads import Headers
 from bot_bottle.bundle.egress.hello import INTERNAL_ERROR, Hello
-from bot_bottle.bundle.egress.hooks import Filter, Guard, Head
 from bot_bottle.bundle.egress.live import Judge, Live
+from bot_bottle.bundle.egress.look import Look
 from bot_bottle.bundle.egress.names import Names
 from bot_bottle.bundle.egress.observe import let_through, spoken
 from bot_bottle.bundle.egress.pardon import Pardon, SecretHeld
 from bot_bottle.bundle.egress.pump import Pump
 from bot_bottle.bundle.egress.selector import DirectSelector
-from bot_bottle.bundle.egress.wire import Ended, SocketTransport, Transport, Wire, say_last
+from bot_bottle.bundle.egress.wire import SocketTransport, Transport, Wire, say_last
 from bot_bottle.bundle.model import BundleLimits
 from bot_bottle.bundle.record import Record
 from bot_bottle.policy.egress import Decision, Wanted, asks, decide, decide_request, intercepts
 from bot_bottle.policy.model import EgressPolicy, Route
 from bot_bottle.policy.ports import HTTP_PORT
-from bot_bottle.typed import TYPE_CHECKING, Any, NamedTuple, Protocol
+from bot_bottle.typed import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from bot_bottle.bundle.egress.intercept import Interceptor
-
-_AGENTS_WORDS = frozenset({"host", "path", "method", "target", "server_name"})
 
 
 class Originate(Protocol):
@@ -80,11 +79,10 @@ class Context:
         self.pump = pump
         self.selector = selector
         self.tls = tls
-        self.guard: Guard | None = None
-        self._decided, self._opened = (
-            Decided(),
-            Decided(),
-        )  # of what is usable of the policy, and of all of it
+        self.look = Look(lambda: self.policy)
+        self._decided = Decided()
+        """Of what is usable of the policy; `_opened` is of all of it."""
+        self._opened = Decided()
 
     def judge(self, *, host: str, port: int, protocol: str) -> Decision:
         """What the policy says. Whatever goes wrong in deciding is a no."""
@@ -140,8 +138,8 @@ class Context:
             return (
                 self.asking.able
                 and asks(self.policy, decision)
-                and not self.look_at_name(wanted.host)
-                and self._shown_text(wanted.path) == wanted.path
+                and not self.look.at_name(wanted.host)
+                and self.look.shown(wanted.path) == wanted.path
             )
         except Exception:  # noqa: BLE001 - as in `judge`: it is refused
             return False
@@ -176,7 +174,7 @@ class Context:
             decision.route.host.startswith("*.") or decision.reason != "allowed"
         ):
             return decision
-        reason = self.look_at_name(host)
+        reason = self.look.at_name(host)
         return Decision(False, None, reason, decision.wanted) if reason else decision
 
     def intercepts(self, wanted: Wanted) -> bool:
@@ -251,119 +249,7 @@ class Context:
         def note(kind: str, held: SecretHeld) -> None:
             self._event(kind, via, held.reason, held.wanted, **held.what)
 
-        return Pardon(self.asking, left, note, self._shown_text)
-
-    async def look_at_head(
-        self, wanted: Wanted, route: Route, method: str, head: Head, pardon: Pardon
-    ) -> Head:
-        """`head` as the guard lets it go on. Raises Refusal, also when the guard itself fails."""
-        if self.guard is None:
-            self._needs_no_guard(wanted)
-            return head
-        guard, (target, headers) = self.guard, head
-        await turn(len(target) + sum(len(name) + len(value) for name, value in headers))
-        try:
-            return await pardon.through(
-                lambda passed: guard.head(wanted, route, method, target, headers, passed)
-            )
-        except Refusal:
-            raise
-        except Exception as error:
-            raise _undecided(wanted) from error
-
-    def _needs_no_guard(self, wanted: Wanted) -> None:
-        """A policy that wants secrets to be looked for must not be served without what does it."""
-        if self.policy.secrets is not None:
-            raise _undecided(wanted)
-
-    def look_before_body(self, framing: Body, headers: Headers, wanted: Wanted, route: Route) -> None:
-        """What the guard says before the body was read. Raises Refusal, also when the guard itself fails."""
-        if self.guard is None:
-            self._needs_no_guard(wanted)
-            return
-        try:
-            self.guard.before_body(framing, headers, wanted, route)
-        except Refusal:
-            raise
-        except Exception as error:
-            raise _undecided(wanted) from error
-
-    def look_at_name(self, name: str) -> str:
-        """Why the guard lets nobody name this host below a wildcard, as a name can carry something out; empty for no reason."""
-        if self.guard is None:
-            return ""
-        try:
-            return self.guard.host(name)
-        except Exception:  # noqa: BLE001 - as in `judge`
-            return "undecided"
-
-    def look_at_whole(self, data: bytes, headers: Headers, wanted: Wanted, route: Route) -> bytes:
-        """A body that is here already, as the guard lets it go on. Raises Refusal, also when the guard itself fails."""
-        if self.guard is None:
-            self._needs_no_guard(wanted)
-            return data
-        try:
-            return self.guard.whole(data, headers, wanted, route)
-        except Refusal:
-            raise
-        except Exception as error:
-            raise _undecided(wanted) from error
-
-    async def look_at_collected(
-        self, data: bytes, headers: Headers, wanted: Wanted, route: Route, pardon: Pardon
-    ) -> bytes:
-        """The same of one that a person may let go with a secret in it."""
-        if self.guard is None:
-            self._needs_no_guard(wanted)
-            return data
-        guard = self.guard
-        try:
-            return await pardon.through(
-                lambda passed: guard.whole(data, headers, wanted, route, passed), holds=len(data)
-            )
-        except Refusal:
-            raise
-        except Exception as error:
-            raise _undecided(wanted) from error
-
-    async def look_at_body(
-        self, agent: Wire, framing: Body, headers: Headers, wanted: Wanted, route: Route, pardon: Pardon
-    ) -> bytes | None:
-        """The body as the guard lets it go on, None to stream it. Raises as `look_at_head`, and as reading it does."""
-        if self.guard is None:
-            return None
-        try:
-            return await self.guard.body(agent, framing, headers, wanted, route, pardon)
-        except (Refusal, BadMessage, Ended, OSError, TimeoutError):
-            raise
-        except Exception as error:
-            raise _undecided(wanted) from error
-
-    def message_limit(self, wanted: Wanted, route: Route) -> int | None:
-        """Up to which size messages have to be looked at whole, None for not at all. Raises Refusal when that can't be said."""
-        if self.guard is None:
-            self._needs_no_guard(wanted)
-            return None
-        try:
-            return self.guard.message_limit(route)
-        except Exception as error:
-            raise _undecided(wanted) from error
-
-    def look_at_message(self, data: bytes, wanted: Wanted, route: Route) -> bytes:
-        """One message as the guard lets it go on. Raises Refusal, also when the guard itself fails."""
-        if self.guard is None:
-            self._needs_no_guard(wanted)
-            return data
-        try:
-            return self.guard.frame(data, wanted, route)
-        except Refusal:
-            raise
-        except Exception as error:
-            raise _undecided(wanted) from error
-
-    def reflection(self, route: Route) -> Filter | None:
-        """A filter for the head or the body of a response on `route`."""
-        return None if self.guard is None else self.guard.reflection(route)
+        return Pardon(self.asking, left, note, self.look.shown)
 
     async def secure(self, route: Route, sock: socket, host: str, *, protocol: str = "http/1.1") -> Transport:
         """`sock` as the transport that `route` asks for when it is for `host`: bare, or TLS of our own. Raises DialFailed."""
@@ -384,7 +270,7 @@ class Context:
             return
         data = {"via": via, **wanted.asked(), "reason": reason}
         unsearched = decision is None or decision.route is None or not decision.route.scan
-        self.record.event(kind, self._shown(data) if unsearched else data)
+        self.record.event(kind, self.look.recorded(data) if unsearched else data)
 
     def refused(self, via: str, reason: str, wanted: Wanted | None, **more: str) -> None:
         self._event("egress.refused", via, reason, wanted, **more)
@@ -394,7 +280,7 @@ class Context:
 
     def _event(self, kind: str, via: str, reason: str, wanted: Wanted | None, **more: str) -> None:
         asked = wanted.asked() if wanted else {}
-        self.record.event(kind, self._shown({"via": via, **asked, "reason": reason, **more}))
+        self.record.event(kind, self.look.recorded({"via": via, **asked, "reason": reason, **more}))
 
     def closed(self, via: str, wanted: Wanted, *, up: int, down: int, seconds: float, reason: str) -> None:
         reason = self.live.ended_by() or reason
@@ -402,19 +288,7 @@ class Context:
         if self.record.again("egress.closed", *place, reason, up=up, down=down, seconds=seconds):
             return
         counts = {"up": up, "down": down, "seconds": round(seconds, 3), "reason": reason}
-        self.record.event("egress.closed", self._shown({"via": via, **wanted.asked(), **counts}))
-
-    def _shown_text(self, text: str) -> str:
-        return text if self.guard is None else self.guard.shown(text)
-
-    def _shown(self, data: dict[str, Any]) -> dict[str, Any]:
-        """`data` with the agent's own words as the guard lets them into the record."""
-        if self.guard is None:
-            return data
-        try:
-            return {key: self.guard.shown(data[key]) if key in _AGENTS_WORDS else data[key] for key in data}
-        except Exception:  # noqa: BLE001 - the record does without them then
-            return {key: value for key, value in data.items() if key not in _AGENTS_WORDS}
+        self.record.event("egress.closed", self.look.recorded({"via": via, **wanted.asked(), **counts}))
 
 
 def speaks_tls(route: Route) -> bool:
@@ -426,7 +300,3 @@ def verified_name(route: Route, host: str) -> str:
     """The name that the upstream of `route` has to have a certificate for."""
     upstream = route.upstream
     return (upstream.server_name or upstream.host) if upstream is not None and upstream.tls else host
-
-
-def _undecided(wanted: Wanted) -> Refusal:
-    return Refusal(403, "undecided", explain("undecided"), wanted=wanted)

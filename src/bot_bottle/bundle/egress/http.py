@@ -137,17 +137,17 @@ class HttpConnection:
         if not decision.allowed or route is None:
             raise not_allowed(decision)
         pardon = context.pardon(self._entry.via, self._left)
-        head = await context.look_at_head(wanted, route, wanted.method, Head(target.path, headers), pardon)
+        head = await context.look.at_head(wanted, route, wanted.method, Head(target.path, headers), pardon)
         if (
             head.target != target.path
         ):  # something was taken out of it, and is not to stand in the record either
             wanted = wanted._replace(path=head.target.partition(b"?")[0].decode("ascii", "replace"))
         whole = None
         if body is not None and (body.chunked or body.length):
-            context.look_before_body(body, headers, wanted, route)
+            context.look.before_body(body, headers, wanted, route)
             if listed(request.headers, b"expect"):
                 await self._wire.write(CONTINUE)
-            whole = await context.look_at_body(self._wire, body, headers, wanted, route, pardon)
+            whole = await context.look.at_body(self._wire, body, headers, wanted, route, pardon)
         messages = None if offer is None else Messages(context, wanted, route)
         context.allowed(self._entry.via, wanted)
         outgoing = self._outgoing(request, head, body, whole, wanted, route)
@@ -189,8 +189,8 @@ class HttpConnection:
             if route.protocol == "http"
             else None,
             switch=None,
-            head_filter=context.reflection(route),
-            body_filter=context.reflection(route),
+            head_filter=context.look.reflection(route),
+            body_filter=context.look.reflection(route),
         )
 
     async def _carry(self, outgoing: Outgoing, wanted: Wanted, route: Route) -> Outcome:

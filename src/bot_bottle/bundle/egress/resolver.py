@@ -63,11 +63,11 @@ def _carries(context: Context, host: str, text: str) -> str:
     exact = host in policy.ask or any(route.host == host for route in policy.routes)
     if exact or not names_allowed(context.policy, host):
         return ""
-    return context.look_at_name(text)
+    return context.look.at_name(text)
 
 
 def _refused(context: Context, reason: str, host: str) -> None:
-    shown = context.guard.shown(host) if context.guard is not None else host
+    shown = context.look.shown(host)
     context.record.event("dns.refused", {"via": "dns", "host": shown, "reason": reason})
 
 

@@ -1,4 +1,4 @@
-"""Connect the terminal to a running bottle. Ctrl-] leaves it running."""
+"""Connect the terminal to a running bottle; one that was stopped with --keep is started again. Ctrl-] leaves it running."""
 
 import argparse
 
@@ -13,9 +13,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Attaches until the agent ends or the operator leaves."""
-    from bot_bottle.operate.runs import find
+    from bot_bottle.operate.runs import StartRequest, find, kept_run
 
     record = find(options.run)
+    if kept_run(record.id):
+        from bot_bottle.cli.commands.start import start_kept
+
+        return start_kept(StartRequest(record.id, record.workspace), console, detach=False)
     copied = record.workspace_mode == "copy"
     return attach_to(record.run_path, record.id, console, owner=False, copied=copied)
 

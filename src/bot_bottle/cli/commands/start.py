@@ -18,7 +18,9 @@ TAKES_TAIL = "ARGUMENT ..."
 def arguments(parser: argparse.ArgumentParser) -> None:
     """What `start` takes; `plan` takes the same."""
     parser.add_argument(
-        "agent", metavar="AGENT", help="an agent's file: ~/.bot-bottle/agents/AGENT.md, or in the repository"
+        "agent",
+        metavar="AGENT",
+        help="an agent's file: ~/.bot-bottle/agents/AGENT.md, or in the repository; or a bottle that was stopped with --keep",
     )
     parser.add_argument(
         "--headless",
@@ -74,7 +76,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     request = request_from(options)
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
     check_request(request, detach=options.detach, terminal=terminal)
-    return _kept(request, console, detach=options.detach)
+    return start_kept(request, console, detach=options.detach)
 
 
 def _headless(options: argparse.Namespace, console: Console) -> int:
@@ -122,7 +124,8 @@ def tell(outcome: "Outcome", console: Console) -> None:
     console.say(f"bot-bottle: {outcome.id} {outcome.reason}, exit code {outcome.exit_code}{more}")
 
 
-def _kept(request: "StartRequest", console: Console, *, detach: bool) -> int:
+def start_kept(request: "StartRequest", console: Console, *, detach: bool) -> int:
+    """Starts it in a keeper of its own, and attaches unless `detach`."""
     from bot_bottle.cli.progress import Progress
     from bot_bottle.operate.detached import start_detached
 

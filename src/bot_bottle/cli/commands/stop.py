@@ -10,6 +10,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """The bottles, and how."""
     common.bottle(parser, "runs", nargs="+")
     parser.add_argument("--now", action="store_true", help="kill the agent at once")
+    parser.add_argument(
+        "--keep", action="store_true", help="keep its files: bot-bottle start BOTTLE goes on with them"
+    )
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
@@ -17,10 +20,11 @@ def run(options: argparse.Namespace, console: Console) -> int:
     from bot_bottle.operate.runs import find, stop
 
     runs = [find(name).id for name in options.runs]  # all of them are there, or none is stopped
-    ended = [{"id": run_id, "exit_code": stop(run_id, now=options.now)} for run_id in runs]
+    ended = [{"id": run_id, "exit_code": stop(run_id, now=options.now, keep=options.keep)} for run_id in runs]
     if console.as_json:
         console.json(ended)
     else:
         for item in ended:
-            console.say(f"{item['id']} stopped, exit code {item['exit_code']}")
+            more = f"; bot-bottle start {item['id']} goes on with it" if options.keep else ""
+            console.say(f"{item['id']} stopped, exit code {item['exit_code']}{more}")
     return 0

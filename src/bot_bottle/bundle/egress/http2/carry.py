@@ -34,7 +34,7 @@ class Upload:
         self._route = route
         self._request = request
         self._agent = agent
-        self._limit = context.message_limit(wanted, route)
+        self._limit = context.look.message_limit(wanted, route)
         self._messages: grpc.Messages | None = None
         self._first = b""  # what was collected of a body that goes as it comes after all
         self._held = Held(wanted, self._limit or 0)
@@ -49,7 +49,7 @@ class Upload:
         if self._agent.ended and not self._agent.waits:
             return b""
         context, limit = self._context, self._limit
-        context.look_before_body(self._request.body, self._request.headers, self._wanted, self._route)
+        context.look.before_body(self._request.body, self._request.headers, self._wanted, self._route)
         if limit is None or self._messages is not None:
             return None
         body = bytearray()
@@ -58,10 +58,10 @@ class Upload:
                 body += data
                 self._held.are(len(body))
                 if len(body) > limit:
-                    self._first = context.look_at_message(bytes(body), self._wanted, self._route)
+                    self._first = context.look.at_message(bytes(body), self._wanted, self._route)
                     return None
         await turn(len(body))
-        return await context.look_at_collected(
+        return await context.look.at_collected(
             bytes(body), self._request.headers, self._wanted, self._route, pardon
         )
 
@@ -90,10 +90,10 @@ class Upload:
     def _look(self, message: bytes, compressed: bool) -> bytes:
         limit = self._limit
         if not compressed or (limit is not None and len(message) > limit):
-            return self._context.look_at_message(message, self._wanted, self._route)
+            return self._context.look.at_message(message, self._wanted, self._route)
         coding = values(self._request.headers, b"grpc-encoding")
         fields = [(b"content-encoding", b",".join(coding) or b"unknown")]
-        return self._context.look_at_whole(message, fields, self._wanted, self._route)
+        return self._context.look.at_whole(message, fields, self._wanted, self._route)
 
 
 class OtherBroken(Exception):
@@ -114,7 +114,7 @@ class Download:
 
     async def carry(self, upstream: Stream, moved: Callable[[], None]) -> None:
         """All of it. Raises UpstreamFailed before its head has gone, then Broken; `OtherBroken` is the agent's."""
-        through = self._context.reflection(self._route)
+        through = self._context.look.reflection(self._route)
         try:
             head = read_response(await upstream.head(), most=self._context.limits.headers)
         except BadMessage as error:
@@ -153,7 +153,7 @@ class Download:
         return [(self._star(name), self._star(value)) for name, value in fields]
 
     def _star(self, text: bytes) -> bytes:
-        alone: Filter | None = self._context.reflection(self._route)
+        alone: Filter | None = self._context.look.reflection(self._route)
         return text if alone is None else alone.feed(text) + alone.end()
 
 

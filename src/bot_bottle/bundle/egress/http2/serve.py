@@ -162,7 +162,7 @@ class _Exchange:
         if not decision.allowed or route is None:
             raise not_allowed(decision)
         pardon = context.pardon(self._via, self._agent.left)
-        head = await context.look_at_head(
+        head = await context.look.at_head(
             wanted, route, wanted.method, Head(request.path, request.headers), pardon
         )
         if head.target != request.path:  # as for HTTP/1: not to stand in the record either
@@ -206,7 +206,7 @@ class _Exchange:
         credential = credential_for(self._context, self._via, wanted, route)
         if credential is not None:
             target, headers = inject(target, headers, credential)
-        if self._context.reflection(route) is not None:
+        if self._context.look.reflection(route) is not None:
             headers = [field for field in headers if field[0] != b"grpc-accept-encoding"]
         length = request.length if whole is None or (not whole and request.length is None) else len(whole)
         fields = request_fields(

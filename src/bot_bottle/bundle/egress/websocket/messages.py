@@ -18,8 +18,8 @@ class Messages:
         self._context = context
         self._wanted = wanted
         self._route = route
-        self._limit = context.message_limit(wanted, route)
-        self._stars = context.reflection(route) is not None
+        self._limit = context.look.message_limit(wanted, route)
+        self._stars = context.look.reflection(route) is not None
 
     @property
     def readable(self) -> bool:
@@ -49,10 +49,10 @@ class Messages:
         return end.reason
 
     def _look(self, data: bytes) -> bytes:
-        return self._context.look_at_message(data, self._wanted, self._route)
+        return self._context.look.at_message(data, self._wanted, self._route)
 
     def _filter(self) -> Filter:
-        made = self._context.reflection(self._route)
+        made = self._context.look.reflection(self._route)
         return made if made is not None else _Nothing()
 
 

@@ -1,0 +1,234 @@
+"""The `docker` backend: bottles that are containers of an engine on this host."""
+
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+
+from bot_bottle.backends import seccomp
+from bot_bottle.backends.base import Backend, Bottle, Stdio
+from bot_bottle.backends.docker import container, door, endpoint, guest, images, layer, programs, stage
+from bot_bottle.backends.docker.bottle import DockerBottle
+from bot_bottle.backends.docker.container import Names
+from bot_bottle.backends.docker.wire import Engine, EngineRefusal
+from bot_bottle.errors import HostError, SandboxError
+from bot_bottle.host.spawn import nothing
+from bot_bottle.plan.model import Mount, RunPlan
+from bot_bottle.typed import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bot_bottle.backends.docker.engine import Engine as Whole
+    from bot_bottle.backends.docker.far import Place
+
+_PATIENCE = 20.0
+"""Seconds for process 1 to take over, and for the engine to remove what has ended; both take 0.1."""
+
+
+class DockerBackend:
+    """See `backends.base.Backend`."""
+
+    name = "docker"
+
+    def __init__(self) -> None:
+        self._places: dict[str, Place] = {}
+
+    def needs_copy(self) -> bool:
+        return endpoint.find(os.environ).scheme != "unix"
+
+    def mismatches(self, plan: RunPlan) -> Sequence[str]:
+        return container.mismatches(plan)
+
+    def traces(self, plan: RunPlan) -> Mapping[str, Any]:
+        names = container.names(plan)
+        return {
+            "host": endpoint.find(os.environ).host, "run": names.run, "root": names.root, "shown": _shown(plan),
+            "copy": plan.workspace.copy if plan.workspace.mode == "copy" else "",
+        }  # fmt: skip
+
+    def prepare(self, plan: RunPlan, say: Callable[[str], None]) -> None:
+        from bot_bottle.backends.docker import dialing
+
+        engine = dialing.engine_at(endpoint.find(os.environ), os.environ)
+        try:
+            _image(engine, plan, say)
+        finally:
+            engine.close()
+
+    def place(self, plan: RunPlan) -> "Place | None":
+        from bot_bottle.backends.docker import dialing
+
+        engine = dialing.engine_at(endpoint.find(os.environ), os.environ, folder=plan.paths.run)
+        local = dialing.is_local(engine)
+        if local and plan.bundle != "container":
+            return None
+        from bot_bottle.backends.docker.far import Place
+
+        if not local and plan.workspace.mode == "mount":
+            raise HostError(
+                "The workspace can't be mounted where this engine is", details=f"It is {engine.path}, on another kernel.",
+                resolution="Work on a copy: --workspace copy, or workspace: copy in the bottle's file.",
+            )  # fmt: skip
+        place = self._places[plan.id] = Place(engine, plan, local=local)
+        return place
+
+    def create(self, plan: RunPlan, stdio: Stdio, *, meanwhile: Callable[[], object] = nothing) -> Bottle:
+        if problems := container.mismatches(plan):
+            raise HostError("This bottle can't be made", details="\n".join(problems))
+        if place := self._places.pop(plan.id, None):
+            from bot_bottle.backends.docker import far
+
+            return far.make(place, _image(place.engine, plan), stdio, meanwhile)
+        engine = _engine(endpoint.find(os.environ).host)
+        with ExitStack() as owned:
+            line, helper = _make(engine, plan, owned, meanwhile)
+
+            def another() -> door.Helper:
+                return _further_helper(engine, plan)
+
+            bottle = DockerBottle(line, helper, another, owned.pop_all(), plan.command)
+        try:
+            bottle.hold_agent(stdio)
+        except BaseException:
+            bottle.destroy()
+            raise
+        return bottle
+
+    def reap(self, traces: Mapping[str, Any]) -> Sequence[str]:
+        said = []
+        if traces.get("shown") and stage.unstage(traces["shown"]):
+            said.append(f"removed the mounts in {traces['shown']}")
+        from bot_bottle.backends.docker import dialing, far
+
+        engine = dialing.engine_at(endpoint.again(traces["host"], os.environ), os.environ)
+        names = Names(traces["run"], traces["root"])
+        try:
+            said += [f"removed the container {name}" for name in _remove_labelled(engine, names)]
+            if traces.get("copy") and far.has_work(engine, names):
+                far.remove_bottle(engine, names, traces["copy"])
+                said.append("brought its workspace back from the engine")
+            said += far.remove_rest(engine, names)
+        finally:
+            engine.close()
+        return said
+
+
+def make() -> Backend:
+    """The backend, for the registry."""
+    return DockerBackend()
+
+
+def _engine(host: str) -> Engine:
+    scheme, _, path = host.partition("://")
+    if scheme != "unix":
+        raise HostError(
+            f"The engine at {host} is on another machine", resolution="Use an engine on this host."
+        )
+    return Engine(path)
+
+
+def _shown(plan: RunPlan) -> str:
+    return f"{stage.FOLDER}/{plan.id}" if os.geteuid() == 0 else ""
+
+
+def _image(engine: Engine, plan: RunPlan, say: Callable[[str], None] = lambda _: None) -> images.Image:
+    """The image with our program in it. The operator is the agent there, so that the workspace's files are theirs; where root
+    is the operator, the image's own user."""
+    ids = (os.getuid(), os.getgid()) if os.geteuid() else None
+    parts = images.Parts((layer.Program(container.GUEST, programs.guest()),), ids)
+
+    def whole() -> "Whole":
+        from bot_bottle.backends.docker.engine import connect
+
+        return connect(os.environ)
+
+    way = images.Access(lambda name: programs.look(engine, name), whole)
+    return images.ensure(plan.image, way, say, parts)
+
+
+def _make(
+    engine: Engine, plan: RunPlan, owned: ExitStack, meanwhile: Callable[[], object]
+) -> tuple[guest.Line, door.Helper]:
+    """The container with process 1 in it, the line to that, and the helper that has handed it over."""
+    names = container.names(plan)
+    image = _image(engine, plan)
+    user = (image.uid, image.gid)
+    helpers = programs.door_image(engine)
+    owned.callback(_remove_labelled, engine, names)
+    helper = door.Helper(engine, names.helper(0), _door_folder(plan))
+    owned.callback(helper.close)
+    with ExitStack() as staged:
+        bound: Sequence[Mount] = container.mounts(plan)
+        if shown := _shown(plan):
+            bound = stage.stage(bound, shown, user, staged)
+        asked = container.body(plan, image.id, user, bound, writable_root=not image.read_only_ok)
+        engine.call("POST", "/containers/create", asked, what="make the container", name=names.agent)
+        starting = engine.begin("POST", f"/containers/{names.agent}/start", what="start the container")
+        staged.callback(starting.drop)
+        helping = door.body(helpers, names.agent, _door_folder(plan), names.labels)
+        engine.call(
+            "POST", "/containers/create", helping, what="make the door's helper", name=names.helper(0)
+        )
+        meanwhile()
+        starting.finish()
+    helper.start()
+    ours, theirs = socket.socketpair()
+    line = guest.Line(ours)
+    owned.callback(line.close)
+    with theirs:
+        helper.hand_over(theirs)
+    if not guest.wait_taken_over(ours, _PATIENCE):
+        raise SandboxError("The container's process 1 did not take over", details=helper.trouble())
+    line.confine(seccomp.agents_filter(), plan.limits.files)
+    return line, helper
+
+
+def _further_helper(engine: Engine, plan: RunPlan) -> door.Helper:
+    """Another helper for the same bottle, while the agent runs."""
+    names = container.names(plan)
+    name = names.helper(time.monotonic_ns())
+    helper = door.Helper(engine, name, _door_folder(plan))
+    try:
+        asked = door.body(programs.door_image(engine), names.agent, _door_folder(plan), names.labels)
+        engine.call("POST", "/containers/create", asked, what="make the door's helper", name=name)
+        helper.start()
+    except BaseException:
+        helper.close()
+        raise
+    return helper
+
+
+def _door_folder(plan: RunPlan) -> str:
+    return os.path.join(plan.paths.run, door.FOLDER)
+
+
+def _remove_labelled(engine: Engine, names: Names) -> list[str]:
+    """Removes every container of the run; answers their names. Raises EngineRefusal, HostError."""
+    wanted = json.dumps({"label": [f"{key}={value}" for key, value in names.labels.items()]})
+    found = engine.call("GET", "/containers/json", what="list containers", all="1", filters=wanted)
+    removing = [
+        engine.begin("DELETE", f"/containers/{each['Id']}", what="remove a container", force="1", v="1") for each in found
+    ]  # fmt: skip
+    for each, pending in zip(found, removing, strict=True):
+        try:
+            pending.finish()
+        except EngineRefusal as refused:
+            if refused.status not in (404, 409):
+                raise
+            _until_gone(engine, each["Id"])
+    return [each["Names"][0].lstrip("/") for each in found]
+
+
+def _until_gone(engine: Engine, identity: str) -> None:
+    """The engine is about to remove it by itself."""
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline:
+        try:
+            engine.call("GET", f"/containers/{identity}/json", what="look at a container")
+        except EngineRefusal as refused:
+            if refused.status == 404:
+                return
+            raise
+        time.sleep(0.01)
+    raise HostError("The Docker engine does not remove a container", details=identity)

@@ -1,0 +1,68 @@
+"""The program that is process 1 of every agent's container, and the image of the door's helper, which holds nothing else."""
+
+import os
+from collections.abc import Mapping
+
+from bot_bottle.backends.docker.container import GUEST
+from bot_bottle.backends.docker.wire import Engine, EngineRefusal
+from bot_bottle.digest import sha256_hex
+from bot_bottle.errors import HostError
+from bot_bottle.host import files
+from bot_bottle.typed import Any
+
+DOOR = "bot-bottle-door"
+
+
+def guest(machine: str = "") -> bytes:
+    """The program that is process 1. Raises HostError where there is none for `machine` (default: this one)."""
+    machine = machine or os.uname().machine
+    try:
+        return files.read(files.beside(__file__, f"guest.{machine}"))
+    except FileNotFoundError as error:
+        raise HostError(f"The docker backend has no program for this machine ({machine})") from error
+
+
+def door_name() -> str:
+    """What the helper's image is called; it says what is in it."""
+    return f"{DOOR}:{sha256_hex(guest())[:16]}"
+
+
+def door_archive() -> bytes:
+    """All that is in the helper's image, as a tar."""
+    return _archive([(GUEST.lstrip("/"), guest(), 0o755)])
+
+
+def door_image(engine: Engine) -> str:
+    """The helper's image, made if it is not there. Raises EngineRefusal, HostError."""
+    name = door_name()
+    if not look(engine, name):
+        repository, _, tag = name.partition(":")
+        what = "take the door helper's image"
+        engine.call(
+            "POST", "/images/create", door_archive(), what=what, fromSrc="-", repo=repository, tag=tag
+        )
+    return name
+
+
+def look(engine: Engine, name: str) -> Mapping[str, Any] | None:
+    """What the engine knows of the image `name`; None when it has none. Raises EngineRefusal, HostError."""
+    try:
+        found: Mapping[str, Any] = engine.call("GET", f"/images/{name}/json", what="look for an image")
+    except EngineRefusal as refused:
+        if refused.status != 404:
+            raise
+        return None
+    return found
+
+
+def _archive(contents: list[tuple[str, bytes, int]]) -> bytes:
+    import io  # seldom needed
+    import tarfile
+
+    taken = io.BytesIO()
+    with tarfile.open(fileobj=taken, mode="w", format=tarfile.GNU_FORMAT) as archive:
+        for path, data, mode in contents:
+            member = tarfile.TarInfo(path)
+            member.size, member.mode = len(data), mode
+            archive.addfile(member, io.BytesIO(data))
+    return taken.getvalue()
