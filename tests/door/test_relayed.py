@@ -249,7 +249,7 @@ print(s.recv(10))"""
 
 def test_more_connections_than_it_keeps_wait_and_are_served(world):
     (listener,) = world.open(tcp(7000))
-    crowd = 1500
+    crowd = 2000
 
     def serve() -> None:
         for _ in range(crowd):

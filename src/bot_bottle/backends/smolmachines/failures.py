@@ -90,7 +90,7 @@ def explain(failure: Failure, verb: str) -> BotBottleError:
         return HostError(
             f"This smolvm does not understand our `{verb}`", details=details, resolution=OTHER_VERSION
         )
-    return SandboxError(f"smolvm could not {verb} the bottle's machine", details=details)
+    return SandboxError(f"Smolvm could not {verb} the bottle's machine", details=details)
 
 
 OTHER_VERSION: Final = "Install the version that is supported: pip install 'bot-bottle[smolmachines]'"

@@ -63,18 +63,18 @@ def find() -> Program:
     for folder in (wheel.submodule_search_locations or ()) if wheel else ():
         if os.access(f"{folder}/smol-vmm", os.X_OK):
             return Program(f"{folder}/smol-vmm", folder)
-    raise HostError("smolvm was not found", resolution=INSTALL)
+    raise HostError("Smolvm was not found", resolution=INSTALL)
 
 
 def version(said: str) -> tuple[int, ...]:
     """The version in `smolvm --version`'s words. Raises HostError when it is none that we know how to talk to."""
     match = re.fullmatch(r"smolvm (\d+)\.(\d+)\.(\d+)\S*", said.strip())
     if match is None:
-        raise HostError("smolvm does not say which version it is", details=said[:200], resolution=INSTALL)
+        raise HostError("Smolvm does not say which version it is", details=said[:200], resolution=INSTALL)
     found = tuple(int(part) for part in match.groups())
     if not OLDEST <= found < FIRST_UNKNOWN:
         raise HostError(
-            f"smolvm {'.'.join(map(str, found))} is none that is supported",
+            f"Smolvm {'.'.join(map(str, found))} is none that is supported",
             details=f"supported: {'.'.join(map(str, OLDEST))} and newer, before {'.'.join(map(str, FIRST_UNKNOWN))}",
             resolution=INSTALL,
         )

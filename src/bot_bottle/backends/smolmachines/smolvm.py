@@ -60,14 +60,14 @@ class Smolvm:
             raise failures.explain(failure, "look at")
         found = _json(done.stdout)
         if not isinstance(found, dict):
-            raise SandboxError("smolvm's answer can't be read", details=done.said[:200])
+            raise SandboxError("Smolvm's answer can't be read", details=done.said[:200])
         return found
 
     def names(self) -> list[str]:
         """The machines that are there. Raises SandboxError."""
         found = _json(self._must("list", arguments.listing()).stdout)
         if not isinstance(found, list):
-            raise SandboxError("smolvm's answer can't be read")
+            raise SandboxError("Smolvm's answer can't be read")
         return [str(one["name"]) for one in found if isinstance(one, dict) and "name" in one]
 
     def _unless_missing(self, verb: str, argv: Sequence[str]) -> bool:
@@ -96,4 +96,4 @@ def _json(text: bytes) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise SandboxError("smolvm's answer can't be read", details=str(error)) from error
+        raise SandboxError("Smolvm's answer can't be read", details=str(error)) from error

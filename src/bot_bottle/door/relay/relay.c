@@ -36,7 +36,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MARK = 0xBB, HEAD = 8, BLOCK = 65536, PAIRS = 1024, LISTENERS = 128, QUERY = 4096, QUERIES = 256,
+enum { MARK = 0xBB, HEAD = 8, BLOCK = 65536, PAIRS = 1536, LISTENERS = 128, QUERY = 4096, QUERIES = 256,
        ROOM = BLOCK + 2 * QUERY };
 enum { STREAM = 1, DATAGRAM = 2 };
 enum { DNS_SECONDS = 10, FILES = 2 * PAIRS + 2 * LISTENERS };
