@@ -293,8 +293,9 @@ def test_a_port_that_the_agent_took_is_refused(world):
     taker.stdout.readline()
     ours, theirs = socket.socketpair()
     with ours, theirs, pytest.raises(SandboxError, match="door"):
-        world.relay.open_door([tcp(7000)], theirs)
+        world.relay.open_door([tcp(7001), tcp(7000)], theirs)
     taker.communicate(b"\n")
+    world.open(tcp(7001), tcp(7000))  # neither half has kept the one that was free
 
 
 def test_when_the_half_inside_dies_its_line_ends_and_so_does_the_way_out(world):
