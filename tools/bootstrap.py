@@ -73,8 +73,30 @@ VM_TOOLS = (
     Tool("depmod", "kmod", "fills it"),
     Tool("ssh", "openssh-client", "is the way into it"),
 )
-PIPELOCK = "github.com/luckyPipewrench/pipelock/cmd/pipelock@7a3b7de4a555"
-PIPELOCK_PLACE = ROOT / "build" / "pipelock" / PIPELOCK.partition("@")[2]
+
+
+class GoProgram(NamedTuple):
+    """A program that Go builds: its name, the package at its pinned version, and what is left out without it."""
+
+    name: str
+    package: str
+    reason: str
+
+    @property
+    def place(self) -> Path:
+        """The folder that it is in, for this version alone."""
+        return ROOT / "build" / self.name / self.package.partition("@")[2]
+
+
+PIPELOCK = GoProgram(
+    "pipelock", "github.com/luckyPipewrench/pipelock/cmd/pipelock@7a3b7de4a555", "the second egress engine"
+)
+GITLEAKS = GoProgram(
+    "gitleaks", "github.com/zricethezav/gitleaks/v8@v8.30.1", "what looks for secrets in pushes"
+)
+GO_PROGRAMS = (PIPELOCK, GITLEAKS)
+SAMPLES = GITLEAKS.place / "samples.jsonl"
+"""What gitleaks tests its own rules with."""
 GO_MINIMUM = (1, 25)
 NO_SERVICES = Path("/usr/sbin/policy-rc.d")
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
@@ -201,49 +223,74 @@ def make_venv(python: Path) -> None:
         STAMP.write_text(f"{libraries} {package}")
 
 
-def install_pipelock() -> str:
-    """Builds the second egress engine with Go, once; answers why it is not there, empty when it is.
+def go() -> tuple[str, str]:
+    """Where Go is, and why it can't be used; one of them is empty."""
+    if os.environ.get("BOT_BOTTLE_OFFLINE"):
+        return "", "BOT_BOTTLE_OFFLINE is set"
+    found = shutil.which(
+        "go", path=os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/go/bin"])
+    )
+    if found is None:
+        return "", "Go is not installed"
+    local = {**os.environ, "GOTOOLCHAIN": "local"}
+    said = subprocess.run(
+        [found, "env", "GOVERSION"], env=local, capture_output=True, text=True, check=False
+    ).stdout
+    number = tuple(int(part) for part in re.findall(r"[0-9]+", said)[:2])
+    return ("", f"Go {said.strip() or 'of no version'} is too old") if number < GO_MINIMUM else (found, "")
+
+
+def install(program: GoProgram) -> str:
+    """Builds a program with Go, once; answers why it is not there, empty when it is.
 
     It never fails the set-up: the tests that need it say then that they did not run, and why.
     """
-    if (PIPELOCK_PLACE / "pipelock").exists():
+    if (program.place / program.name).exists():
         return ""
-    if os.environ.get("BOT_BOTTLE_OFFLINE"):
-        return "BOT_BOTTLE_OFFLINE is set"
-    go = shutil.which("go", path=os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/go/bin"]))
-    if go is None:
-        return "Go is not installed"
-    local = {**os.environ, "GOTOOLCHAIN": "local", "GOBIN": str(PIPELOCK_PLACE)}
-    said = subprocess.run(
-        [go, "env", "GOVERSION"], env=local, capture_output=True, text=True, check=False
-    ).stdout
-    number = tuple(int(part) for part in re.findall(r"[0-9]+", said)[:2])
-    if number < GO_MINIMUM:
-        return f"Go {said.strip() or 'of no version'} is too old"
-    print("+ go install", PIPELOCK, file=sys.stderr, flush=True)
+    found, why_not = go()
+    if why_not:
+        return why_not
+    local = {**os.environ, "GOTOOLCHAIN": "local", "GOBIN": str(program.place)}
+    print("+ go install", program.package, file=sys.stderr, flush=True)
     try:
         done = subprocess.run(
-            [go, "install", PIPELOCK], cwd="/", env=local, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            timeout=1200, check=False,
+            [found, "install", program.package], cwd="/", env=local, stdin=subprocess.DEVNULL, capture_output=True,
+            text=True, timeout=1200, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         return "go install took longer than 20 minutes"
     if done.returncode:
         last = (done.stderr.strip() or "no reason given").splitlines()[-1].strip()
-        return f"go install {PIPELOCK} failed: {last}"
+        return f"go install {program.package} failed: {last}"
     return ""
 
 
-def note_pipelock() -> None:
-    """Leaves the reason where the tests find it."""
-    why_not = install_pipelock()
-    note = PIPELOCK_PLACE.parent / "why-not"
+def note(program: GoProgram) -> None:
+    """Builds it, or leaves the reason where the tests find it."""
+    why_not = install(program)
+    reason = program.place.parent / "why-not"
     if why_not:
-        print(f"bootstrap: no pipelock, so its tests are skipped: {why_not}", file=sys.stderr)
-        note.parent.mkdir(parents=True, exist_ok=True)
-        note.write_text(why_not + "\n")
+        said = f"no {program.name} ({program.reason}), so its tests are skipped: {why_not}"
+        print(f"bootstrap: {said}", file=sys.stderr)
+        reason.parent.mkdir(parents=True, exist_ok=True)
+        reason.write_text(why_not + "\n")
     else:
-        note.unlink(missing_ok=True)
+        reason.unlink(missing_ok=True)
+
+
+def collect_samples() -> None:
+    """Has gitleaks' own samples written down, once; without them the tests that plant them are skipped."""
+    found, why_not = go()
+    if SAMPLES.exists() or why_not or not (GITLEAKS.place / GITLEAKS.name).exists():
+        return
+    version = GITLEAKS.package.partition("@")[2]
+    script = ROOT / "tools" / "gitleaks_samples.py"
+    words = [sys.executable, str(script), version, str(SAMPLES), "--go", found]
+    print("+", " ".join(words), file=sys.stderr, flush=True)
+    done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = (done.stderr.strip() or "no reason given").splitlines()[-1]
+        print(f"bootstrap: gitleaks' samples could not be collected: {last}", file=sys.stderr)
 
 
 def engine_tools() -> tuple[Tool, ...]:
@@ -276,7 +323,9 @@ def main() -> int:
         if missing:
             install_packages(missing)
         make_venv(python)
-        note_pipelock()
+        for program in GO_PROGRAMS:
+            note(program)
+        collect_samples()
         base_image.prepare()
     except SetupError as error:
         print(f"bootstrap: {error}", file=sys.stderr)

@@ -85,7 +85,9 @@ def test_an_agent_inherits_no_descriptor_and_sees_no_process_of_the_host(seen):
 def test_an_agents_limits_are_in_force(seen, place):
     assert seen["core"] == [0, 0]
     assert seen["files"] == [min(65536, resource.getrlimit(resource.RLIMIT_NOFILE)[1])] * 2
-    if place.backend == "namespace":  # with users of its own; a container's processes are counted by its control group
+    if (
+        place.backend == "namespace"
+    ):  # with users of its own; a container's processes are counted by its control group
         assert 0 < seen["pids"][1] <= 4096
 
 

@@ -46,6 +46,7 @@ class Kept:
         self.plan = SimpleNamespace(id=run, trust=trust, bottle_file=str(path.parent / "default.md"))
         self.has_way_out = True
         self.engine = None
+        self.gate: Any = None
         self.restarts = 0
         self.confirms = confirms
         self.refuses: Callable[[EgressPolicy], str] = lambda _: ""

@@ -11,7 +11,7 @@ from bot_bottle.plan import check, render
 from bot_bottle.plan.facts import HostFacts, HostProxies
 from bot_bottle.plan.model import Command
 from bot_bottle.plan.resolve import FIRST_UNUSED_UID, UNUSED_UIDS, Choices, resolve
-from support.manifests import credential, egress, image, manifest, resources, route
+from support.manifests import credential, egress, image, manifest, remote, resources, route
 
 FACTS = HostFacts(
     uid=1000, gid=1000, workspace="/home/me/repo", state_root="/home/me/.local/state/bot-bottle",
@@ -94,7 +94,47 @@ def test_an_observing_bottle_says_that_it_is_open():
             "5032",
         ),
         ({"egress": egress(route("a.example.org", credential="c", protocol="http", port=80))}, "credential"),
-        ({"git": {"user_name": None, "user_email": None, "remotes": [{}]}}, "git.remotes"),
+        (
+            {"git": {"user_name": None, "user_email": None, "remotes": [remote(key=None)]}},
+            "git.remotes: origin: ssh needs `key:`",
+        ),
+        (
+            {"git": {"user_name": None, "user_email": None, "remotes": [remote(known_host=None)]}},
+            "ssh needs `known_host:`",
+        ),
+        (
+            {
+                "git": {
+                    "user_name": None,
+                    "user_email": None,
+                    "remotes": [remote("/srv/x.git", key=None, known_host=None)],
+                }
+            },
+            "local: true",
+        ),
+        (
+            {
+                "git": {
+                    "user_name": None,
+                    "user_email": None,
+                    "remotes": [remote("http://a.example.org/x", key=None, known_host=None)],
+                }
+            },
+            "http://",
+        ),
+        (
+            {
+                "git": {
+                    "user_name": None,
+                    "user_email": None,
+                    "remotes": [
+                        remote(),
+                        remote("https://example.org/me/repo", name="again", key=None, known_host=None),
+                    ],
+                }
+            },
+            "could not tell it from origin",
+        ),
         ({"resources": resources(memory=1)}, "resources.memory"),
     ],
 )

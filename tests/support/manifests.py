@@ -5,6 +5,7 @@ from typing import Any
 from bot_bottle.manifest.document import (
     CredentialDocument,
     EgressDocument,
+    GitRemoteDocument,
     ImageDocument,
     ManifestDocument,
     ResourcesDocument,
@@ -26,6 +27,16 @@ def egress(*routes: RouteDocument, **keys: Any) -> EgressDocument:
     base: EgressDocument = {
         "engine": "builtin", "mode": "enforce", "routes": list(routes), "ask": [], "secrets": None,
         "upstream": {"ca": None, "proxy": None, "credential": None},
+    }  # fmt: skip
+    return {**base, **keys}  # type: ignore[typeddict-item]
+
+
+def remote(url: str = "ssh://git@example.org/me/repo.git", **keys: Any) -> GitRemoteDocument:
+    """A remote over ssh, with every default."""
+    base: GitRemoteDocument = {
+        "name": "origin", "url": url, "key": "/home/me/.ssh/bot", "known_host": "ssh-ed25519 AAAA", "credential": None,
+        "local": False, "push": ["bot/*"], "tags": [], "force": [], "delete": [], "paths": [], "authors": [],
+        "max_file": 100 << 20, "max_push": 1 << 30,
     }  # fmt: skip
     return {**base, **keys}  # type: ignore[typeddict-item]
 

@@ -52,6 +52,7 @@ GROUPS: dict[str, dict[str, str]] = {
     "Work": {
         "diff": "show what the agent changed in its copy",
         "apply": "apply these changes to the repository",
+        "fetch": "bring the branches of its clone to the repository",
     },
     "Record": {
         "events": "show what happened, as it happens",

@@ -1,11 +1,11 @@
 """The door's listeners as data: what is opened inside the bottle's network namespace and served by the bundle outside."""
 
 from bot_bottle.policy.model import EgressPolicy
-from bot_bottle.policy.ports import DNS_PORT, HTTP_PORT, SUPERVISE_PORT, TLS_PORT, further_ports
+from bot_bottle.policy.ports import DNS_PORT, GIT_PORT, HTTP_PORT, SUPERVISE_PORT, TLS_PORT, further_ports
 from bot_bottle.policy.ports import PROXY_PORT as PROXY_PORT
 from bot_bottle.typed import Literal, NamedTuple
 
-ListenerKind = Literal["proxy", "http", "tls", "dns-udp", "dns-tcp", "tcp", "supervise"]
+ListenerKind = Literal["proxy", "http", "tls", "dns-udp", "dns-tcp", "tcp", "supervise", "git"]
 
 PROXY_ADDRESS = "127.0.0.1"
 NAME_NETWORK = "198.18.0.0/15"
@@ -38,6 +38,8 @@ STANDARD: tuple[Listener, ...] = (
 )
 SUPERVISE = Listener("supervise", PROXY_ADDRESS, SUPERVISE_PORT)
 """Where the agent asks for help. It is not the bundle's: the keeper has it, and hands it to a process of its own."""
+GIT = Listener("git", PROXY_ADDRESS, GIT_PORT)
+"""Where the agent's git fetches and pushes. The keeper has it, as the one above."""
 _KINDS: dict[str, ListenerKind] = {"https": "tls", "http": "http", "tcp": "tcp"}
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from bot_bottle.errors import StateError
 from bot_bottle.launch.asks_apply import Applying
+from bot_bottle.launch.asks_git import pushed
 from bot_bottle.launch.asks_holding import Holding
 from bot_bottle.launch.asks_limits import (
     BURST,
@@ -145,7 +146,7 @@ class Asks:
         """The answer to what no operator has to see; empty when one has to."""
         if found.problem:
             return {"problem": words.hindered(found.problem)}
-        if ask.kind in OF_POLICY and not found.routes:
+        if (ask.kind in OF_POLICY and not found.routes) or (ask.kind == "git" and found.allowed):
             message = words.allowed(found.allowed)
             return said("applied", message, present=self._around.present(), added=found.allowed)
         if refused := self._refusals.answer(ask, found.routes):
@@ -237,6 +238,14 @@ class Asks:
                 self.holding.used(used)
         elif isinstance(spent := message.get("spent"), str):
             self.holding.spent_by_use(spent)
+
+    def hear_gate(self, message: Mapping[str, Any]) -> None:
+        """A push that the upstream has; or, when it is empty, that the gate's processes died."""
+        if not message:
+            self.holding.gate_died()
+        elif (found := pushed(message)) is not None:
+            remote, refs, once = found
+            self.holding.git_pushed(remote, refs, once=once)
 
     def held(self, message: Mapping[str, Any]) -> None:
         """A request waits at the proxy: a proposal of its own, until the hold is over."""

@@ -10,6 +10,7 @@ from typing import Any
 from bot_bottle.launch.asks_holding import Holding
 from bot_bottle.launch.change import Change, Changes
 from bot_bottle.launch.wishes import Kept
+from bot_bottle.policy import approval_git
 from bot_bottle.policy.approval import Grant, Proposal
 from bot_bottle.policy.approval_show import OF_POLICY, changed, digest, grant_id, routes_of
 from bot_bottle.policy.difference import line_of
@@ -69,7 +70,11 @@ class Applying:
             together = [self._alone.pop(0)]
         else:
             together, self._waiting = list(self._waiting.values()), {}
-        if passing := [each for each in together if each.ask.kind not in OF_POLICY]:
+        for each in together:
+            if each.ask.kind == "git":
+                self._grant_push(each)
+        others = [each for each in together if each.ask.kind != "git"]
+        if passing := [each for each in others if each.ask.kind not in OF_POLICY]:
             self._finish([self._passed(each) for each in passing], {})
         if changing := [each for each in together if each.ask.kind in OF_POLICY]:
             self._busy = True
@@ -81,6 +86,23 @@ class Applying:
         if self._passes(proposal):
             return Outcome(proposal.id, "applied")
         return Outcome(proposal.id, "failed", "the request did not wait any longer")
+
+    def _grant_push(self, proposal: Proposal) -> None:
+        """Has the git gate let it pass; applied once that says so."""
+        decision = self._proposals.decisions([proposal.id]).get(proposal.id)
+        why = self._objection(proposal, decision) if decision else "nobody decided it"
+        if why or decision is None:
+            self._finish([Outcome(proposal.id, "failed", why)], {})
+            return
+        grant = self._grant(proposal, decision)
+
+        def told(why_not: str) -> None:
+            if why_not:
+                self._finish([Outcome(proposal.id, "failed", why_not[:300])], {})
+            else:
+                self._finish([Outcome(proposal.id, "applied", "", grant)], {proposal.id: grant})
+
+        self._holding.git.add(grant.id, approval_git.wish(proposal.ask.subject), grant.scope, told)
 
     def _order(self, batch: _Batch) -> None:
         decisions = self._proposals.decisions(each.id for each in batch.proposals)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 from bot_bottle.errors import StateError
+from bot_bottle.launch.asks_git import GitGrants
 from bot_bottle.launch.change import Change, Changes
 from bot_bottle.launch.wishes import After, Kept
 from bot_bottle.policy.approval import Grant
@@ -39,6 +40,8 @@ class Holding:
         self._clock = clock
         self.base = run.policy
         self.grants: dict[str, Grant] = {}
+        self.git = GitGrants(lambda: run.gate)
+        self._git_ending: set[str] = set()
         self._ending: dict[str, str] = {}
         self._told: dict[str, list[Told]] = {}
         self._asked = False
@@ -57,7 +60,9 @@ class Holding:
         """What the run enforces, for those who have to judge what would change."""
         config = self._run.sidecar.config
         names = tuple(sorted(config.credentials)) if config else ()
-        return Standing(self.base, self._run.policy, self._run.plan.trust is not None, names)
+        return Standing(
+            self.base, self._run.policy, self._run.plan.trust is not None, names, self.git.in_force()
+        )
 
     def usable(self) -> Standing:
         """The same for those who have to know what would pass now: without what was good for one use and is used."""
@@ -143,16 +148,37 @@ class Holding:
         self._ending.setdefault(grant_id, why)
         if told is not None:
             self._told.setdefault(grant_id, []).append(told)
-        if not self._asked:
+        if self.git.holds(grant_id):
+            self._git_ending.add(grant_id)
+            self.git.end(grant_id, lambda _why: self._git_ended(grant_id))
+        elif grant_id not in self._git_ending and not self._asked:
             self._asked = True
             self._ask()
+
+    def _git_ended(self, grant_id: str) -> None:
+        """The gate enforces the rules without it, or there is no gate any more."""
+        self._git_ending.discard(grant_id)
+        self._ended([grant_id], applied=True)
+
+    def gate_died(self) -> None:
+        """Nobody knows whether what was good for one use was used."""
+        for each in self.git.for_one_use():
+            self.end(each, "the git gate ended while it was open")
+
+    def git_pushed(self, remote: str, refs: Sequence[str], *, once: bool) -> None:
+        """The upstream has a push to these refs; `once` says whether it took what was good for one use."""
+        for each, was_once in self.git.used_by(remote, refs, once=once):
+            if was_once:
+                self.spent_by_use(each)
+            elif each in self.grants:
+                self.used(each)
 
     def _ask(self) -> None:
         ending: list[str] = []
 
         def make() -> EgressPolicy:
             self._asked = False  # what ends from now on needs another change
-            ending.extend(self._ending)
+            ending.extend(each for each in self._ending if each not in self._git_ending)
             return self.policy()
 
         why = "; ".join(f"grant {each} ends: {reason}" for each, reason in list(self._ending.items())[:8])

@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from bot_bottle.policy import approval_git
 from bot_bottle.policy import approval_words as words
 from bot_bottle.policy.approval import Grant, Proposal
 from bot_bottle.policy.approval_show import APPLIES
@@ -20,11 +21,17 @@ def said(
 
 def of_proposal(proposal: Proposal, grant: Grant | None, *, present: bool, final: bool) -> dict[str, Any]:
     """The answer on `proposal` as it is now; `final` is whether there is no other after it."""
-    lines = [line_of(route) for route in grant.routes] if grant else []
+    lines = _lines(proposal, grant)
     answer = said(
         proposal.state, _sentence(proposal, grant, present), proposal.id, present=present, added=lines
     )
     return {**answer, "final": final, "until": grant.until if grant else 0.0}
+
+
+def _lines(proposal: Proposal, grant: Grant | None) -> list[str]:
+    if proposal.ask.kind == "git" and grant is not None:
+        return list(approval_git.lines(approval_git.wish(proposal.ask.subject)))
+    return [line_of(route) for route in grant.routes] if grant else []
 
 
 def _sentence(proposal: Proposal, grant: Grant | None, present: bool) -> str:
@@ -42,5 +49,5 @@ def _in_force(proposal: Proposal, grant: Grant | None) -> str:
     if grant is None or grant.ended:
         return words.ended(proposal, grant.ended if grant else "unknown")
     until = time.strftime("%H:%M:%S", time.localtime(grant.until)) if grant.until else ""
-    lines = [line_of(route) for route in grant.routes]
+    lines = _lines(proposal, grant)
     return words.applied(proposal, lines, once=grant.scope == "once", until=until, note=proposal.reason)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from bot_bottle.launch.asks import Asks
     from bot_bottle.launch.engine import EngineKeeper
+    from bot_bottle.launch.gitgate.gate import Gate
     from bot_bottle.launch.session import Session
     from bot_bottle.launch.wishes import Wishes
     from bot_bottle.provision.trust import TrustStore
@@ -57,6 +58,7 @@ class Bundles:
         self.engine: EngineKeeper | None = None
         self.place: Place | None = None
         """Where bundles are, when not beside the keeper; set before the first one."""
+        self.gate: Gate | None = None
         self.sidecar: Sidecar
         self.authority = ""
         """The SHA-256 of the certificate of the bottle's own authority, once it is trusted inside."""

@@ -64,7 +64,7 @@ class Credentials:
         self._outward = outward
         self._proxy_login = vault.proxy_login
         self._items = {item.name: item for item in items}
-        self._held = dict(vault.credentials)
+        self._held = {item.name: vault.credentials[item.name] for item in items}
         self._renewals: dict[str, _Renewal] = {}
         self._told: list[str] = []
         self._around: Around | None = None

@@ -12,7 +12,9 @@ from bot_bottle.typed import Any
 
 BURST, RATE = 2000, 50.0
 """Events that are taken at once, and events a second that they are made up by; an honest bundle needs a tenth of it."""
-_KIND = re.compile(r"(?:egress|dns)\.[a-z]{1,32}")
+BUNDLES = re.compile(r"(?:egress|dns)\.[a-z]{1,32}")
+GATES = re.compile(r"git\.[a-z]{1,32}")
+"""Which events may come from whom."""
 _KEY = re.compile(r"[a-z_]{1,32}")
 _COUNTED = re.compile(r"[a-z.]{1,40}")
 _MOST_KEYS = 32
@@ -32,10 +34,10 @@ def parse(line: bytes) -> dict[str, Any] | None:
     return message if isinstance(message, dict) else None
 
 
-def event(message: Mapping[str, Any]) -> Told | None:
+def event(message: Mapping[str, Any], kinds: "re.Pattern[str]" = BUNDLES) -> Told | None:
     """The kind and the data of the event in a message; None when there is none that has an event's shape."""
     kind, data = message.get("event"), message.get("data")
-    if not isinstance(kind, str) or _KIND.fullmatch(kind) is None or not isinstance(data, dict):
+    if not isinstance(kind, str) or kinds.fullmatch(kind) is None or not isinstance(data, dict):
         return None
     try:
         return kind, _flat(data, _KEY, _value)

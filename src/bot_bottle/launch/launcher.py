@@ -30,6 +30,7 @@ from bot_bottle.state.store import Store
 from bot_bottle.typed import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from bot_bottle.launch.gitgate.gate import Gate
     from bot_bottle.launch.session import Session
     from bot_bottle.launch.supervising import Supervising
 
@@ -99,6 +100,7 @@ class _Run:
         self.copying: copies.Copying | None = None
         self.released = self.kept = False
         self.supervising: Supervising | None = None
+        self.gate: Gate | None = None
 
     def keep(self) -> Outcome:
         try:
@@ -130,6 +132,8 @@ class _Run:
             self.bundles.leave()
             if self.supervising:
                 self.supervising.stop()
+            if self.gate:
+                self.gate.stop()
             session.drain()
 
     @contextmanager
@@ -184,6 +188,11 @@ class _Run:
             self.bundles.start(self.around.early, undo)
 
     def _copy_workspace(self, undo: ExitStack) -> None:
+        if self.plan.workspace.mode == "clone":
+            from bot_bottle.provision.workspace import make_folder
+
+            make_folder(self.plan)
+            return
         if self.plan.workspace.mode != "copy":
             from bot_bottle.launch import mounted
 
@@ -208,6 +217,7 @@ class _Run:
         with self._phase("door"):
             self.bundles.open_door(self.bottle)
             self._supervise(undo)
+            self._open_git_gate(undo)
         with self._phase("provision"):
             if self.around.continues:
                 from bot_bottle.launch import kept
@@ -245,6 +255,19 @@ class _Run:
             )
             undo.callback(self.supervising.stop)
 
+    def _open_git_gate(self, undo: ExitStack) -> None:
+        if self.plan.git:
+            from bot_bottle.launch.gitgate.gate import Gate
+            from bot_bottle.launch.supervisor import Notes
+
+            notes = Notes(self._record, self.outcome.warnings.append)
+            self.gate = Gate(self.plan, self.plan.git, self.around.vault, self.around.outside, notes)
+            undo.callback(self.gate.stop)
+            self.gate.open_door(self.bottle)
+            self.bundles.gate = self.gate
+            if self.plan.supervise:
+                self.gate.tell = lambda message: self.bundles.asks().hear_gate(message)
+
     def _warn_now(self, text: str) -> None:
         """A warning that the person hears before the agent begins, and that is remembered."""
         self.outcome.warnings.append(text)
@@ -272,6 +295,8 @@ class _Run:
         self.bundles.serve(session, figures)
         if self.supervising:
             self.supervising.serve(session)
+        if self.gate:
+            self.gate.serve(session)
         session.master = streams.master
         for descriptor, own in streams.outside:
             session.add_output(descriptor, Outlet(own, self.around.shown) if self.around.foreground else None)

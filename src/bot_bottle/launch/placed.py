@@ -8,7 +8,7 @@ from bot_bottle.backends.base import Place
 from bot_bottle.bundle.model import BundleConfig
 from bot_bottle.door.model import Hatch
 from bot_bottle.launch.sidecar import Sidecar
-from bot_bottle.launch.supervise_process import Process
+from bot_bottle.launch.supervise_process import Ends
 
 
 class PlacedSidecar(Sidecar):
@@ -59,17 +59,12 @@ class _Child:
         """Nothing of it is here."""
 
 
-class PlacedProcess(Process):
-    """The supervise server there. `listener` is what told of who comes."""
-
-    def __init__(self, place: Place, listener: socket.socket, order: Mapping[str, object]) -> None:
-        """Starts it. Raises SandboxError."""
-        self._place = place
-        super().__init__(listener, order)
-
-    def _start(self, listener: socket.socket, order: Mapping[str, object]) -> None:
-        listener.setblocking(False)
-        with contextlib.suppress(BlockingIOError):
-            listener.recv(64)
-        channel, self.sock = self._place.server(order)
-        self.child = _Child(self._place, channel)
+def begin_server(
+    place: Place, listener: socket.socket, order: Mapping[str, object]
+) -> "tuple[socket.socket, Ends]":
+    """Starts the supervise server there. `listener` is what told of who comes. Raises SandboxError."""
+    listener.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        listener.recv(64)
+    channel, line = place.server(order)
+    return line, _Child(place, channel)

@@ -47,12 +47,13 @@ def _reap_run(store: Store, record: RunRecord) -> list[str]:
             OSError,
         ) as error:  # it has ended all the same; `diff` and `cleanup --forget` can go on
             said.append(f"{record.id}: its copy of the workspace stays: {error}")
-    else:
+    elif record.workspace_mode == "mount":
         from bot_bottle.launch import mounted
 
         if paths := mounted.flagged(record):
             said.append(f"{record.id}: {mounted.warning(paths)}")
     said += _close_asks(store, record.id)
+    folders.remove(f"{record.state_path}/git")
     folders.remove(record.run_path)
     outcome = "reaped: its keeper died"
     event = NewEvent(record.id, time.time(), "run.reaped", {"removed": said, "changes": changed})

@@ -7,7 +7,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Protocol
 
@@ -39,11 +39,22 @@ class Ends(Protocol):
     def close(self) -> None: ...
 
 
+def beside(start: Callable[[int], Ends]) -> tuple[socket.socket, Ends]:
+    """Starts a process on this host by `start`, which gets its end of the line; answers ours."""
+    ours, theirs = socket.socketpair()
+    try:
+        with theirs:
+            return ours, start(theirs.fileno())
+    except BaseException:
+        ours.close()
+        raise
+
+
 class Process:
     """One process, and the line to it."""
 
-    def __init__(self, listener: socket.socket, order: Mapping[str, object]) -> None:
-        """Starts it. Raises ChildFailed, OSError."""
+    def __init__(self, begin: Callable[[], tuple[socket.socket, Ends]], order: Mapping[str, object]) -> None:
+        """Starts it by `begin`, which answers our end of the line. Raises ChildFailed, SandboxError, OSError."""
         self.idle = False
         self.failed = ""
         self.held_back = False
@@ -56,19 +67,10 @@ class Process:
         self._buffer = b""
         self._room = float(BURST)
         self._filled_at = time.monotonic()
-        self._start(listener, order)
+        self.sock, self.child = begin()
         try:
             self.sock.setblocking(False)
             self.tell(order)
-        except BaseException:
-            self.sock.close()
-            raise
-
-    def _start(self, listener: socket.socket, _: Mapping[str, object]) -> None:
-        self.sock, theirs = socket.socketpair()
-        try:
-            with theirs:
-                self.child: Ends = spawn_server(listener.fileno(), theirs.fileno())
         except BaseException:
             self.sock.close()
             raise

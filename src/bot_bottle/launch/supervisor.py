@@ -17,7 +17,7 @@ from bot_bottle.door.model import SUPERVISE, Hatch
 from bot_bottle.door.passing import receive_listeners
 from bot_bottle.errors import SandboxError
 from bot_bottle.host import spawn
-from bot_bottle.launch.supervise_process import Message, Process
+from bot_bottle.launch.supervise_process import Message, Process, beside, spawn_server
 from bot_bottle.plan.model import RunPlan, Supervise
 from bot_bottle.secret import Secret
 
@@ -153,11 +153,12 @@ class Supervisor:
         self._session.watch(self._process.sock, self._hear)
 
     def _started(self, listener: socket.socket) -> Process:
+        order = self._order()
         if self._place is None:
-            return Process(listener, self._order())
-        from bot_bottle.launch.placed import PlacedProcess
+            return Process(partial(beside, partial(spawn_server, listener.fileno())), order)
+        from bot_bottle.launch.placed import begin_server
 
-        return PlacedProcess(self._place, listener, self._order())
+        return Process(partial(begin_server, self._place, listener, order), order)
 
     def _order(self) -> dict[str, object]:
         plan, timing = self._plan, self._timing

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bot_bottle.launch.change import Changes
     from bot_bottle.launch.engine import EngineKeeper
     from bot_bottle.launch.figures import Figures
+    from bot_bottle.launch.gitgate.gate import Gate
     from bot_bottle.launch.metrics import Scrapes
     from bot_bottle.state.store import Store
 
@@ -46,6 +47,7 @@ class Kept(Protocol):
     has_way_out: bool
     engine: "EngineKeeper | None"
     store: "Store"
+    gate: "Gate | None"
 
     def open_further(self, listeners: list[Listener]) -> None: ...
     def start_anew(self, policy: EgressPolicy) -> None: ...

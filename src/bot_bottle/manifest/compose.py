@@ -151,6 +151,16 @@ def _git(stated: Sequence[Git]) -> GitDocument:
                 "url": remote.url,
                 "key": key,
                 "known_host": remote.known_host,
+                "credential": remote.credential,
+                "local": remote.local,
+                "push": remote.push,
+                "tags": remote.tags,
+                "force": remote.force,
+                "delete": remote.delete,
+                "paths": remote.paths,
+                "authors": remote.authors,
+                "max_file": remote.max_file,
+                "max_push": remote.max_push,
             }
     return {
         "user_name": _last(users, "name", None),

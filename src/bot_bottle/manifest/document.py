@@ -93,6 +93,16 @@ class GitRemoteDocument(TypedDict):
     url: str
     key: str | None
     known_host: str | None
+    credential: str | None
+    local: bool
+    push: list[str]
+    tags: list[str]
+    force: list[str]
+    delete: list[str]
+    paths: list[str]
+    authors: list[str]
+    max_file: int
+    max_push: int
 
 
 class GitDocument(TypedDict):
@@ -110,7 +120,7 @@ class BottleDocument(TypedDict):
     """What the engine runs containers with; None: the engine's own default."""
     bundle: Literal["beside", "container"] | None
     """None: beside the keeper where the engine is on its kernel."""
-    workspace: Literal["mount", "copy"] | None
+    workspace: Literal["mount", "copy", "clone"] | None
     """None: `mount` when a person is at the terminal, `copy` when headless."""
     resources: ResourcesDocument
     egress: EgressDocument

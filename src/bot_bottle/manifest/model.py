@@ -19,6 +19,7 @@ from bot_bottle.manifest.values import (
     HeaderPattern,
     Host,
     ImageReference,
+    KnownHost,
     Line,
     MatchedHeader,
     Memory,
@@ -29,6 +30,7 @@ from bot_bottle.manifest.values import (
     Path,
     Port,
     ProxyUrl,
+    RefPattern,
     RemoteUrl,
     RuntimeName,
     Size,
@@ -219,8 +221,26 @@ class GitRemote(Strict):
 
     name: Name
     url: RemoteUrl
-    key: Path | None = Field(None, description="The private key; it never enters the bottle.")
-    known_host: Line | None = Field(None, description="The server's public key, such as `ssh-ed25519 AAAA…`.")
+    key: Path | None = Field(None, description="The private key (ssh); it never enters the bottle.")
+    known_host: KnownHost | None = Field(
+        None, description="The server's public key (ssh), such as `ssh-ed25519 AAAA…`."
+    )
+    credential: Name | None = Field(None, description="One of `credentials:` (https); put in outside.")
+    local: bool = Field(False, description="Whether `url` may be a folder of this host.")
+    push: list[RefPattern] = Field(
+        ["bot/*"], description="Branches that may be pushed; `*` stands for anything."
+    )
+    tags: list[RefPattern] = Field([], description="Tags that may be created.")
+    force: list[RefPattern] = Field([], description="Of these, those that may be moved other than forward.")
+    delete: list[RefPattern] = Field([], description="Of these, those that may be deleted.")
+    paths: list[Line] = Field(
+        [], description="Protected paths that may be changed all the same, such as `.github/workflows/*`."
+    )
+    authors: list[Line] = Field(
+        [], description="Whom commits may be by: `NAME <EMAIL>`, `*` for anything. Default: anybody."
+    )
+    max_file: Memory = Field(100 << 20, validate_default=True, description="How large one file may be.")
+    max_push: Memory = Field(1 << 30, validate_default=True, description="How much one push may bring.")
 
 
 class Git(Strict):
@@ -245,7 +265,7 @@ class Bottle(Strict):
         None,
         description="Where what faces the agent runs; default: beside the keeper where the engine is local.",
     )
-    workspace: Literal["mount", "copy"] | None = Field(
+    workspace: Literal["mount", "copy", "clone"] | None = Field(
         None, description="Default: copy when headless, else mount."
     )
     resources: Resources | None = None

@@ -257,9 +257,11 @@ def _remote_url(text: str) -> str:
     ssh = re.fullmatch(rf"ssh://(?:{word}@)?{word}(?::\d{{1,5}})?/[^\s-][^\s]*", text, re.ASCII)
     https = re.fullmatch(rf"https?://{word}(?::\d{{1,5}})?/[^\s]+", text, re.ASCII)
     short = re.fullmatch(rf"{word}@{word}:[^\s-][^\s]*", text, re.ASCII)
-    if not (ssh or https or short):
+    local = re.fullmatch(r"/[^\s]+", text, re.ASCII) and ".." not in text.split("/")
+    if not (ssh or https or short or local):
         raise wrong(
-            "must be `ssh://USER@HOST/PATH`, `USER@HOST:PATH` or `https://HOST/PATH`, without a password"
+            "must be `ssh://USER@HOST/PATH`, `USER@HOST:PATH` or `https://HOST/PATH`, without a password (or, with "
+            "`local: true`, an absolute path)"
         )
     return text
 
@@ -287,6 +289,22 @@ def _runtime(text: str) -> str:
         raise wrong(
             f"`{text[:60]}` is no name of a runtime; `docker info` lists those that the engine has, such as runsc"
         )
+    return text
+
+
+def _known_host(text: str) -> str:
+    if not re.fullmatch(
+        r"(?:ssh|ecdsa|sk-ssh|sk-ecdsa)-[a-z0-9@.-]{1,60} [A-Za-z0-9+/]{40,4000}={0,2}", text
+    ):
+        raise wrong(
+            "must be the server's public key alone, such as `ssh-ed25519 AAAA…` (ssh-keyscan HOST shows it)"
+        )
+    return text
+
+
+def _ref_pattern(text: str) -> str:
+    if len(text) > 200 or re.search(r"[\x00-\x20\x7f~^:\[\\]|\.\.|@\{|//|\A[-/]", text):
+        raise wrong(f"`{text[:60]}` is no pattern for refs; write it such as `bot/*`")
     return text
 
 
@@ -353,6 +371,8 @@ ImageReference = Annotated[Text, AfterValidator(_image_reference)]
 StageName = Annotated[Text, AfterValidator(_stage)]
 RuntimeName = Annotated[Text, AfterValidator(_runtime)]
 RemoteUrl = Annotated[Text, AfterValidator(_remote_url)]
+KnownHost = Annotated[Text, AfterValidator(_known_host)]
+RefPattern = Annotated[Text, AfterValidator(_ref_pattern)]
 Words = Annotated[list[Text], MinLen(1)]
 Cores = Annotated[float, Gt(0), Le(4096)]
 Count = Annotated[int, Ge(1), Le(2**22)]

@@ -12,7 +12,7 @@ from bot_bottle.state.proposals import Proposals
 from bot_bottle.state.rows import Decision
 from bot_bottle.state.store import Store
 
-_KINDS = ("egress.refused", "dns.refused")
+_KINDS = ("egress.refused", "dns.refused", "git.refused")
 _PAGE = 2000
 _GONE = ("(forgotten)", "(forgotten)")
 
@@ -63,7 +63,7 @@ class View:
         standing = self.standing(proposal.run)
         after, refusals = self._seen(proposal.run)
         others = tuple(name for name, run in alike.get(proposal.ask.content(), ()) if run != proposal.run)
-        key = (proposal.id, proposal.state, proposal.repeats, terms, standing.in_force, standing.base, after)
+        key = (proposal.id, proposal.state, proposal.repeats, terms, standing, after)
         made = self._made.get(key)
         if made is None:
             agent, bottle = self._who(proposal.run)

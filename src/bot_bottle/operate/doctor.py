@@ -24,7 +24,7 @@ def examine() -> list[Finding]:
     """Every check, in the order in which a person would mend things."""
     checks: tuple[Callable[[], Iterator[Finding]], ...] = (
         _bubblewrap, _confinement, _limits, _docker, _microvms, _git, _certificates, _proxies,
-        _providers, _pipelock, _manifest, _secrets, _record,
+        _gitleaks, _providers, _pipelock, _manifest, _secrets, _record,
     )  # fmt: skip
     found: list[Finding] = []
     for check in checks:
@@ -112,6 +112,23 @@ def _git() -> Iterator[Finding]:
         yield Finding("git", "ok", run(["git", "--version"]).stdout.decode().strip())
     else:
         yield Finding("git", "missing", "not found", "Install git: the changes of a run are kept with it.")
+
+
+def _gitleaks() -> Iterator[Finding]:
+    from bot_bottle.bundle.gitgate import gitleaks
+    from bot_bottle.bundle.gitgate.model import CheckFailed
+
+    what = "Only bottles with `git: remotes:` need it; without it they push nothing."
+    try:
+        path = gitleaks.find()
+        said, is_new = gitleaks.version(path)
+    except CheckFailed as error:
+        yield Finding("gitleaks", "note", str(error), f"{what} {gitleaks.INSTALL}")
+        return
+    if is_new:
+        yield Finding("gitleaks", "ok", f"{said} at {path}")
+    else:
+        yield Finding("gitleaks", "note", f"{said} at {path} is too old", f"{what} {gitleaks.INSTALL}")
 
 
 def _certificates() -> Iterator[Finding]:

@@ -140,7 +140,9 @@ def prepare(request: StartRequest) -> Prepared:
         made = plan(request)
     from bot_bottle.launch import outward
 
-    vault = secrets.read_all(made.credentials, made.sensitive, outward=made.outward)
+    for_git = [one.credential for one in made.git.remotes if one.credential] if made.git else []
+    wanted = {item.name: item for item in (*for_git, *made.credentials)}
+    vault = secrets.read_all(tuple(wanted.values()), made.sensitive, outward=made.outward)
     return Prepared(made, vault, outward.read(made.outward, vault.proxy_login), request, before)
 
 

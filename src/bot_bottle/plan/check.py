@@ -69,10 +69,14 @@ def _bottle(bottle: BottleDocument) -> Iterator[str]:
         yield "egress.ask: nobody is asked in a bottle without `supervise: true`; add that, or take it away"
     if len(egress["ask"]) > MOST_ASKED:
         yield f"egress.ask: more than {MOST_ASKED} hosts"
+    if bottle["workspace"] == "clone" and not bottle["git"]["remotes"]:
+        yield "workspace: a clone needs a remote under git.remotes to be made from"
     if bottle["sensitive"] and not egress["secrets"]:
         yield "sensitive: nothing is searched for it without `egress.secrets:`; add that, or take it away"
     if bottle["git"]["remotes"]:
-        yield "git.remotes: there is no git gate in this version"
+        from bot_bottle.plan import remotes
+
+        yield from remotes.problems(bottle)
 
 
 def _no_engine(bottle: BottleDocument) -> Iterator[str]:
@@ -115,6 +119,11 @@ def _seen_inside(plan: RunPlan) -> Iterator[str]:
     """Secrets that are read where the agent could read them, too."""
     named = [(f"credentials.{item.name}", item.source) for item in plan.credentials]
     named += [(f"sensitive.{item.name}", item.source) for item in plan.sensitive]
+    for remote in plan.git.remotes if plan.git else ():
+        named += [(f"git.remotes.{remote.name}: key", f"file:{remote.key}")] if remote.key else []
+        named += (
+            [(f"credentials.{remote.credential.name}", remote.credential.source)] if remote.credential else []
+        )
     for name, source in named:
         kind, _, place = source.partition(":")
         file = place if kind == "file" else str(json.loads(place)["file"]) if kind == "oauth" else ""

@@ -4,10 +4,11 @@
 plan` prints it. Secrets are in it by reference only.
 """
 
+from bot_bottle.policy.git import GitRules
 from bot_bottle.policy.model import EgressPolicy
 from bot_bottle.typed import Literal, NamedTuple
 
-WorkspaceMode = Literal["mount", "copy"]
+WorkspaceMode = Literal["mount", "copy", "clone"]
 INSIDE_HOME = "/home/agent"
 INSIDE_WORKSPACE = "/workspace"
 INSIDE_USER = "agent"
@@ -66,7 +67,8 @@ class Limits(NamedTuple):
 
 
 class Workspace(NamedTuple):
-    """The user's repository: `source` on the host; in `copy` mode the bottle gets a copy made at `copy`."""
+    """The user's repository: `source` on the host; in `copy` mode the bottle gets a copy made at `copy`; in
+    `clone` mode an empty folder there, into which the agent's git clones its first remote."""
 
     source: str
     mode: WorkspaceMode
@@ -211,6 +213,29 @@ class ImageSpec(NamedTuple):
     workspace: str = ""
 
 
+class GitRemote(NamedTuple):
+    """A remote that is served inside: what the upstream is, how it is entered, and what may be pushed there.
+
+    `mirror` is our bare copy of it, the same for all who enter the same upstream in the same way. `key` is a file, `credential`
+    by reference as every one.
+    """
+
+    name: str
+    url: str
+    mirror: str
+    key: str = ""
+    known_host: str = ""
+    credential: Credential | None = None
+    rules: GitRules = GitRules()
+
+
+class GitGate(NamedTuple):
+    """The git gate of a run. `folder` is where pushes stand while they are checked; below the run's state."""
+
+    remotes: tuple[GitRemote, ...]
+    folder: str
+
+
 class RunPlan(NamedTuple):
     """Everything about one run. `uid` and `gid` are those of the agent on the host; never 0.
 
@@ -251,5 +276,7 @@ class RunPlan(NamedTuple):
     """What the engine runs the container with; empty: its own default."""
     bundle: Literal["", "beside", "container"] = ""
     """Where the bundle runs; empty: beside the keeper where the bottle is on its kernel, else in a container of its own."""
+    git: GitGate | None = None
+    """None: there is no remote."""
     notes: tuple[str, ...] = ()
     """What the person should know: something asked for that this version or host can't do, and that weakens nothing."""

@@ -36,7 +36,9 @@ def _plain(value: Any) -> Any:
 def text(plan: RunPlan) -> str:
     """The plan as a page."""
     source = plan.workspace.source
-    shown = f"{source}, read-write" if plan.workspace.mode == "mount" else f"a copy of {source}"
+    shown = {"mount": f"{source}, read-write", "clone": f"a clone of its own, for {source}"}.get(
+        plan.workspace.mode, f"a copy of {source}"
+    )
     sections = [
         ("Run", [f"{plan.agent} in bottle {plan.bottle}, backend {plan.backend}, provider {plan.provider}"]),
         ("Command", [" ".join(plan.command.argv)]),
@@ -45,6 +47,7 @@ def text(plan: RunPlan) -> str:
         ("Way out", way(plan)),
         ("Searched", searched(plan)),
         ("May ask", [f"at {plan.supervise.url}; what it asks for waits for you"] if plan.supervise else []),
+        ("Git", git(plan)),
         *([("Engine", [ENGINE])] if plan.egress.engine == "pipelock" else []),
         ("Secrets", secrets(plan) or ["none"]),
         *([("Made from", made_from(plan))] if plan.backend == "docker" else []),
@@ -79,6 +82,25 @@ def sees(plan: RunPlan) -> list[str]:
     if plan.backend == "docker":
         return ["nothing"]
     return ["/usr and parts of /etc, read-only", *(shown_mount(mount) for mount in plan.mounts)]
+
+
+def git(plan: RunPlan) -> list[str]:
+    """A line per remote: where it leads, how it is entered, what may be pushed."""
+    found = []
+    for remote in plan.git.remotes if plan.git else ():
+        entered = f", with key {remote.key}" if remote.key else ""
+        if remote.credential:
+            source = where(remote.credential.source)
+            entered = f", with credential {remote.credential.name} from {source}, put in outside the bottle"
+        rules = remote.rules
+        pushes = ", ".join([*rules.push, *(f"tags {one}" for one in rules.tags)]) or "nothing"
+        more = [
+            f"{what} {', '.join(names)}"
+            for what, names in (("force", rules.force), ("delete", rules.delete))
+            if names
+        ]
+        found.append(f"{remote.name} → {remote.url}{entered}; may push {'; '.join([pushes, *more])}")
+    return found
 
 
 def shown_mount(mount: Mount) -> str:

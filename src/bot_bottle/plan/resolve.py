@@ -20,6 +20,7 @@ from bot_bottle.plan.model import (
     Command,
     Credential,
     File,
+    GitGate,
     ImageSpec,
     Limits,
     Mount,
@@ -46,6 +47,9 @@ with as many above them for the bundles."""
 
 Place = tuple[str, int, str]
 """A host, a port and what is spoken there."""
+
+_CLONE = 'git clone --quiet --origin "$1" -- "$2" . || exit; shift 2; exec "$@"'
+"""What a bottle with a clone of its own begins with."""
 
 
 class Choices(NamedTuple):
@@ -78,6 +82,8 @@ def resolve(manifest: ManifestDocument, facts: HostFacts, choices: Choices) -> R
     ca = bottle["egress"]["upstream"]["ca"] or ""
     stores = certificate_stores(policy, facts, run=paths.run, ca=ca, supervised=bottle["supervise"])
     command = choices.command
+    if mode == "clone":
+        command = cloning(command, bottle)
     if stores:
         command = command._replace(env=trust.environment(command.env, intercepts=stores.intercepts))
     return RunPlan(
@@ -92,7 +98,7 @@ def resolve(manifest: ManifestDocument, facts: HostFacts, choices: Choices) -> R
         workspace=Workspace(
             source=facts.workspace,
             mode=mode,
-            copy=f"{state}/{COPY_FOLDER}" if mode == "copy" else "",
+            copy=f"{state}/{COPY_FOLDER}" if mode != "mount" else "",
             base=f"{state}/{BASE_FOLDER}" if mode == "copy" else "",
         ),
         paths=paths,
@@ -113,6 +119,7 @@ def resolve(manifest: ManifestDocument, facts: HostFacts, choices: Choices) -> R
         image=image(bottle["image"], choices.mounts, facts.workspace),
         runtime=bottle["runtime"] or "",
         bundle=bottle["bundle"] or "",
+        git=git_gate(bottle, facts, state),
         notes=choices.notes,
     )
 
@@ -122,6 +129,27 @@ def supervise(bottle: BottleDocument, registration: Registration | None) -> Supe
     if not bottle["supervise"]:
         return None
     return Supervise(SUPERVISE_ADDRESS, SUPERVISE_PORT, SUPERVISE_URL, registration)
+
+
+def cloning(command: Command, bottle: BottleDocument) -> Command:
+    """`command`, behind a clone of the bottle's first remote through the gate into the folder where it begins."""
+    from bot_bottle.plan.remotes import gate_url
+
+    names = [remote["name"] for remote in bottle["git"]["remotes"][:1]]
+    if not names:
+        return command  # `plan/check.py` refuses it
+    return command._replace(
+        argv=("/bin/sh", "-c", _CLONE, "clone", names[0], gate_url(names[0]), *command.argv)
+    )
+
+
+def git_gate(bottle: BottleDocument, facts: HostFacts, state: str) -> GitGate | None:
+    """The remotes that are served inside, if there are any."""
+    if not bottle["git"]["remotes"]:
+        return None
+    from bot_bottle.plan import remotes  # what has no remote needs none of it
+
+    return remotes.gate(bottle, data_root=facts.data_root, state=state)
 
 
 def certificate_stores(

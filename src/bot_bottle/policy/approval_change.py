@@ -3,11 +3,13 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from bot_bottle.policy import approval_git
 from bot_bottle.policy.addresses import name_is_private
 from bot_bottle.policy.approval import Ask, Grant
 from bot_bottle.policy.approval_cover import covers
 from bot_bottle.policy.difference import line_of
 from bot_bottle.policy.egress import decide, matches
+from bot_bottle.policy.git import GitRules
 from bot_bottle.policy.lines import USUAL_PORTS
 from bot_bottle.policy.model import EgressPolicy, Protocol, Route
 
@@ -17,13 +19,15 @@ _PROTOCOLS: Mapping[str, Protocol] = {"https": "https", "http": "http", "tcp": "
 class Standing(NamedTuple):
     """What a run enforces: `base` is its file's policy, `in_force` that and the grants that hold.
 
-    `trusts` is whether programs in it trust its own authority, `credentials` are those that it was started with.
+    `trusts` is whether programs in it trust its own authority, `credentials` are those that it was started with. `git` are the
+    rules in force of each remote.
     """
 
     base: EgressPolicy = EgressPolicy()
     in_force: EgressPolicy = EgressPolicy()
     trusts: bool = True
     credentials: tuple[str, ...] = ()
+    git: tuple[tuple[str, GitRules], ...] = ()
 
     def document(self) -> dict[str, Any]:
         """It as JSON-able data."""
@@ -32,6 +36,7 @@ class Standing(NamedTuple):
             "in_force": self.in_force.document(),
             "trusts": self.trusts,
             "credentials": list(self.credentials),
+            "git": {name: rules._asdict() for name, rules in self.git},
         }
 
     @classmethod
@@ -42,7 +47,16 @@ class Standing(NamedTuple):
             EgressPolicy.from_document(document["in_force"]),
             bool(document["trusts"]),
             tuple(document["credentials"]),
+            tuple((str(name), rules_from(rules)) for name, rules in document.get("git", {}).items()),
         )
+
+
+def rules_from(document: Mapping[str, Any]) -> GitRules:
+    """The rules that stand in a document. Raises TypeError when it is something else."""
+    given: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in document.items()
+    }
+    return GitRules(**given)
 
 
 class Change(NamedTuple):
@@ -73,6 +87,11 @@ def change_for(ask: Ask, standing: Standing) -> Change:
         return _least([where], (subject["method"],) if subject.get("method") else (), standing)
     if ask.kind == "credential":
         return _credential(ask.subject["host"], ask.subject["credential"], standing)
+    if ask.kind == "git":
+        one = approval_git.wish(ask.subject)
+        if problem := approval_git.problem(one, ask.subject["operation"], standing.git):
+            return Change(problem=problem)
+        return Change(allowed=approval_git.lines(one) if approval_git.is_allowed(one, standing.git) else ())
     return Change()
 
 

@@ -64,7 +64,8 @@ def _things(subject: Mapping[str, Any]) -> set[str]:
     found: set[str] = set()
     for key in ("packages", "tools"):
         found.update(str(each).lower() for each in subject.get(key, ()))
-    for key in ("remote", "host", "fingerprint"):
+    exact = [key for key in ("ref", "path", "fingerprint") if subject.get(key)]
+    for key in exact if "remote" in subject and exact else ("remote", "host", "fingerprint"):
         if value := subject.get(key):
             found.add(str(value).lower())
     return found

@@ -1,12 +1,16 @@
 """What a change would have let through of what a bottle's record holds, and what else there is to know of it. Pure."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from bot_bottle.policy.approval import Effect
+from bot_bottle.policy.approval import Ask, Effect
 from bot_bottle.policy.approval_change import Standing
 from bot_bottle.policy.approval_cover import covers
+from bot_bottle.policy.approval_git import wish
+from bot_bottle.policy.approval_text import clean
 from bot_bottle.policy.egress import decide, decide_request, intercepted_names, matches, names_allowed
+from bot_bottle.policy.git import BRANCHES
+from bot_bottle.policy.git_paths import protected
 from bot_bottle.policy.hosts import canonical_host
 from bot_bottle.policy.model import EgressPolicy, Route
 from bot_bottle.policy.sinks import sink
@@ -30,9 +34,13 @@ class Refusals:
 
     def __init__(self) -> None:
         self.times: dict[Refused, int] = {}
+        self.pushes: dict[str, str] = {}
+        """What the git gate found, in words, by fingerprint."""
 
     def add(self, kind: str, data: Mapping[str, Any]) -> None:
         """Adds what an event says, if it is a refusal that a route could have to do with."""
+        if kind == "git.refused":
+            self._push(data)
         if kind not in ("egress.refused", "dns.refused"):
             return
         host = data.get("host")
@@ -51,6 +59,16 @@ class Refusals:
             count = data.get("count", 1)
             self.times[what] = self.times.get(what, 0) + (
                 count if type(count) is int and 0 < count < 1 << 40 else 1
+            )
+
+    def _push(self, data: Mapping[str, Any]) -> None:
+        found = clean(data.get("fingerprint", ""), 40)
+        if found and (found in self.pushes or len(self.pushes) < MOST_PLACES):
+            line = data.get("line")
+            place = clean(data.get("path", ""), 200) + (f":{line}" if type(line) is int and line > 0 else "")
+            where = f" in {place}" if place else ""
+            self.pushes[found] = (
+                f"{clean(data.get('rule', ''), 80)}{where}: {clean(data.get('why', ''), 300)}"
             )
 
     def let_through(self, old: EgressPolicy, new: EgressPolicy) -> tuple[int, int]:
@@ -85,8 +103,11 @@ def effect(
     refusals: Refusals,
     *,
     of_tool: bool = True,
+    ask: Ask | None = None,
 ) -> Effect:
     """What putting `new` in force, which has `routes` more, means. `of_tool` is False where the request itself waits."""
+    if ask is not None and ask.kind == "git":
+        return Effect(notes=tuple(_of_push(ask, refusals)))
     requests, hosts = refusals.let_through(standing.in_force, new)
     given = {route.host for route in routes if route.credential is not None}
     beside = {
@@ -105,6 +126,28 @@ def effect(
     if of_tool and routes and not requests:
         notes.append("Nothing that was refused so far would have been let through by it.")
     return Effect(requests, hosts, tuple(sorted(given | beside)), tuple(sorted(sinks)), tuple(notes))
+
+
+def _of_push(ask: Ask, refusals: Refusals) -> Iterator[str]:
+    """What whoever lets a push go must know of it."""
+    one = wish(ask.subject)
+    if one.fingerprint:
+        seen = refusals.pushes.get(one.fingerprint)
+        yield (
+            f"The finding is: {seen}."
+            if seen
+            else "Nothing with this fingerprint was found in a push so far."
+        )
+        yield "What was found there leaves for the upstream, and can't be taken back."
+    if one.path and (why := protected(one.path)):
+        yield f"{one.path} is protected: {why.what}."
+    if one.ref.startswith(BRANCHES) and one.ref.removeprefix(BRANCHES) in (
+        "main",
+        "master",
+        "trunk",
+        "develop",
+    ):
+        yield f"{one.ref.removeprefix(BRANCHES)} is a branch that others are likely to build on."
 
 
 def _touch(one: str, other: str) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from bot_bottle.policy.approval import TOOLS, Ask
+from bot_bottle.policy.approval_git import full_ref, is_exact_path, is_fingerprint
 from bot_bottle.policy.approval_text import FIELD, clean
 from bot_bottle.policy.egress import REASONS
 from bot_bottle.policy.hosts import canonical_host, why_no_name
@@ -176,7 +177,20 @@ def _git(given: dict[str, Any]) -> dict[str, Any]:
     operation = given.get("operation")
     if operation not in ("push", "fetch"):
         raise _NoAsk("`operation` must be push or fetch.")
-    return {"remote": _short(given, "remote"), "ref": _short(given, "ref"), "operation": operation}
+    found = {"remote": _short(given, "remote"), "ref": _short(given, "ref"), "operation": operation}
+    if found["ref"]:
+        found["ref"] = full_ref(found["ref"])
+        if not found["ref"]:
+            raise _NoAsk("`ref` must be one branch or tag by its name, such as main or refs/tags/v1.")
+    if path := _short(given, "path", 400):
+        if not is_exact_path(path):
+            raise _NoAsk("`path` must be the one path that was refused, as the refusal spells it.")
+        found["path"] = path
+    if fingerprint := _short(given, "fingerprint"):
+        if not is_fingerprint(fingerprint):
+            raise _NoAsk("`fingerprint` must be the 20 digits and letters that the refusal names.")
+        found["fingerprint"] = fingerprint
+    return found
 
 
 def _cleaned(texts: list[str]) -> list[str]:
@@ -207,5 +221,5 @@ _MAKERS: dict[str, tuple[tuple[str, ...], Callable[[dict[str, Any]], dict[str, A
     "pipelock-block": (("hosts", "urls", "methods", "protocol", "port"), _egress),
     "credential-block": (("host", "credential"), _credential),
     "capability-block": (("packages", "tools", "change"), _capability),
-    "git-block": (("remote", "ref", "operation"), _git),
+    "git-block": (("remote", "ref", "path", "fingerprint", "operation"), _git),
 }

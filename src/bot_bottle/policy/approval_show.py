@@ -6,20 +6,25 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from bot_bottle.digest import sha256_hex
+from bot_bottle.policy import approval_git
 from bot_bottle.policy.approval import Ask, Grant, Proposal, Scope, Shown, Terms
-from bot_bottle.policy.approval_change import Standing, before, effective, said
+from bot_bottle.policy.approval_change import Change, Standing, before, change_for, effective, said
 from bot_bottle.policy.approval_effect import Refusals, effect
 from bot_bottle.policy.difference import difference
 from bot_bottle.policy.model import EgressPolicy, Route
 from bot_bottle.policy.sound import flaws, hindrance
 
-APPLIES = ("egress", "credential", "request", "secret")
+APPLIES = ("egress", "credential", "request", "secret", "git")
 """Kinds of which an approval is applied; of the others it is recorded."""
 SHORTEST_TIME, LONGEST_TIME = 60, 7 * 24 * 3600
 """Seconds for which something can be granted."""
 _PLAIN = re.compile(r"[A-Za-z0-9@._/+:=~^-]{1,60}")
 OF_POLICY = ("egress", "credential", "request")
-_SCOPES: dict[str, tuple[Scope, ...]] = {"secret": ("once",), "capability": ("bottle",), "git": ("bottle",)}
+_SCOPES: dict[str, tuple[Scope, ...]] = {
+    "secret": ("once",),
+    "capability": ("bottle",),
+    "git": ("once", "time", "bottle"),
+}
 _ALL_SCOPES: tuple[Scope, ...] = ("once", "time", "bottle", "manifest")
 
 
@@ -54,6 +59,8 @@ def changed(standing: Standing, proposal: Proposal, terms: Terms) -> Changed:
     old = before(standing.in_force, routes)
     new = effective(old, [(grant, routes)])
     added, removed = difference(old, new)
+    if proposal.ask.kind == "git":
+        added = list(approval_git.lines(approval_git.wish(proposal.ask.subject)))
     return Changed(old, new, tuple(added), tuple(removed))
 
 
@@ -90,6 +97,7 @@ def shown(
             routes,
             refusals,
             of_tool=proposal.ask.kind not in ("request", "secret"),
+            ask=proposal.ask,
         ),
         words=proposal.ask.words,
         alike=tuple(alike),
@@ -109,6 +117,8 @@ def problem(proposal: Proposal, standing: Standing, terms: Terms, change: Change
         return f"a time must be from {SHORTEST_TIME} seconds to {LONGEST_TIME // 86400} days"
     if terms.scope != "time" and terms.seconds:
         return "only a grant for a time has seconds"
+    if proposal.ask.kind == "git" and (found := change_for(proposal.ask, standing)) != Change():
+        return found.problem or "nothing of it is missing any more: it is allowed already"
     if proposal.ask.kind not in OF_POLICY:
         return "" if terms.routes is None else "there are no routes in it to edit"
     new = change.new
@@ -167,7 +177,8 @@ def title(ask: Ask) -> str:
         things = [_named(each) for each in (*subject["packages"], *subject["tools"])]
         return f"get {_some(things) or 'a change of the image'}"
     if ask.kind == "git":
-        where = " ".join(_named(part) for part in (subject["remote"], subject["ref"]) if part)
+        parts = [subject["remote"], subject["ref"], subject.get("path", ""), subject.get("fingerprint", "")]
+        where = " ".join(_named(part) for part in parts if part)
         return f"git {subject['operation']} {where}".rstrip()
     place = f"{subject['protocol']}://{subject['host']}:{subject['port']}{subject.get('path', '')}"[:300]
     asked = " ".join(part for part in (subject.get("method", ""), place) if part)

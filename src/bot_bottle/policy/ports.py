@@ -5,12 +5,15 @@ from bot_bottle.policy.model import EgressPolicy
 PROXY_PORT = 3128
 SUPERVISE_ADDRESS, SUPERVISE_PORT = "127.0.0.1", 3129
 SUPERVISE_URL = f"http://{SUPERVISE_ADDRESS}:{SUPERVISE_PORT}/mcp"
+GIT_ADDRESS, GIT_PORT = "127.0.0.1", 3130
+GIT_URL = f"http://{GIT_ADDRESS}:{GIT_PORT}"
 DNS_PORT = 53
 HTTP_PORT, TLS_PORT = 80, 443
 TAKEN = {
     DNS_PORT: "the bottle's DNS",
     PROXY_PORT: "the bottle's proxy",
     SUPERVISE_PORT: "the server that the agent asks for help",
+    GIT_PORT: "the git gate",
 }
 """Ports on which nothing else can be served inside, whatever address is dialled."""
 OBSERVED = {

@@ -54,6 +54,11 @@ def compute(run: RunRecord) -> Changes:
 
     Raises UsageError when it works in the workspace itself, NotFoundError when nothing is kept of it, HostError.
     """
+    if run.workspace_mode == "clone":
+        raise UsageError(
+            f"{run.id} works in a clone of its own",
+            resolution=f"bot-bottle fetch {run.id} brings its branches.",
+        )
     if run.workspace_mode != "copy":
         raise UsageError(
             f"{run.id} works in the workspace itself, not in a copy",

@@ -1,6 +1,8 @@
 """Who the agent is to git: `~/.gitconfig` inside. Pure."""
 
-from bot_bottle.manifest.document import GitDocument
+from collections.abc import Sequence
+
+from bot_bottle.manifest.document import GitDocument, GitRemoteDocument
 from bot_bottle.plan.model import INSIDE_HOME, INSIDE_WORKSPACE, File
 
 
@@ -14,10 +16,25 @@ def identity(git: GitDocument, *, foreign_owner: bool) -> tuple[File, ...]:
     user = [("name", git["user_name"]), ("email", git["user_email"])]
     if any(value for _, value in user):
         lines += ["[user]", *(f"\t{key} = {_quoted(value)}" for key, value in user if value)]
+    if git["remotes"]:
+        lines += _through_the_gate(git["remotes"])
     if foreign_owner:
         lines += ["[safe]", f"\tdirectory = {INSIDE_WORKSPACE}"]
     content = "".join(line + "\n" for line in lines).encode()
     return (File(target=f"{INSIDE_HOME}/.gitconfig", content=content, mode=0o644),) if lines else ()
+
+
+def _through_the_gate(remotes: Sequence[GitRemoteDocument]) -> list[str]:
+    """Whatever a remote is called, git goes to the gate for it: over no proxy, with no login, and asking nobody for one."""
+    from bot_bottle.plan.remotes import gate_url, spellings
+    from bot_bottle.policy.ports import GIT_URL
+
+    lines = [f'[http "{GIT_URL}/"]', '\tproxy = ""', "\tpostBuffer = 1048576"]
+    lines += [f'[credential "{GIT_URL}"]', '\thelper = ""', f'[lfs "{GIT_URL}/"]', "\tlocksverify = false"]
+    for remote in remotes:
+        lines.append(f'[url "{gate_url(remote["name"])}"]')
+        lines += [f"\tinsteadOf = {_quoted(one)}" for one in spellings(remote["url"])]
+    return lines
 
 
 def _quoted(value: str) -> str:

@@ -34,7 +34,7 @@ def mounts(plan: RunPlan) -> tuple[Mount, ...]:
     """The workspace, the bottle's own mounts and its certificate stores, in the order in which they are made: outer ones
     before inner ones."""
     workspace = plan.workspace
-    source = workspace.copy if workspace.mode == "copy" else workspace.source
+    source = workspace.copy or workspace.source
     first = Mount(source=source, target=INSIDE_WORKSPACE, writable=True)
     others = (*plan.mounts, *(plan.trust.mounts if plan.trust else ()))
     return (first, *sorted(others, key=lambda mount: mount.target.count("/")))

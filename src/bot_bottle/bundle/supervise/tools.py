@@ -79,7 +79,11 @@ class Capability(_Arguments):
 class Git(_Arguments):
     operation: Literal["push", "fetch"] = Field(description="What was refused.")
     remote: str = Field("", max_length=500, description="The remote's name or address.")
-    ref: str = Field("", max_length=500, description="The branch or tag.")
+    ref: str = Field("", max_length=500, description="The one branch or tag, when its name was refused.")
+    path: str = Field("", max_length=400, description="The one protected path, when that was refused.")
+    fingerprint: str = Field(
+        "", max_length=40, description="Of a finding that is none: as the refusal of the push names it."
+    )
     reason: Reason
 
 

@@ -40,8 +40,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bottle", metavar="NAME", help="another bottle than the one the agent's file names")
     parser.add_argument(
         "--workspace",
-        choices=("mount", "copy"),
-        help="mount: the repository itself; copy: a copy of it (default when headless)",
+        choices=("mount", "copy", "clone"),
+        help="mount: the repository itself; copy: a copy of it (default when headless); clone: a clone of its first remote",
     )
 
 
