@@ -9,6 +9,7 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -325,6 +326,33 @@ def test_when_the_keeper_ends_both_halves_do(tmp_path):
     assert not Path(f"/proc/{process}").exists()
     assert not made.path.exists()
     made.relay.end()
+
+
+def test_a_keeper_that_is_killed_leaves_neither_half(tmp_path):
+    tmp_path.chmod(0o755)
+    script = """
+import sys
+from bot_bottle.door import relayed
+relay = relayed.Relay(sys.argv[1])
+print("listens", flush=True)
+relay.wait_for_inside(60)
+print(relay._process.pid, flush=True)
+sys.stdin.read()"""
+    source = Path(relayed.__file__).parents[2]
+    keeper = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path / "door.sock")],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={"PYTHONPATH": str(source), "PATH": os.defpath},
+    )  # fmt: skip
+    with keeper:
+        assert keeper.stdout.readline() == "listens\n"
+        machine = Machine(tmp_path / "door.sock")
+        try:
+            outside = Path(f"/proc/{int(keeper.stdout.readline())}")
+            keeper.kill()
+            assert machine.process.wait(DEADLINE) == 0
+            wait_for(lambda: not outside.exists(), "the half outside to end")
+        finally:
+            machine.close()
 
 
 def test_the_line_is_given_once(world):
