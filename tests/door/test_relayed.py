@@ -119,6 +119,15 @@ def world(tmp_path: Path) -> Iterator[World]:
     made.close()
 
 
+def keeper_of(script: str, *arguments: str) -> "subprocess.Popen[str]":
+    """A keeper that is a process of its own."""
+    environment = {"PYTHONPATH": str(Path(relayed.__file__).parents[2]), "PATH": os.defpath}
+    return subprocess.Popen(
+        [sys.executable, "-c", script, *arguments],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
+    )  # fmt: skip
+
+
 def tcp(port: int) -> Listener:
     return Listener("tcp", "0.0.0.0", port)
 
@@ -272,6 +281,45 @@ print(answers)"""
     served.join(DEADLINE)
 
 
+def test_a_relay_without_free_descriptors_serves_the_others_later(tmp_path):
+    tmp_path.chmod(0o755)
+    crowd = 300
+    script = """
+import resource, socket, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (160, 160))
+from bot_bottle.door import relayed
+from bot_bottle.door.model import Listener
+from bot_bottle.door.passing import receive_listeners
+relay = relayed.Relay(sys.argv[1])
+print("listens", flush=True)
+relay.wait_for_inside(60)
+ours, theirs = socket.socketpair()
+relay.open_door([Listener("tcp", "0.0.0.0", 7000)], theirs)
+(listener,) = receive_listeners(ours, 1, 0)
+listener.settimeout(60)
+print("serves", flush=True)
+for _ in range(int(sys.argv[2])):
+    connection, _ = listener.accept()
+    connection.sendall(b"!")
+    connection.close()
+print("served", relay._process.poll(), flush=True)
+sys.stdin.read()"""
+    with keeper_of(script, str(tmp_path / "door.sock"), str(crowd)) as keeper:
+        assert keeper.stdout.readline() == "listens\n"
+        machine = Machine(tmp_path / "door.sock")
+        try:
+            assert keeper.stdout.readline() == "serves\n"
+            client = """
+import socket, sys
+held = [socket.create_connection(('192.0.2.1', 7000), 20) for _ in range(int(sys.argv[1]))]
+print(sum(s.recv(1) == b'!' and s.close() is None for s in held))"""
+            assert machine.python(client, str(crowd)) == f"{crowd}\n"
+            assert keeper.stdout.readline() == "served None\n"
+        finally:
+            keeper.kill()
+            machine.close()
+
+
 def test_further_listeners_are_opened_all_or_none(world):
     world.open(HTTP)
     ours, theirs = socket.socketpair()
@@ -338,12 +386,7 @@ print("listens", flush=True)
 relay.wait_for_inside(60)
 print(relay._process.pid, flush=True)
 sys.stdin.read()"""
-    source = Path(relayed.__file__).parents[2]
-    keeper = subprocess.Popen(
-        [sys.executable, "-c", script, str(tmp_path / "door.sock")],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={"PYTHONPATH": str(source), "PATH": os.defpath},
-    )  # fmt: skip
-    with keeper:
+    with keeper_of(script, str(tmp_path / "door.sock")) as keeper:
         assert keeper.stdout.readline() == "listens\n"
         machine = Machine(tmp_path / "door.sock")
         try:

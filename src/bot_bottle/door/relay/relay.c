@@ -76,7 +76,7 @@ struct pair {
 };
 
 static enum role role;
-static int polled = -1, paused, pairs, fresh, queries, passed;
+static int polled = -1, most = PAIRS, paused, pairs, fresh, queries, passed;
 static struct pair all[PAIRS], *graves, *unused;
 static struct listener listeners[LISTENERS], line = {THE_LINE, -1, 0}, keeper = {THE_KEEPER, -1, 0};
 static struct sockaddr_un place;
@@ -101,6 +101,11 @@ static void pause_all(int yes) {
     if (listeners[i].fd > 0 && !listeners[i].datagrams) watch(listeners[i].fd, yes ? 0 : EPOLLIN, &listeners[i]);
 }
 
+/* Nothing was accepted: there was nothing, or there is no room; then it waits until a connection has ended. */
+static void not_accepted(void) {
+  if (pairs && (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)) pause_all(1);
+}
+
 /* Pairs */
 
 static struct pair *new_pair(void) {
@@ -113,7 +118,7 @@ static struct pair *new_pair(void) {
   made->near.what = made->far.what = AN_END;
   made->near.fd = made->far.fd = -1;
   made->near.pair = made->far.pair = made;
-  if (++pairs >= PAIRS) pause_all(1);
+  if (++pairs >= most) pause_all(1);
   return made;
 }
 
@@ -140,7 +145,7 @@ static void end_pair(struct pair *pair, int reset) {
   graves = pair;
   pairs--;
   if (pair->is_query) queries--;
-  if (pairs < PAIRS) pause_all(0);
+  if (pairs < most) pause_all(0);
 }
 
 static struct end *other(struct end *end) { return end == &end->pair->near ? &end->pair->far : &end->pair->near; }
@@ -232,7 +237,7 @@ static void begin(struct pair *pair, uint16_t port, uint32_t address) {
 static void take_client(struct listener *from) {
   for (int i = 0; i < 64 && !paused; i++) {
     int client = accept4(from->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (client < 0) return;
+    if (client < 0) { not_accepted(); return; }
     struct sockaddr_in meant;
     socklen_t size = sizeof meant;
     struct pair *pair = getsockname(client, (struct sockaddr *)&meant, &size) ? NULL : new_pair();
@@ -339,7 +344,7 @@ static void dial(struct pair *pair) {
 static void take_socket(void) {
   for (int i = 0; i < 64 && !paused; i++) {
     int fd = accept4(line.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (fd < 0) return;
+    if (fd < 0) { not_accepted(); return; }
     struct pair *pair = new_pair();
     if (!pair) { close(fd); return; }
     pair->near.fd = fd;
@@ -533,7 +538,10 @@ static void confine(void) {
 }
 
 static void prepare(void) {
-  struct rlimit files = {FILES, FILES}, none = {0, 0};
+  struct rlimit files = {FILES, FILES}, none = {0, 0}, given;
+  if (!getrlimit(RLIMIT_NOFILE, &given) && given.rlim_max < FILES) files.rlim_cur = files.rlim_max = given.rlim_max;
+  int room = ((int)files.rlim_cur - 16 - (role == INSIDE ? LISTENERS : 0)) / 2; /* a connection is two descriptors */
+  most = room < 8 ? 8 : room < PAIRS ? room : PAIRS;
   signal(SIGPIPE, SIG_IGN);
   prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
   setrlimit(RLIMIT_NOFILE, &files);
