@@ -8,10 +8,10 @@ ARGS ?=
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test unit lint fmt lock demo pictures bench fuzz clean
+.PHONY: help setup test test-vm unit lint fmt lock demo pictures bench fuzz relay clean
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 setup:  ## Debian packages, .venv, locked dependencies (all of it done by the other targets too)
 	@$(PYTHON) tools/bootstrap.py
@@ -20,6 +20,10 @@ test: lint unit  ## set-up, lint, types, import contracts and every test
 
 unit: setup  ## the tests alone; ARGS="-k name" chooses
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadgroup $(ARGS)
+
+test-vm: setup  ## the tests that need a microVM: here, or in a machine that is emulated for them (as root, 12 minutes at most)
+	-@$(PYTHON) tools/bootstrap.py --vm
+	$(BIN)/python tools/test_vm.py
 
 lint: setup  ## ruff, mypy and the import contracts
 	$(BIN)/ruff check .
@@ -51,6 +55,10 @@ bench: setup  ## measure; AREA=start|egress|... chooses, ARGS=--quick for a shor
 fuzz: setup  ## search for hostile input that breaks something, a minute each; ARGS="--seconds 600 --target 'TLS hellos'"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/fuzz.txt
 	$(BIN)/python tools/fuzz.py $(ARGS)
+
+relay: setup  ## build the door's relay for microVMs again; ARGS=--check compares only
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/relay.txt
+	$(BIN)/python tools/make_relay.py $(ARGS)
 
 clean:  ## remove what the other targets made
 	rm -rf .venv build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -63,6 +63,16 @@ ENGINE_TOOLS = (
 )
 DOCKER_SOCKET = Path("/var/run/docker.sock")
 PICTURE_TOOLS = (Tool("pngquant", "pngquant", "makes the documents' pictures small"),)
+VM_TOOLS = (
+    Tool("qemu-system-x86_64", "qemu-system-x86", "emulates a machine with KVM"),
+    Tool("qemu-img", "qemu-utils", "makes its disk"),
+    Tool("mmdebstrap", "mmdebstrap", "fills it"),
+    Tool("mke2fs", "e2fsprogs", "fills it"),
+    Tool("zstd", "zstd", "fills it"),
+    Tool("cpio", "cpio", "fills it"),
+    Tool("depmod", "kmod", "fills it"),
+    Tool("ssh", "openssh-client", "is the way into it"),
+)
 
 
 class GoProgram(NamedTuple):
@@ -295,6 +305,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Makes this checkout ready to test.")
     parser.add_argument("--bench", action="store_true", help="also what `make bench` needs")
     parser.add_argument("--pictures", action="store_true", help="also what `make pictures` needs")
+    parser.add_argument("--vm", action="store_true", help="also what `make test-vm` needs")
     parser.add_argument(
         "--python", default=os.environ.get("BOT_BOTTLE_PYTHON", ""), help="make .venv from this one"
     )
@@ -306,6 +317,7 @@ def main() -> int:
             + engine_tools()
             + (BENCH_TOOLS if options.bench else ())
             + (PICTURE_TOOLS if options.pictures else ())
+            + (VM_TOOLS if options.vm else ())
         )
         missing = missing_tools(python, wanted)
         if missing:

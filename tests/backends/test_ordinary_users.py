@@ -14,8 +14,9 @@ from support.place import engine_group
 
 USER = 54321
 FILES = {
-    "namespace": ("namespace", "namespace_death", "namespace_host"),
-    "docker": ("docker", "docker_death", "docker_inside"),
+    "namespace": tuple(f"backends/test_namespace{part}" for part in ("", "_death", "_host")),
+    "docker": tuple(f"backends/test_docker{part}" for part in ("", "_death", "_inside")),
+    "smolmachines": ("door/test_relayed", "backends/test_smolvm_contract"),
 }
 ROOT = Path(__file__).parents[2]
 
@@ -25,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 )
 @pytest.mark.skipif(not shutil.which("setpriv"), reason="needs setpriv (util-linux)")
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("backend", EVERY)
+@pytest.mark.parametrize("backend", [*EVERY, "smolmachines"])
 def test_the_suite_passes_as_an_ordinary_user(backend: str) -> None:
     groups = f"--groups={engine_group()}" if backend == "docker" else "--clear-groups"
     become = ["setpriv", f"--reuid={USER}", f"--regid={USER}", groups]
@@ -48,7 +49,7 @@ def run_there(place: Path, become: list[str], parts: tuple[str, ...]) -> subproc
     for folder in (home, place / "build"):
         folder.mkdir()
         os.chown(folder, USER, USER)
-    files = [f"tests/backends/test_{part}.py" for part in parts]
+    files = [f"tests/{part}.py" for part in parts]
     return subprocess.run(
         [
             *become,
@@ -67,6 +68,7 @@ def run_there(place: Path, become: list[str], parts: tuple[str, ...]) -> subproc
             "HOME": str(home),
             "PYTHONPATH": f"{place}/src:{place}/tests",
             "PYTHONDONTWRITEBYTECODE": "1",
+            "HYPOTHESIS_STORAGE_DIRECTORY": f"{home}/hypothesis",
         },
         capture_output=True,
         text=True,

