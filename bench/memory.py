@@ -58,12 +58,14 @@ def pss_kib(pids: set[int]) -> int:
     return total
 
 
-def further_bottles(place: Place, count: int) -> list[float]:
-    """MiB that each of `count` bottles added to those that ran before it; one runs beforehand."""
+def further_bottles(place: Place, count: int, *bottle: str) -> list[float]:
+    """MiB that each of `count` bottles added to those that ran before it; one runs beforehand. `bottle` are further options."""
     ids, totals = [], []
     try:
         for _ in range(count + 1):
-            ids.append(place.ask("start", "sleeper", "--headless", "--detach", "--quiet").split()[-1])
+            ids.append(
+                place.ask("start", "sleeper", "--headless", "--detach", "--quiet", *bottle).split()[-1]
+            )
             pids = {pid for pid in kept_by(f"HOME={place.home}") if not is_agent(pid)}
             if not pids:
                 raise NotMeasured("no process of the bottle was found")

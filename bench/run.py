@@ -22,7 +22,7 @@ from place import ROOT, Place
 
 RUNS = 21
 QUICK_RUNS = 3
-LATER = ("docker", "smolmachines")
+LATER = ("smolmachines",)
 Progress = Callable[[str], None]
 
 
@@ -88,6 +88,13 @@ def git_part(place: Place, runs: int, progress: Progress) -> Iterator[Figure]:
     yield from gitgate.measure(place, runs, progress)
 
 
+def docker_part(place: Place, runs: int, progress: Progress) -> Iterator[Figure]:
+    """Bottles that a container holds, beside bare containers of the same image."""
+    import containers
+
+    yield from containers.measure(place, runs, progress)
+
+
 AREAS: dict[str, tuple[Callable[[Place, int, Progress], Iterator[Figure]], ...]] = {
     "start": (
         *(start.commands, start.whole_run, start.further_bottle),
@@ -95,6 +102,7 @@ AREAS: dict[str, tuple[Callable[[Place, int, Progress], Iterator[Figure]], ...]]
     ),
     "egress": (*(partial(part, "egress") for part in (tunnel_part, lean_tunnel_part)), firewall_part),
     "approvals": (approvals_part,),
+    "docker": (docker_part,),
     "git": (git_part,),
 }
 

@@ -4,4 +4,4 @@ from bot_bottle.testing.conformance import BackendContract
 
 
 class TestNamespace(BackendContract):
-    """As whoever runs the tests; `test_namespace_users.py` runs this file again as somebody else."""
+    """As whoever runs the tests; `test_ordinary_users.py` runs this file again as somebody else."""

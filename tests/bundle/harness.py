@@ -141,7 +141,7 @@ class Bundle:
             "listeners": listeners,
             "uid": 65534,
             "gid": 65534,
-            "bottle_file": "/home/me/.bot-bottle/bottles/test.md",
+            "bottle_file": "test.md",
             "limits": limits or BundleLimits(),
             "sensitive": sensitive,
             "engine_port": engine_port,

@@ -315,6 +315,23 @@ def test_those_who_want_the_same_wait_for_one_answer(web: Server) -> None:
         assert len([one for one in bundle.messages if "hold" in one]) <= 1
 
 
+def test_what_was_good_for_one_of_several_is_said_to_be_used_up_to_the_others(web: Server) -> None:
+    policy = EgressPolicy(ask=ASK)
+    with served(policy, supervised=True) as (holder, bundle), contextlib.ExitStack() as stack:
+        socks = [stack.enter_context(holder.connect(*PROXY)) for _ in range(3)]
+        for sock in socks:
+            sock.sendall(get("ask.test"))
+        number = held(bundle)
+        until(lambda: heard_held(bundle) == 3)
+        put(bundle, granted(policy, web.http("ask.test")._replace(grant="g1", once=True)))
+        release(bundle, number, passes=True)
+        found = [read_response(sock) for sock in socks]
+        assert sorted(head[:12] for head, _ in found) == [b"HTTP/1.1 200", b"HTTP/1.1 403", b"HTTP/1.1 403"]
+        said = [json.loads(body) for head, body in found if b" 403 " in head[:13]]
+        assert [each["reason"] for each in said] == ["held_used"] * 2
+        assert "used that up" in said[0]["message"]
+
+
 def heard_held(bundle: Bundle) -> int:
     figures(bundle)
     return sum(count for kind, _, count in figures(bundle)["decisions"] if kind == "egress.held")

@@ -527,3 +527,13 @@ def test_large_heads_that_are_searched_let_a_policy_come_into_force_between_them
         for sock in socks:
             sock.close()
     web.close()
+
+
+def test_what_looks_like_the_routes_own_placeholder_hides_nothing_behind_it(blocking: Place) -> None:
+    own = " ".join(
+        f"{PLACEHOLDER}{crc_token('x', random.Random(at)).replace('_', '')}" * 3 for at in range(40)
+    )
+    head, body = blocking.send(post(f"{own} {TOKEN}".encode(), host="own.test"))
+    assert head.startswith(b"HTTP/1.1 403 "), head
+    assert json.loads(body)["reason"] in ("secret_unreadable", "secret_found")
+    assert not blocking.api.seen

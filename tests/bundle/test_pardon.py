@@ -11,6 +11,7 @@ import pytest
 
 from bot_bottle.bundle.egress import asking
 from bot_bottle.policy.model import EgressPolicy, Route, SecretsPolicy
+from bot_bottle.policy.secrets.scanner import MOST_MATCHES
 from tests.bundle.conftest import Certificate
 from tests.bundle.h2peers import Client
 from tests.bundle.harness import Bundle, Holder, Server, in_header, read_response, served
@@ -181,3 +182,13 @@ def test_bodies_that_wait_are_bounded(certificate: Certificate) -> None:
         for sock in socks:
             sock.close()
     plain.close()
+
+
+def test_more_secrets_than_can_be_shown_are_not_asked_about(place: Place) -> None:
+    """A yes to those that were shown would let the others go."""
+    tokens = " ".join(crc_token("ghp", random.Random(at)) for at in range(MOST_MATCHES + 1))
+    with place.holder.connect(*PROXY) as sock:
+        sock.sendall(post(tokens.encode()))
+        said = json.loads(read_response(sock)[1])
+    assert (said["reason"], said["what"]["detector"]) == ("secret_found", "github")
+    assert not place.api.seen

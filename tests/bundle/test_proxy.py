@@ -67,7 +67,7 @@ def test_a_refusal_says_what_why_and_how_to_ask(bottle: tuple[Holder, Bundle, Se
         "reason": "host_not_allowed",
         "message": "This host is not in the bottle's egress policy.",
         "ask": {"tool": "pipelock-block", "with": {"hosts": ["evil.test"], "protocol": "http", "port": 8080}},
-        "operator": "A person allows this in /home/me/.bot-bottle/bottles/test.md, under `egress:`, `routes:`, with the"
+        "operator": "A person allows this in the bottle's file test.md, under `egress:`, `routes:`, with the"
         " line: - {host: evil.test, port: 8080, protocol: http}",
     }
 

@@ -54,6 +54,10 @@ class Supervised(Watched):
         [found] = json.loads(self.approvals("list").stdout)
         return json.loads(self.approvals("show", found["id"], *words).stdout) if words else found
 
+    def shown_all(self) -> dict[str, str]:
+        """The states of all that was ever asked for."""
+        return {each["id"]: each["state"] for each in json.loads(self.approvals("list", "--all").stdout)}
+
     def close(self) -> None:
         self.asker.close()
         super().close()

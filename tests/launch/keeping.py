@@ -16,6 +16,7 @@ from bot_bottle.launch.change import Change, Changes
 from bot_bottle.operate.approvals import Approvals
 from bot_bottle.policy.model import EgressPolicy, Route
 from bot_bottle.state.model import RunRecord
+from bot_bottle.state.patient import PatientStore
 from bot_bottle.state.store import Store
 
 BASE = EgressPolicy(routes=(Route("known.example.org", 443),))
@@ -41,7 +42,8 @@ class Kept:
     def __init__(self, path: Path, run: str = "fixer-ab12", *, policy: EgressPolicy = BASE, trust: object = (),
                  confirms: bool = True, bottle: str = "default") -> None:  # fmt: skip
         self.path = str(path)
-        self.store = Store.open(self.path)
+        self.store = PatientStore.over(Store.open(self.path), run)
+        self.store.begin_loop()
         self.policy = policy
         self.plan = SimpleNamespace(id=run, trust=trust, bottle_file=str(path.parent / "default.md"))
         self.has_way_out = True

@@ -28,7 +28,7 @@ RUN = "fixer-ab12"
 HOSTS = ("one.example.org", "two.example.com", "three.example.net", "four.example.org")
 POINTS = 110
 """A victim's; there are two."""
-DEADLINE = 20.0
+DEADLINE = 60.0
 FINAL = ("applied", "failed", "rejected", "expired", "withdrawn")
 
 

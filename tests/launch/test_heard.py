@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot_bottle.launch import heard
+from bot_bottle.launch import heard, sidecar
 from bot_bottle.launch.sidecar import Sidecar
 from bot_bottle.state.store import Store
 
@@ -111,3 +113,20 @@ def test_what_is_taken_can_be_written_down(kind: str, data: dict[str, object]) -
     for value in found[1].values():
         assert not isinstance(value, float) or math.isfinite(value)
         assert not isinstance(value, list)
+
+
+def test_a_bundle_that_never_stops_talking_is_not_heard_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sidecar, "LAST_WORDS_WITHIN", 0.2)
+    mine, its = socket.socketpair()
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(60)  # whatever becomes of the test
+        while True:
+            its.sendall(b'{"stats": {}}\n' * 20)
+    its.close()
+    bundle = object.__new__(Sidecar)
+    bundle.sock, bundle._buffer, bundle.pid, bundle.code = mine, b"", pid, None
+    bundle.authority, bundle._authorities_heard, bundle._told_to_stop = "", 0, False
+    bundle.door = socket.socket()
+    assert bundle.stop()
+    assert bundle.code == -signal.SIGKILL

@@ -82,3 +82,23 @@ def test_no_line_can_say_more_than_one_route(line: str) -> None:
     was, now = (yaml.load(text.split("---")[1], Loader=yaml.BaseLoader) for text in (before, after))
     assert now["egress"]["routes"][:-1] == was["egress"]["routes"]
     assert {**now, "egress": None} == {**was, "egress": None}
+
+
+FILLED = {
+    "a list": "---\negress:\n  routes:\n    - host: a.example.org  # forge\n      paths: [/v1]\n    - host: b.example.org\n---\n",
+    "braces": "---\negress:\n  routes:\n    - {host: a.example.org, paths: [/v1]}  # forge\n    - {host: b.example.org}\n---\n",
+    "brackets": "---\negress: {routes: [{host: a.example.org, paths: [/v1]}, {host: b.example.org}]}  # forge\n---\n",
+}
+
+
+@pytest.mark.parametrize("name", FILLED)
+def test_a_route_that_is_there_gets_its_credential_and_nothing_stands_there_twice(name: str) -> None:
+    before = FILLED[name]
+    line = '{host: a.example.org, paths: ["/v1"], credential: forge}'
+    after = edit_egress(before, routes=[line, LINE])
+    assert read(after)["egress"]["routes"] == [
+        {"host": "a.example.org", "paths": ["/v1"], "credential": "forge"}, {"host": "b.example.org"}, ROUTE,
+    ]  # fmt: skip
+    assert "# forge" in after
+    other = edit_egress(before, routes=[line.replace("/v1", "/v2")])
+    assert len(read(other)["egress"]["routes"]) == 3

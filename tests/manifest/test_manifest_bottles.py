@@ -308,7 +308,7 @@ def test_the_design_example_is_right(home, monkeypatch) -> None:
         "db.example.org",
         "docs.python.org",
     ]
-    assert made["egress"]["secrets"] == {"on_match": "hold", "oversize": "block", "limit": 2**20}
+    assert made["egress"]["secrets"] == {"on_match": "hold", "oversize": "block", "limit": 2**25}
     assert made["git"]["remotes"][0]["key"] == "/home/me/.ssh/bot"
     assert made["supervise"] is True
 

@@ -8,6 +8,8 @@ import pytest
 from tests.launch.keeping import Kept
 
 from bot_bottle.errors import ManifestError, NotFoundError
+from bot_bottle.events import NewEvent
+from bot_bottle.operate import approval_view
 from bot_bottle.operate.approvals import Approvals
 from bot_bottle.policy.approval import Approval, Terms
 from bot_bottle.policy.model import EgressPolicy, HeaderMatch, Route, Upstream
@@ -276,3 +278,16 @@ def test_another_bottles_credential_of_the_same_name_is_decided_by_itself(own_ho
         assert [each.proposal.run for each in desk.alike(mine)] == ["other-cd34"]
     for one in runs:
         one.close()
+
+
+def test_of_any_number_of_refusals_only_the_latest_are_read(kept, monkeypatch):
+    monkeypatch.setattr(approval_view, "MOST_READ", 20)
+    data = {"host": "docs.example.org", "port": 443, "protocol": "https"}
+    kept.store.append([NewEvent("fixer-ab12", 1.0, "egress.refused", data) for _ in range(50)])
+    kept.ask(hosts=["docs.example.org"])
+    with kept.desk() as desk:
+        assert desk.waiting()[0].effect.requests == 20
+        kept.store.append(
+            [NewEvent("fixer-ab12", 2.0, "dns.refused", {"host": "docs.example.org"}) for _ in range(3)]
+        )
+        assert desk.waiting()[0].effect.requests == 23

@@ -2,6 +2,7 @@
 
 import json
 import unicodedata
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from bot_bottle.policy import approval_effect
 from bot_bottle.policy.approval import TOOLS, Ask, Grant, Proposal, Terms
 from bot_bottle.policy.approval_change import Standing, change_for, effective
-from bot_bottle.policy.approval_cover import covers, registered, variant
+from bot_bottle.policy.approval_cover import covers, package, place, registered, variant
 from bot_bottle.policy.approval_effect import Refusals, effect
 from bot_bottle.policy.approval_intake import ask_of, held_ask
 from bot_bottle.policy.approval_show import changed, digest, grant_id, shown, title
@@ -378,6 +379,24 @@ def test_a_credential_is_put_in_where_another_approval_opened_the_host():
     assert any("open by another approval only" in note for note in looked.effect.notes)
 
 
+def test_a_credential_for_one_use_leaves_what_goes_without_it_as_it_was():
+    base = EgressPolicy((Route("a.example.org", 443),))
+    once = (Grant("g1", "p1", "run", "once", (), 1.0), (Route("a.example.org", 443, credential="key"),))
+    during = effective(base, [once])
+    asked = {
+        "host": "a.example.org",
+        "port": 443,
+        "protocol": "https",
+        "method": b"GET",
+        "target": b"/",
+        "headers": (),
+    }
+    assert decide_request(during, **asked).route.credential == "key"
+    used = during._replace(routes=tuple(route for route in during.routes if not route.once))
+    assert decide_request(used, **asked).allowed
+    assert difference(base, during) == (["- {host: a.example.org, credential: key}"], [])
+
+
 def test_thousands_of_made_up_refusals_are_not_judged_for_each_proposal(monkeypatch):
     refusals = Refusals()
     for number in range(4096):
@@ -468,6 +487,53 @@ def test_packages_that_were_refused_are_refused_in_other_company():
     push, fetch = (ask_of("git-block", {"remote": "origin", "operation": what}) for what in ("push", "fetch"))
     assert variant(fetch, (), push, ()) == "origin"
     assert variant(push, (), one, ()) == ""
+
+
+def asked_for(tool: str, **arguments: Any) -> Ask:
+    found = ask_of(tool, arguments)
+    assert isinstance(found, Ask)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("refused", "again"),
+    [
+        ("requests", "requests==2.31"),
+        ("requests==2.31", "Requests >= 2, < 3"),
+        ("requests", "requests[socks]~=2.0 ; python_version > '3'"),
+        ("typing_extensions", "typing-extensions"),
+        ("left-pad", "npm:left-pad@1.3.0"),
+        ("@scope/pkg@1.0.0", "@Scope/pkg@latest"),
+        ("git+https://example.org/o/r.git@v1", "git+ssh://git@example.org/o/r"),
+    ],
+)
+def test_another_version_or_spelling_of_a_package_is_the_same(refused, again):
+    first = asked_for("capability-block", packages=[refused], reason="")
+    assert variant(asked_for("capability-block", packages=["other", again], reason=""), (), first, ())
+    assert variant(asked_for("capability-block", tools=[again], reason=""), (), first, ())
+    assert not variant(asked_for("capability-block", packages=["other@1"], reason=""), (), first, ())
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        "git@example.org:o/r.git",
+        "ssh://git@example.org:22/o/r",
+        "https://me@example.org/o/r.git/",
+        "HTTPS://Example.org//O/r#x",
+    ],
+)
+def test_another_spelling_of_a_remote_is_the_same(again):
+    refused = asked_for("git-block", remote="https://example.org/o/r", operation="push", reason="")
+    assert variant(asked_for("git-block", remote=again, operation="push", reason=""), (), refused, ())
+    other = asked_for("git-block", remote="https://example.org/o/other", operation="push", reason="")
+    assert not variant(other, (), refused, ())
+
+
+@given(st.text(max_size=200))
+def test_any_name_has_a_spelling(name):
+    assert place(name) == place(name.lower())
+    assert package(name) == package(name.lower())
 
 
 def test_a_nearer_route_does_not_loosen_what_happens_to_secrets():

@@ -132,6 +132,12 @@ def test_what_only_looks_like_a_token_is_left_alone() -> None:
         assert not found(text), text
 
 
+def test_base64_whose_line_ends_alone_are_escaped_is_found() -> None:
+    data = _some_percent(base64.encodebytes(_escaped(b"00000000001234")))
+    assert b"%0a" in data
+    assert found(data, Scanner([Known("mine", b"00000000001234")], formats=False)) == {"mine"}
+
+
 VALUES = st.binary(min_size=8, max_size=80)
 TEXTS = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=14, max_size=90).map(
     str.encode

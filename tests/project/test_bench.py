@@ -49,9 +49,9 @@ def test_a_figure_without_a_yardstick_has_no_ratio() -> None:
 
 def test_an_area_that_is_not_there_yet_says_so(tmp_path: Path) -> None:
     output = tmp_path / "bench.json"
-    argv = [sys.executable, str(ROOT / "bench" / "run.py"), "docker", "--output", str(output)]
+    argv = [sys.executable, str(ROOT / "bench" / "run.py"), "smolmachines", "--output", str(output)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (1, "area docker: there is nothing to measure yet\n")
+    assert (done.returncode, done.stderr) == (1, "area smolmachines: there is nothing to measure yet\n")
     assert not output.exists()
 
 

@@ -60,6 +60,8 @@ class Factory:
         self.uid = uid
         self.own_places = own_places
         self._image = image
+        self.plan = make_plan(root)
+        """The last one that a bottle was made from."""
         self.workspace = root / "workspace"
         self.workspace.mkdir()
         self.root = root
@@ -68,6 +70,7 @@ class Factory:
 
     def __call__(self, *argv: str, stdio: Stdio | None = None, release: bool = True, **changes) -> Bottle:
         plan = make_plan(self.root, *argv, **{"backend": self.backend.name, "image": self._image, **changes})
+        self.plan = plan
         with open(os.devnull, "r+b") as nothing:
             standard = stdio or Stdio(nothing.fileno(), nothing.fileno(), nothing.fileno())
             bottle = self.backend.create(plan, standard)

@@ -95,10 +95,14 @@ def _start(seen: str) -> str:
 
 
 def dockerd(program: str, pid_file: Path, log: Path, *options: str, host: str = "") -> str:
-    """Starts a dockerd of ours that outlives this process; answers why it does not answer, and ended it then."""
+    """Starts a dockerd of ours that outlives this process; answers why it does not answer, and ended it then.
+
+    Without a bridge it gets a network of its own: it would take the host's bridge away, which may be another engine's.
+    """
     environment = {name: value for name, value in os.environ.items() if name.startswith(("SSL_", "LANG"))}
     host = host or "unix:///var/run/docker.sock"
-    argv = [program, "--pidfile", str(pid_file), "--host", host, *options]
+    apart = ["unshare", "--net"] if set(WITHOUT_NETWORK) <= set(options) else []
+    argv = [*apart, program, "--pidfile", str(pid_file), "--host", host, *options]
     with log.open("wb") as said:
         child = subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=said, stderr=said, cwd="/", start_new_session=True,
@@ -123,7 +127,7 @@ def end(pid_file: Path) -> None:
     """Ends the dockerd whose pid is in `pid_file`, if it is one; its containers end with it."""
     try:
         pid = int(pid_file.read_text())
-        ours = b"dockerd" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        ours = str(pid_file).encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
     except (OSError, ValueError):
         return
     if not ours:

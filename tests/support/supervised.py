@@ -17,7 +17,7 @@ from bot_bottle.launch.supervisor import Notes, Supervisor, Timing
 from bot_bottle.plan.model import Command, Paths, Registration, RunPlan, Supervise, Workspace
 
 NOBODY = 65534
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 Message = Mapping[str, Any]
 

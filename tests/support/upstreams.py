@@ -6,17 +6,20 @@ from typing import Self
 
 
 class Upstream(ThreadingHTTPServer):
-    """While it is entered it answers every request with `says`; `hosts` are those asked for, `posted` the bodies that came."""
+    """While it is entered it answers every request with `says`; `hosts` are those asked for, `posted` the bodies that came.
 
-    def __init__(self, says: bytes = b"yes") -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    It listens on `address`, one of the host's.
+    """
+
+    def __init__(self, says: bytes = b"yes", *, address: str = "127.0.0.1") -> None:
+        super().__init__((address, 0), _Handler)
         self.says = says
         self.hosts: list[str] = []
         self.posted: list[bytes] = []
 
     @property
     def where(self) -> str:
-        return f"127.0.0.1:{self.server_address[1]}"
+        return f"{self.server_address[0]}:{self.server_address[1]}"
 
     def __enter__(self) -> Self:
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()

@@ -7,6 +7,7 @@ import pytest
 
 from bot_bottle.testing.model import serving
 from bot_bottle.testing.script import parse
+from support.backends import on_every_backend
 from support.bottles import front_matter, write_bottle
 from support.place import python
 from support.upstreams import Upstream
@@ -95,6 +96,7 @@ def result(cli, run):
     return ends[-1]["result"], lines
 
 
+@on_every_backend
 def test_refused_it_asks_and_once_it_is_approved_the_same_request_succeeds(cli, start, inbox):
     run, _ = start(TURNS)
     [proposal] = wait_for(lambda: waiting(cli), "the proposal", within=60)
@@ -105,6 +107,7 @@ def test_refused_it_asks_and_once_it_is_approved_the_same_request_succeeds(cli, 
     assert said == "read: new words", "\n".join(lines)[-3000:]
 
 
+@on_every_backend
 def test_refused_by_the_person_it_is_told_no_and_the_request_still_fails(cli, start, inbox):
     run, _ = start([FETCH, ASK, {"text": "told: {{last_result}}"}])
     [proposal] = wait_for(lambda: waiting(cli), "the proposal", within=60)

@@ -38,7 +38,7 @@ class Inbox:
             await self.app.workers.wait_for_complete()
         await self.pilot.pause()
 
-    async def until(self, condition: Callable[[], object], what: str, within: float = 20.0) -> None:
+    async def until(self, condition: Callable[[], object], what: str, within: float = 60.0) -> None:
         """Until `condition`; AssertionError with the screen when that takes too long."""
         deadline = time.monotonic() + within
         while not condition():

@@ -12,7 +12,7 @@ from bot_bottle.testing.desk import FakeDesk
 from support import hostile_text
 from support.terminals import terminal
 from support.waiting import wait_for
-from tui.driver import opened
+from tui.driver import Inbox, opened
 
 PROGRAM = Path(__file__).with_name("terminal_process.py")
 LONG_AGO = 5 * 86400.0
@@ -45,14 +45,24 @@ async def expected(asks: list[dict], width: int, height: int) -> list[list[str]]
     screens = []
     async with opened(desk, size=(width, height)) as inbox:
         for _ in asks:
-            screens.append([line.rstrip() for line in inbox.lines])
+            screens.append(await at_rest(inbox))
             await inbox.press("down")
     return screens
+
+
+async def at_rest(inbox: Inbox) -> list[str]:
+    """The screen once it stays as it is: what is drawn later than all else, on a busy machine, has been drawn."""
+    before: list[str] = []
+    while (now := [line.rstrip() for line in inbox.lines]) != before:
+        before = now
+        await inbox.rest()
+    return now
 
 
 @pytest.mark.parametrize(
     ("size", "colour"), [((80, 24), []), ((130, 40), ["NO_COLOR=1"])], ids=["small", "large, no colour"]
 )
+@pytest.mark.timeout(400)
 def test_a_terminal_shows_hostile_text_exactly_where_the_inbox_put_it(tmp_path, size, colour):
     asks = write_asks(tmp_path / "asks")
     screens = asyncio.run(expected(asks, *size))
@@ -72,7 +82,7 @@ def test_a_terminal_shows_hostile_text_exactly_where_the_inbox_put_it(tmp_path, 
 def shows(pane, screen, number):
     """Waits until the terminal shows exactly `screen`; says in which lines it differs."""
     try:
-        wait_for(lambda: pane.lines == screen, f"screen {number}", within=30.0)
+        wait_for(lambda: pane.lines == screen, f"screen {number}", within=60.0)
     except AssertionError as error:
         differing = [(a, b) for a, b in zip(pane.lines, screen, strict=True) if a != b]
         raise AssertionError(f"{error}: {differing}") from None

@@ -74,7 +74,7 @@ class Client:
         return "\r\n".join([*head, "", ""]).encode() + body
 
     def connect(self) -> socket.socket:
-        return socket.create_connection((self.address, self.port), timeout=20)
+        return socket.create_connection((self.address, self.port), timeout=60)
 
     def raw(self, data: bytes) -> Answer:
         """Sends `data` and reads until the other side ends the connection."""

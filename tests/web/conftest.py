@@ -23,11 +23,11 @@ def running(desk: Any, *, port: int = 0) -> Iterator[Service]:
         thread = threading.Thread(target=service.run)
         thread.start()
         try:
-            assert service.started.wait(20)
+            assert service.started.wait(60)
             yield service
         finally:
             service.stop()
-            thread.join(20)
+            thread.join(60)
             assert not thread.is_alive()
 
 
@@ -79,7 +79,7 @@ def open_page(chromium: Any, service: Service) -> Iterator[Callable[..., Any]]:
 
     def open_(link: str | None = None, **options: Any) -> Any:
         context = chromium.new_context(viewport={"width": 1200, "height": 800}, **options)
-        context.set_default_timeout(15000)
+        context.set_default_timeout(60000)
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: troubles.append(f"error: {error}"))

@@ -86,7 +86,7 @@ def ask_everything(desk, said, run):
 
 def state_of(page, expected):
     """What the page is once it has come to rest: as expected, or else after a while."""
-    end = time.monotonic() + 10
+    end = time.monotonic() + 30
     while (state := page.evaluate(CALM)) != expected and expected and time.monotonic() < end:
         page.wait_for_timeout(50)
     return state

@@ -73,9 +73,7 @@ class Asks:
         self._around = around
         self.proposals = Proposals(store, clock=around.clock)
         self.holding = Holding(run, self.proposals, around.changes, around.after, clock=around.clock)
-        self._applying = Applying(
-            run, self.proposals, self.holding, around.changes, self._done, self._let_pass, around.clock
-        )
+        self._applying = Applying(run, self.proposals, self.holding, around, self._done, self._let_pass)
         self._open: dict[str, Proposal] = {}
         self._told: dict[str, dict[str, Told]] = {}
         self._held: dict[int, str] = {}
@@ -99,7 +97,10 @@ class Asks:
         ):
             number = message.get(kind)
             if type(number) is int:
-                act(number, message, lambda told, number=number: answer({"to": number, **told}))  # type: ignore[misc]
+                try:
+                    act(number, message, lambda told, number=number: answer({"to": number, **told}))  # type: ignore[misc]
+                except StateError:
+                    answer({"to": number, "problem": words.STORE_UNREAD})
                 return
 
     def supervisor_gone(self) -> None:
@@ -375,12 +376,17 @@ class Asks:
         """It is final, and in the store: everybody who waits is told."""
         self._open.pop(proposal.id, None)
         self._survey_at = _NEVER
-        if proposal.state == "rejected":
-            decision = self.proposals.decisions([proposal.id]).get(proposal.id)
-            if decision is None or not decision.again:
-                self._refusals.add(proposal)
+        if proposal.state == "rejected" and not self._may_ask_again(proposal):
+            self._refusals.add(proposal)
         for tell in list(self._told.pop(proposal.id, {}).values()):
             tell(proposal, grant)
+
+    def _may_ask_again(self, proposal: Proposal) -> bool:
+        try:
+            decision = self.proposals.decisions([proposal.id]).get(proposal.id)
+        except StateError:
+            return False
+        return decision is not None and decision.again
 
     # What others of the keeper need
 
@@ -399,6 +405,7 @@ class Asks:
     def end(self, why: str = "the run ended") -> None:
         """The run is over: nothing of it is open any more, and no grant holds."""
         self.holding.write_uses()
+        self._applying.settle()
         for proposal in self.proposals.close_run(self._run.plan.id, why):
             self._done(proposal, None)
         self.holding.grants.clear()

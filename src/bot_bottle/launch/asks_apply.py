@@ -5,10 +5,11 @@ file was read anew meanwhile, the proposal fails and has to be looked at again.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bot_bottle.launch.asks_holding import Holding
-from bot_bottle.launch.change import Change, Changes
+from bot_bottle.errors import StateError
+from bot_bottle.launch.asks_holding import TRY_AGAIN, Holding
+from bot_bottle.launch.change import Change
 from bot_bottle.launch.wishes import Kept
 from bot_bottle.policy import approval_git
 from bot_bottle.policy.approval import Grant, Proposal
@@ -18,6 +19,9 @@ from bot_bottle.policy.model import EgressPolicy
 from bot_bottle.policy.sound import flaws, hindrance
 from bot_bottle.state.proposals import Outcome, Proposals
 from bot_bottle.state.rows import Decision
+
+if TYPE_CHECKING:
+    from bot_bottle.launch.asks import Around
 
 CHANGED = "the policy changed meanwhile; look again"
 Done = Callable[[Proposal, Grant | None], None]
@@ -39,16 +43,15 @@ class Applying:
     """The approved proposals of one run that are not in force yet; `done` hears what became of each, once the store has it."""
 
     def __init__(
-        self, run: Kept, proposals: Proposals, holding: Holding, changes: Callable[[], Changes], done: Done,
-        passes: Passes, clock: Callable[[], float],
+        self, run: Kept, proposals: Proposals, holding: Holding, around: "Around", done: Done, passes: Passes
     ) -> None:  # fmt: skip
         self._run = run
         self._proposals = proposals
         self._holding = holding
-        self._changes = changes
+        self._around = around
         self._done = done
         self._passes = passes
-        self._clock = clock
+        self._unwritten: list[tuple[list[Outcome], dict[str, Grant]]] = []
         self._waiting: dict[str, Proposal] = {}
         self._alone: list[Proposal] = []
         self._busy = False
@@ -70,15 +73,20 @@ class Applying:
             together = [self._alone.pop(0)]
         else:
             together, self._waiting = list(self._waiting.values()), {}
+        try:
+            decisions = self._proposals.decisions(each.id for each in together)
+        except StateError:
+            self._waiting |= {each.id: each for each in together}  # the next look tries again
+            return
         for each in together:
             if each.ask.kind == "git":
-                self._grant_push(each)
+                self._grant_push(each, decisions.get(each.id))
         others = [each for each in together if each.ask.kind != "git"]
         if passing := [each for each in others if each.ask.kind not in OF_POLICY]:
             self._finish([self._passed(each) for each in passing], {})
         if changing := [each for each in together if each.ask.kind in OF_POLICY]:
             self._busy = True
-            self._order(_Batch(changing))
+            self._order(_Batch(changing), decisions)
         else:
             self.go()
 
@@ -87,9 +95,8 @@ class Applying:
             return Outcome(proposal.id, "applied")
         return Outcome(proposal.id, "failed", "the request did not wait any longer")
 
-    def _grant_push(self, proposal: Proposal) -> None:
+    def _grant_push(self, proposal: Proposal, decision: Decision | None) -> None:
         """Has the git gate let it pass; applied once that says so."""
-        decision = self._proposals.decisions([proposal.id]).get(proposal.id)
         why = self._objection(proposal, decision) if decision else "nobody decided it"
         if why or decision is None:
             self._finish([Outcome(proposal.id, "failed", why)], {})
@@ -104,11 +111,10 @@ class Applying:
 
         self._holding.git.add(grant.id, approval_git.wish(proposal.ask.subject), grant.scope, told)
 
-    def _order(self, batch: _Batch) -> None:
-        decisions = self._proposals.decisions(each.id for each in batch.proposals)
+    def _order(self, batch: _Batch, decisions: dict[str, Decision]) -> None:
         who = ", ".join(sorted({decision.who for decision in decisions.values()}))[:200]
         why = f"approved: {', '.join(each.id for each in batch.proposals)}"[:300]
-        self._changes().ask(
+        self._around.changes().ask(
             Change(
                 policy=self._run.policy,
                 who=who,
@@ -132,7 +138,7 @@ class Applying:
 
     def _grant(self, proposal: Proposal, decision: Decision) -> Grant:
         terms = decision.terms
-        now = self._clock()
+        now = self._around.clock()
         return Grant(
             id=grant_id(proposal.id),
             proposal=proposal.id,
@@ -181,7 +187,8 @@ class Applying:
         if grant.scope == "manifest":
             from bot_bottle.launch.asks_file import add_routes
 
-            why_not = add_routes(self._run.plan.bottle_file, [line_of(route) for route in grant.routes])
+            plan = self._run.plan
+            why_not = add_routes(plan.bottle_file, [line_of(route) for route in grant.routes], plan.id)
             if why_not:
                 batch.grants[proposal.id] = grant._replace(scope="bottle")
                 batch.notes[proposal.id] = (
@@ -191,7 +198,24 @@ class Applying:
     def _finish(self, outcomes: list[Outcome], grants: dict[str, Grant]) -> None:
         if not outcomes:
             return
-        self._holding.add(grants.values())
-        done = self._proposals.finish(outcomes, standing=self._holding.standing())
-        for proposal in done:
-            self._done(proposal, grants.get(proposal.id))
+        self._holding.add(grants.values(), unwritten=True)
+        self._unwritten.append((outcomes, grants))
+        if len(self._unwritten) == 1:
+            self._write()
+
+    def _write(self) -> None:
+        """Nobody hears that something is in force before the record has it: while that can't be written, it is tried again."""
+        try:
+            self.settle()
+        except StateError:
+            self._around.after(TRY_AGAIN, self._write)
+
+    def settle(self) -> None:
+        """Writes down what became of those that were tried, and tells. Raises StateError; then the rest is left to be written."""
+        while self._unwritten:
+            outcomes, grants = self._unwritten[0]
+            done = self._proposals.finish(outcomes, standing=self._holding.standing())
+            del self._unwritten[0]
+            self._holding.written(grants)
+            for proposal in done:
+                self._done(proposal, grants.get(proposal.id))

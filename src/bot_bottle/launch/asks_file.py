@@ -4,8 +4,11 @@ import os
 from collections.abc import Sequence
 
 
-def add_routes(file: str, lines: Sequence[str]) -> str:
-    """Adds `lines` under `egress: routes:` of the bottle's file; why it could not, else empty. What stands there already stays."""
+def add_routes(file: str, lines: Sequence[str], run: str) -> str:
+    """Adds `lines` under `egress: routes:` of the bottle's file; why it could not, else empty. What stands there already stays.
+
+    `run` is whose keeper this is.
+    """
     from bot_bottle.manifest.edit import CantEdit, edit_egress, missing
     from bot_bottle.policy.difference import bare
 
@@ -14,7 +17,7 @@ def add_routes(file: str, lines: Sequence[str]) -> str:
         with open(target, encoding="utf-8", newline="") as stream:
             before = stream.read()
         if routes := missing(before, [bare(line) for line in lines]):
-            replace(target, before, edit_egress(before, routes=routes))
+            replace(target, before, edit_egress(before, routes=routes), run)
     except CantEdit as error:
         return str(error)
     except (OSError, UnicodeDecodeError) as error:
@@ -22,9 +25,22 @@ def add_routes(file: str, lines: Sequence[str]) -> str:
     return ""
 
 
-def replace(target: str, before: str, after: str) -> None:
+def forget(file: str, run: str) -> bool:
+    """Removes what the killed keeper of `run` left beside the bottle's file; whether it had. Raises OSError."""
+    try:
+        os.unlink(_beside(os.path.realpath(file), run))
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _beside(target: str, run: str) -> str:
+    return f"{target}.{run}.new"
+
+
+def replace(target: str, before: str, after: str, run: str) -> None:
     """Puts `after` in the place of `target`, which must hold `before`. Raises OSError."""
-    beside = f"{target}.{os.getpid()}.new"
+    beside = _beside(target, run)
     made = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         with open(made, "w", encoding="utf-8", newline="") as stream:

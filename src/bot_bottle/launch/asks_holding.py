@@ -5,7 +5,7 @@ grant ends in this order: the policy without it is enforced, and then the record
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from bot_bottle.errors import StateError
 from bot_bottle.launch.asks_git import GitGrants
@@ -47,6 +47,7 @@ class Holding:
         self._asked = False
         self._uses: dict[str, int] = {}
         self._written: dict[str, float] = {}
+        self._unwritten: set[str] = set()
         self._early: set[str] = set()
         """Used under a bundle that was replaced before it was heard to confirm them."""
 
@@ -69,13 +70,19 @@ class Holding:
         standing = self.standing()
         return standing._replace(in_force=self.fresh(standing.in_force))
 
-    def add(self, grants: Iterable[Grant]) -> None:
-        """They are in force."""
+    def add(self, grants: Iterable[Grant], *, unwritten: bool = False) -> None:
+        """They are in force. Those that are `unwritten` end only once the record has them, after `written`."""
         for grant in grants:
             self.grants[grant.id] = grant
+            if unwritten:
+                self._unwritten.add(grant.id)
             if grant.id in self._early:
                 self._early.discard(grant.id)
                 self._uses[grant.id] = 1
+
+    def written(self, grants: Mapping[str, Grant]) -> None:
+        """The record has them, by their proposals."""
+        self._unwritten.difference_update(grant.id for grant in grants.values())
 
     def fresh(self, policy: EgressPolicy) -> EgressPolicy:
         """`policy` as a new bundle may get it: one that is good for one use and was used is not good for another bundle."""
@@ -189,19 +196,31 @@ class Holding:
         if not applied and self._run.has_way_out:
             self._after(TRY_AGAIN, self._again)
             return
-        self.write_uses(ids)
-        by_reason: dict[str, list[str]] = {}
-        for each in ids:
-            if each in self.grants:
-                by_reason.setdefault(self._ending[each], []).append(each)
-        for why, together in by_reason.items():
-            self._proposals.end_grants(together, why, standing=self.standing())
+        if not self._record_ended(ids):
+            self._after(TRY_AGAIN, self._again)
+            return
         for each in ids:
             self.grants.pop(each, None)
             self._ending.pop(each, None)
             self._uses.pop(each, None)
             for told in self._told.pop(each, []):
                 told(True, "")
+
+    def _record_ended(self, ids: Sequence[str]) -> bool:
+        """Whether the record has it, which can't be before it has that they began."""
+        if not self._unwritten.isdisjoint(ids):
+            return False
+        self.write_uses(ids)
+        by_reason: dict[str, list[str]] = {}
+        for each in ids:
+            if each in self.grants:
+                by_reason.setdefault(self._ending[each], []).append(each)
+        try:
+            for why, together in by_reason.items():
+                self._proposals.end_grants(together, why, standing=self.standing())
+        except StateError:
+            return False
+        return True
 
     def _again(self) -> None:
         if self._ending and not self._asked:

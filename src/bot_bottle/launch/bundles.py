@@ -251,7 +251,7 @@ class Bundles:
             listeners=listeners_for(self.policy),
             uid=plan.bundle_uid,
             gid=plan.bundle_gid,
-            bottle_file=plan.bottle_file,
+            bottle_file=os.path.basename(plan.bottle_file),  # where it stands is not for the agent
             engine_port=self.engine.port if self.engine else 0,
             authorities=self._outside.authorities,
             proxy=self._outside.proxy,

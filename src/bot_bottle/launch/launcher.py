@@ -26,6 +26,7 @@ from bot_bottle.launch.signals import Interrupts
 from bot_bottle.launch.streams import Streams
 from bot_bottle.plan.model import RunPlan
 from bot_bottle.state.model import RunRecord
+from bot_bottle.state.patient import PatientStore
 from bot_bottle.state.store import Store
 from bot_bottle.typed import TYPE_CHECKING, Any, NamedTuple
 
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from bot_bottle.launch.gitgate.gate import Gate
     from bot_bottle.launch.session import Session
     from bot_bottle.launch.supervising import Supervising
+
+FAILED = 70
+"""The exit code of a run that its keeper could not keep to its end (EX_SOFTWARE, sysexits.h)."""
 
 
 class Outcome:
@@ -91,7 +95,7 @@ class _Run:
     def __init__(self, plan: RunPlan, around: Surroundings) -> None:
         self.plan = plan
         self.around = around
-        self.store = around.store
+        self.store = PatientStore.over(around.store, plan.id)
         self.outcome = Outcome(plan.id)
         tell = Tell(self.store.append, self._record, self.outcome.warnings.append, self.store)
         self.bundles = Bundles(plan, around.vault, around.outside, tell)
@@ -108,6 +112,7 @@ class _Run:
                 try:
                     self._live(undo)
                 except BaseException as error:
+                    self.outcome.exit_code = self.outcome.exit_code or FAILED
                     self.outcome.reason = f"failed: {getattr(error, 'brief', type(error).__name__)}"
                     raise
         finally:
@@ -123,6 +128,7 @@ class _Run:
         self._copy_workspace(undo)
         session = self._open(undo)
         self._release(session)
+        self.store.begin_loop()
         self.outcome.exit_code = session.run()
         self.outcome.reason = session.stop_reason or "exited"
         with self._phase("end"):
@@ -172,15 +178,13 @@ class _Run:
         if place is None:
             return
         undo.callback(place.close)
-        if self.plan.git:
+        beside = [] if self.plan.egress.engine == "builtin" else [f"egress.engine: {self.plan.egress.engine}"]
+        beside += ["git.remotes: the git gate"] if self.plan.git else []
+        if beside:
             raise HostError(
-                "git.remotes: the git gate runs beside the keeper, and this bottle's bundle does not",
-                resolution="Take the namespace backend, or an engine on this machine without bundle: container.",
-            )
-        if self.plan.egress.engine != "builtin":
-            raise HostError(
-                f"egress.engine: {self.plan.egress.engine} runs beside the keeper, and this bottle's bundle does not",
-                resolution="Take engine: builtin, or an engine of containers on this machine without bundle: container.",
+                "This bottle's bundle is a container of its own, and what runs beside the keeper can't serve it",
+                details="\n".join(beside),
+                resolution="Take it away, or an engine on this machine without bundle: container.",
             )
 
     def _start_engine(self, undo: ExitStack) -> None:
@@ -297,6 +301,7 @@ class _Run:
         session = self.session = Session(
             self.plan, self.bottle, log=self.log, server=server, interrupts=self.around.interrupts
         )
+        session.also(self.store.tick)
         self.bundles.serve(session, figures)
         if self.supervising:
             self.supervising.serve(session)
@@ -370,6 +375,7 @@ class _Run:
                 self.outcome.warnings.append(f"The changes could not be saved ({error.brief}); {kept}")
 
     def _record_end(self) -> None:
+        self.store.end_loop()
         self.bundles.close_asks()
         data = {
             "exit_code": self.outcome.exit_code,

@@ -1,13 +1,15 @@
 """Removes what runs left whose keeper died: processes, folders, records. Also called at every start."""
 
 import json
+import os
 import time
 
 from bot_bottle.backends.registry import backend
 from bot_bottle.errors import BotBottleError
 from bot_bottle.events import NewEvent
+from bot_bottle.host import paths
 from bot_bottle.host.locks import keeper_alive
-from bot_bottle.launch import folders
+from bot_bottle.launch import asks_file, folders
 from bot_bottle.launch.copies import put_away
 from bot_bottle.state.model import RunRecord
 from bot_bottle.state.store import Store
@@ -50,9 +52,12 @@ def _reap_run(store: Store, record: RunRecord) -> list[str]:
     elif record.workspace_mode == "mount":
         from bot_bottle.launch import mounted
 
-        if paths := mounted.flagged(record):
-            said.append(f"{record.id}: {mounted.warning(paths)}")
+        if flagged := mounted.flagged(record):
+            said.append(f"{record.id}: {mounted.warning(flagged)}")
     said += _close_asks(store, record.id)
+    file = os.path.join(paths.manifest_root(), "bottles", f"{record.bottle}.md")
+    if asks_file.forget(file, record.id):
+        said.append(f"{record.id}: removed what was about to take the place of {file}")
     folders.remove(f"{record.state_path}/git")
     folders.remove(record.run_path)
     outcome = "reaped: its keeper died"

@@ -27,6 +27,9 @@ ORDER_WITHIN = 1.0
 """Seconds for an order to be taken, which waits for nothing unless the bundle reads no more."""
 MOST_AUTHORITIES = 1000
 """How often a bundle may change them: a reload may, and time does once a month."""
+LAST_WORDS_WITHIN = 5.0
+"""Seconds that a bundle has to say its last words in; one that only goes on talking is not heard to the end."""
+MOST_LAST_WORDS = 20_000
 READY_WITHIN = 15.0
 """Seconds; the bundle is ready within a tenth of one on an idle machine."""
 
@@ -206,9 +209,12 @@ class Sidecar:
         last: list[dict[str, Any]] = []
         if self.code is None:
             self.say_stop()
+            end = time.monotonic() + LAST_WORDS_WITHIN
             try:
-                self.sock.settimeout(2)
-                while (messages := self.read()) is not None:
+                while (left := end - time.monotonic()) > 0 and len(last) < MOST_LAST_WORDS:
+                    self.sock.settimeout(min(left, 2.0))
+                    if (messages := self.read()) is None:
+                        break
                     last += messages
             except OSError:
                 pass  # it is gone or does not listen: the next line ends it either way

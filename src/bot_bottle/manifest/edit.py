@@ -4,6 +4,7 @@ The places are those that the YAML reader gives; what came out is read again, so
 should is refused.
 """
 
+import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -35,24 +36,47 @@ def edit_egress(
 ) -> str:
     """The file with `routes` (`{host: …}`, each on one line) added, `comments` below them, and `mode` set.
 
-    Raises CantEdit.
+    A route that says what one there says, and a credential besides, is said by giving that one the credential. Raises CantEdit.
     """
     file = _take_apart(text)
     root = _compose(file.front)
     egress = _value(root, "egress")
     notes = [f"# {line}" for line in comments]
+    filled = _filled(egress, routes)
+    routes = [route for route in routes if route not in filled]
     if egress is None:
         edits = [_append_egress(file, root, routes, notes, mode)]
     elif isinstance(egress, MappingNode):
-        edits = _edits(file, egress, routes, notes, mode)
+        edits = _edits(file, egress, routes, notes, mode) + [
+            _filling(file, *each) for each in filled.values()
+        ]
     else:
         raise CantEdit("`egress` is no map")
     front = file.front
     for edit in sorted(edits, key=lambda edit: -edit.start):  # from the end, so that the other places stay
         front = front[: edit.start] + edit.text + front[edit.end :]
     changed = file.whole[: file.start] + front + file.whole[file.start + len(file.front) :]
-    _check(file, front, routes, mode)
+    _check(file, front, routes, mode, [(number, name) for number, _, name in filled.values()])
     return changed
+
+
+def _filled(egress: Node | None, routes: Sequence[str]) -> dict[str, tuple[int, MappingNode, str]]:
+    """Those of `routes` that give a route of the file a credential, and say the same otherwise: which one, and the credential."""
+    stated = _value(egress, "routes") if isinstance(egress, MappingNode) else None
+    there = stated.value if isinstance(stated, SequenceNode) else []
+    found: dict[str, tuple[int, MappingNode, str]] = {}
+    for route in routes:
+        said = _said(_compose(route))
+        name = said.pop("credential", None) if isinstance(said, dict) else None
+        for number, node in enumerate(there):
+            if name is not None and isinstance(node, MappingNode) and _said(node) == said:
+                found[route] = (number, node, name)
+    return found
+
+
+def _filling(file: _Text, _number: int, node: MappingNode, name: str) -> _Edit:
+    addition = [f"credential: {json.dumps(name)}"]
+    return _add_keys(file, node, addition, addition)
 
 
 def missing(text: str, routes: Sequence[str]) -> list[str]:
@@ -173,7 +197,9 @@ def _lines(lines: Sequence[str], file: _Text) -> str:
     return "".join(line + file.newline for line in lines)
 
 
-def _check(file: _Text, front: str, routes: Sequence[str], mode: str | None) -> None:
+def _check(
+    file: _Text, front: str, routes: Sequence[str], mode: str | None, filled: Sequence[tuple[int, str]]
+) -> None:
     """Raises CantEdit unless the new front matter says what the old one did, with `routes` and `mode` in addition."""
     try:
         before = yaml.load(file.front, Loader=yaml.BaseLoader) or {}  # noqa: S506 - BaseLoader makes text only
@@ -183,7 +209,10 @@ def _check(file: _Text, front: str, routes: Sequence[str], mode: str | None) -> 
         if mode is not None:
             egress["mode"] = mode
         if routes or "routes" in egress or "routes" in (after.get("egress") or {}):
-            egress["routes"] = [*egress.get("routes", []), *added]
+            stated = [dict(route) for route in egress.get("routes", [])]
+            for number, name in filled:
+                stated[number]["credential"] = name
+            egress["routes"] = [*stated, *added]
         fits = after == {**before, "egress": egress}
     except (yaml.YAMLError, AttributeError, TypeError) as error:
         raise CantEdit("the lines do not fit into it") from error

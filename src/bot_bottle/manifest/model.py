@@ -129,7 +129,7 @@ class Secrets(Strict):
 
     on_match: Literal["hold", "redact", "block"] = Field("block", description="hold: ask the operator.")
     oversize: Literal["block", "pass"] = Field("block", description="For bodies above `limit`.")
-    limit: Size = Field(2**20, description="How much of one body is looked at, such as 1MiB.")
+    limit: Size = Field(2**25, description="How much of one body is looked at, such as 8MiB.")
 
 
 class EgressUpstream(Strict):

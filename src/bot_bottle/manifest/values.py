@@ -272,7 +272,7 @@ def _image_reference(text: str) -> str:
     tag, digest = r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?", r"(?:@sha256:[0-9a-f]{64})?"
     if len(text) > 500 or not re.fullmatch(rf"{host}{path}(?:/{path})*{tag}{digest}", text):
         raise wrong(
-            f"`{text[:60]}` is no name of an image; write it such as docker.io/library/debian:bookworm, or a Dockerfile's "
+            f"`{text[:60]}` is no name of an image; write it such as debian:bookworm, or a Dockerfile's "
             "path as ./Dockerfile"
         )
     return text

@@ -13,7 +13,8 @@ from bot_bottle.state.rows import Decision
 from bot_bottle.state.store import Store
 
 _KINDS = ("egress.refused", "dns.refused", "git.refused")
-_PAGE = 2000
+MOST_READ = 20_000
+"""Refusals that are looked at: of a run that had more before anybody looked, the latest. An agent can make any number."""
 _GONE = ("(forgotten)", "(forgotten)")
 
 
@@ -74,12 +75,9 @@ class View:
     def _seen(self, run: str) -> tuple[int, Refusals]:
         """What was refused in the run so far; only what is new is read."""
         after, refusals = self._refusals.get(run, (0, Refusals()))
-        while page := self._store.events(run, after=after, limit=_PAGE, kinds=_KINDS):
-            for event in page:
-                refusals.add(event.kind, event.data)
-            after = page[-1].number
-            if len(page) < _PAGE:
-                break
+        for number, kind, data in self._store.data_since(run, after=after, kinds=_KINDS, most=MOST_READ):
+            refusals.add(kind, data)
+            after = number
         self._refusals[run] = (after, refusals)
         return after, refusals
 

@@ -114,7 +114,16 @@ def plan(request: StartRequest) -> RunPlan:
     if not problems:
         problems = tuple(backend(made.backend).mismatches(made))
     check.refuse(problems, f"Bottle {made.bottle}")
-    return made
+    return _with_rivals(made)
+
+
+def _with_rivals(made: RunPlan) -> RunPlan:
+    """`made`, with a note on each server of the repository's that could take supervise's place."""
+    if made.supervise is None:
+        return made
+    from bot_bottle.provision.rivals import rivals
+
+    return made._replace(notes=(*made.notes, *rivals(made.workspace.source, made.provider)))
 
 
 def _workspace(bottle: "BottleDocument") -> WorkspaceMode | None:
@@ -272,6 +281,7 @@ def cleanup(*, forget: bool) -> list[str]:
 
     from bot_bottle.launch import folders, kept
     from bot_bottle.launch.reap import ALIVE, reap
+    from bot_bottle.operate import images
     from bot_bottle.provision import trust
 
     with open_store() as store:
@@ -285,6 +295,7 @@ def cleanup(*, forget: bool) -> list[str]:
             said.append(f"{record.id}: forgotten")
         now = time.time()
         oldest = min((run.started_at for run in store.runs(states=ALIVE)), default=now)
+        said += images.forget() if forget else []
         said += trust.forget_copies(paths.data_root(), now=now, oldest_run=oldest)
     return said
 

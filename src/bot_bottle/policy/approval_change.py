@@ -99,7 +99,7 @@ def effective(base: EgressPolicy, grants: Iterable[tuple[Grant, Sequence[Route]]
     """`base` with the routes of `grants`, each marked with the grant that it came with.
 
     What a route of the base says already is not said twice. A route that puts in a credential stands in the place of those
-    that are the same without.
+    that are the same without; one that does so once stands before them, as they count again after it.
     """
     added: list[Route] = []
     there = set(base.routes)
@@ -107,7 +107,7 @@ def effective(base: EgressPolicy, grants: Iterable[tuple[Grant, Sequence[Route]]
         for route in routes:
             if route not in there:
                 added.append(route._replace(grant=grant.id, once=grant.scope == "once"))
-    filled = {_bare(route) for route in added if route.credential is not None}
+    filled = {_bare(route) for route in added if route.credential is not None and not route.once}
     kept = (
         route
         for route in (*base.routes, *added)

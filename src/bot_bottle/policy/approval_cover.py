@@ -1,5 +1,6 @@
 """Whether one route allows all that another does, and whether an ask is a variant of what was refused. Pure."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,17 @@ _SHARED = frozenset(
     "workers.dev".split()
 )
 """Domains whose names below belong to different people."""
+
+_REGISTRY = re.compile(
+    r"(?:npm|pip|pypi|pypi\.org|apt|deb|debian|cargo|crates|gem|go|brew|conda|docker)[:/]+(?=[^/])"
+)
+_VERSION = re.compile(r"[\[<>=!~;:\s,^*]")
+_DIVIDERS = re.compile(r"[-_.]+")
+_GIT_URL = re.compile(
+    r"(?:git\+)?(?:https?|ssh|git|git\+ssh)://(?:[^/@]*@)?(?P<host>[^/:@]+)(?::[0-9]*)?(?P<path>/.*)?"
+)
+_SCP = re.compile(r"(?:[^/@:]+@)(?P<host>[^/:@]+):(?P<path>.*)")
+"""As scp writes a place: `user@host:path`."""
 
 
 def covers(there: Route, wanted: Route) -> bool:
@@ -60,15 +72,46 @@ def variant(ask: Ask, routes: Iterable[Route], refused: Ask, refused_routes: Ite
 
 
 def _things(subject: Mapping[str, Any]) -> set[str]:
-    """What a subject names, without how: packages, tools, a remote, a host. `change` is prose and names nothing."""
+    """What a subject names, in one spelling and without how: packages, tools, a remote, a host. `change` is prose, no name."""
     found: set[str] = set()
     for key in ("packages", "tools"):
-        found.update(str(each).lower() for each in subject.get(key, ()))
+        found.update(package(str(each)) for each in subject.get(key, ()))
     exact = [key for key in ("ref", "path", "fingerprint") if subject.get(key)]
-    for key in exact if "remote" in subject and exact else ("remote", "host", "fingerprint"):
+    if (remote := subject.get("remote")) and not exact:
+        found.add(place(str(remote)))
+    for key in exact if "remote" in subject and exact else ("host", "fingerprint"):
         if value := subject.get(key):
             found.add(str(value).lower())
     return found
+
+
+def package(name: str) -> str:
+    """A package or tool without its version, extras and the registry that it is said to come from; every spelling as one.
+
+    Of registries that tell `_` from `-` two packages come out as one: a refusal then covers both.
+    """
+    name = name.strip().lower()
+    if "://" in name or _SCP.fullmatch(name):
+        return place(name)
+    name = _REGISTRY.sub("", name)
+    scope, at, rest = name.rpartition("@")
+    while at and scope:  # the first @ of npm's scopes stands at the beginning
+        name = scope
+        scope, at, rest = name.rpartition("@")
+    name = _VERSION.split(name, maxsplit=1)[0].strip()
+    return _DIVIDERS.sub("-", name) or rest
+
+
+def place(remote: str) -> str:
+    """A git remote however its URL is written: host and path, without user, usual port and `.git`. A name stays one."""
+    text = remote.strip().lower()
+    match = _GIT_URL.fullmatch(text) or _SCP.fullmatch(text)
+    if match is None:
+        return text
+    host, path = match["host"], match["path"]
+    path = re.split(r"[?#@]", path or "", maxsplit=1)[0]
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    return "/".join([host.rstrip("."), *parts]).removesuffix(".git")
 
 
 def _same_owner(one: str, other: str) -> bool:

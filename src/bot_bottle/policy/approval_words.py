@@ -131,6 +131,10 @@ STORE_FAILED = (
     "REFUSED: the proposal could not be stored on the operator's machine, so nobody will see it. Nothing has changed. "
     "Try again later."
 )
+STORE_UNREAD = (
+    "NOT KNOWN: what became of it can't be read on the operator's machine at the moment. Nothing can be concluded from that. Try "
+    "again later."
+)
 
 
 def _because(reason: str) -> str:

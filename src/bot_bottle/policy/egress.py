@@ -100,6 +100,7 @@ REASONS = {
     "held_absent": "a person has to be asked for it, and nobody is there",
     "held_crowded": "a person has to be asked for it, and too much waits for an answer already",
     "held_left": "a person was asked for it, and who wanted it went away before there was an answer",
+    "held_used": "a person said yes, and something else used that up or ended it before this one's turn; try again to ask anew",
     "held_failed": "a person has to be asked for it, and could not be, or the answer could not be put in force",
 }
 HELD_REASONS = frozenset(reason for reason in REASONS if reason.startswith("held_"))
@@ -243,9 +244,13 @@ def _exactness(route: Route) -> tuple[bool, int, bool, bool]:
 
 def _request_exactness(
     route: Route, path: str | None
-) -> tuple[tuple[bool, int], int, int, bool, tuple[bool, bool]]:
-    """An exact host before a pattern; then the path that is spelled out furthest, more headers, methods; then as above."""
+) -> tuple[tuple[bool, int], int, int, bool, bool, tuple[bool, bool]]:
+    """An exact host before a pattern; then the path that is spelled out furthest, more headers, methods.
+
+    Of those that say the same, the one with a credential is more than the one without; then as above.
+    """
     fitting: Iterable[str] = (pattern for pattern in route.paths if path and path_matches(pattern, path))
     spelled = max((literal_length(pattern) for pattern in fitting), default=-1)
     exact, length, *lasting = _exactness(route)
-    return (exact, length), spelled, len(route.headers), bool(route.methods), (lasting[0], lasting[1])
+    filled = route.credential is not None
+    return (exact, length), spelled, len(route.headers), bool(route.methods), filled, (lasting[0], lasting[1])

@@ -96,7 +96,7 @@ class SecretsPolicy(NamedTuple):
 
     on_match: OnMatch = "block"
     oversize: Oversize = "block"
-    limit: int = MIB
+    limit: int = 32 * MIB
 
 
 class EgressPolicy(NamedTuple):

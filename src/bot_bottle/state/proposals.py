@@ -187,7 +187,7 @@ class Proposals:
         """
         left = self.of_run(run, ("pending", "approved"))
         pending = [Outcome(each.id, "withdrawn", why) for each in left if each.state == "pending"]
-        unseen = f"{why}; it was not seen in force"
+        unseen = f"{why} before it was recorded as in force"
         approved = [
             Outcome(each.id, "failed", unseen)
             for each in left

@@ -132,6 +132,12 @@ def own_descriptors() -> list[str]:
     ]  # without that of the folder itself
 
 
+def own_mounts() -> list[str]:
+    """What this process sees mounted, without what an engine or another test mounts meanwhile for bottles of its own."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return [line for line in lines if "docker" not in line and "/bot-bottle-shown/" not in line]
+
+
 def own_children() -> str:
     return Path(f"/proc/self/task/{os.getpid()}/children").read_text()
 

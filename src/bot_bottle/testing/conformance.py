@@ -15,7 +15,6 @@ import termios
 import time
 from contextlib import suppress
 from fcntl import ioctl
-from pathlib import Path
 
 from bot_bottle.backends.execution import run
 from bot_bottle.door.model import Listener
@@ -30,6 +29,7 @@ from bot_bottle.testing.bottles import (
     host_processes,
     own_children,
     own_descriptors,
+    own_mounts,
     piped,
     python,
     shell,
@@ -193,13 +193,13 @@ class Lifecycle:
 
     def test_teardown_leaves_no_process_mount_or_descriptor(self, make_bottle: MakeBottle) -> None:
         marker = f"{time.time_ns()}"
-        before = (own_descriptors(), Path("/proc/self/mountinfo").read_text(), own_children())
+        before = (own_descriptors(), own_mounts(), own_children())
         bottle = make_bottle("sleep", marker)
         shell(bottle, f"setsid sleep {marker} >/dev/null 2>&1 & nohup sleep {marker} >/dev/null 2>&1 &")
         until(lambda: len(host_processes(marker)) >= 3, "three processes run")
         bottle.destroy()
         assert host_processes(marker) == []
-        assert (own_descriptors(), Path("/proc/self/mountinfo").read_text(), own_children()) == before
+        assert (own_descriptors(), own_mounts(), own_children()) == before
 
     def test_many_commands_leave_no_descriptor(self, make_bottle: MakeBottle) -> None:
         bottle = make_bottle(*SLEEP)

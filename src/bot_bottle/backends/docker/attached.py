@@ -19,7 +19,7 @@ import tty
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from bot_bottle.backends.docker.mux import Mux
+from bot_bottle.backends.docker.mux import Mux, is_socket
 from bot_bottle.backends.docker.wire import Engine
 from bot_bottle.errors import SandboxError
 from bot_bottle.host import spawn
@@ -313,7 +313,7 @@ class _Carrier:
             descriptor = self._given.pop(0)
             if order.get("tty"):
                 self._take_terminal(channel, descriptor, order)
-            elif _is_socket(descriptor):
+            elif is_socket(descriptor):
                 os.set_blocking(descriptor, False)
             self._mux.open(channel, descriptor, reads=reads, writes=writes)
             channels.append(channel)
@@ -364,14 +364,6 @@ class _Carrier:
                 report.sock.send(_CODE.pack(code))
 
 
-def _is_socket(descriptor: int) -> bool:
-    try:
-        with socket.socket(fileno=os.dup(descriptor)):
-            return True
-    except OSError:
-        return False
-
-
 def _size(descriptor: int) -> tuple[int, int]:
     try:
         rows, columns, _, _ = struct.unpack("HHHH", fcntl.ioctl(descriptor, termios.TIOCGWINSZ, b"\0" * 8))
@@ -386,19 +378,23 @@ class Process:
     def __init__(self, attached: Attached, number: int, report: socket.socket) -> None:
         self._attached = attached
         self._number = number
-        self._report = report
+        self._report = report.detach()
         self._code: int | None = None
 
+    def __del__(self) -> None:
+        with contextlib.suppress(OSError):
+            os.close(self._report)
+
     def fileno(self) -> int:
-        return self._report.fileno()
+        return self._report
 
     def poll(self) -> int | None:
         return self.wait(0)
 
     def wait(self, timeout: float | None = None) -> int | None:
-        if self._code is None and spawn.readable(self._report.fileno(), timeout):
+        if self._code is None and spawn.readable(self._report, timeout):
             try:
-                said = self._report.recv(_CODE.size)
+                said = os.read(self._report, _CODE.size)
             except OSError:
                 said = b""
             self._code = _CODE.unpack(said)[0] if len(said) == _CODE.size else _KILLED

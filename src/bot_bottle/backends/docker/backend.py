@@ -104,7 +104,9 @@ class DockerBackend:
         engine = dialing.engine_at(endpoint.again(traces["host"], os.environ), os.environ)
         names = Names(traces["run"], traces["root"])
         try:
-            said += [f"removed the container {name}" for name in _remove_labelled(engine, names)]
+            removed = _remove_labelled(engine, names)
+            removed += _outlast(engine, names)
+            said += [f"removed the container {name}" for name in removed]
             if traces.get("copy") and far.has_work(engine, names):
                 far.remove_bottle(engine, names, traces["copy"])
                 said.append("brought its workspace back from the engine")
@@ -218,6 +220,30 @@ def _remove_labelled(engine: Engine, names: Names) -> list[str]:
                 raise
             _until_gone(engine, each["Id"])
     return [each["Names"][0].lstrip("/") for each in found]
+
+
+def _outlast(engine: Engine, names: Names) -> list[str]:
+    """Waits for what the engine was just about to make when the keeper died, and removes it; answers their names.
+
+    A container that is being made is in no list yet, but its name is taken: so each name is taken here, and given up again.
+    """
+    unfinished: list[str] = []
+    image = programs.door_image(engine)
+    for name in (names.agent, names.helper(0)):
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            placeholder = {"Image": image, "Labels": names.labels, "Entrypoint": [container.GUEST, "none"]}
+            try:
+                engine.call("POST", "/containers/create", placeholder, what="take a name", name=name)
+                break
+            except EngineRefusal as refused:
+                if refused.status != 409 or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.02)
+            unfinished += _remove_labelled(engine, names)
+    taken = {names.agent, names.helper(0)}
+    others = [name for name in _remove_labelled(engine, names) if name not in taken]
+    return [*unfinished, *others]
 
 
 def _until_gone(engine: Engine, identity: str) -> None:

@@ -40,20 +40,24 @@ class Recipe(NamedTuple):
 class _Step:
     """Where a build is, and what was said since that step began."""
 
-    def __init__(self) -> None:
+    def __init__(self, added: int) -> None:
+        self._added = added
+        """Steps that the engine makes of our labels, after the Dockerfile's own."""
         self.number, self.count, self.text = 0, 0, ""
         self.output: deque[str] = deque(maxlen=_LINES)
 
     def hear(self, text: str) -> bool:
-        """Takes in a line or several; whether a new step begins."""
+        """Takes in a line or several; whether a new step of the Dockerfile begins."""
         found = _STEP.match(text)
         if found is None:
             lines = (clean(part) for part in text.splitlines())
             self.output.extend(line for line in lines if line.strip() and not _CHATTER.match(line))
             return False
         self.number, self.count, self.text = int(found[1]), int(found[2]), clean(found[3]).strip()
+        own = self.number <= self.count - self._added
+        self.count = max(self.number, self.count - self._added)
         self.output.clear()
-        return True
+        return own
 
 
 def clean(text: str) -> str:
@@ -68,11 +72,12 @@ def build(client: "DockerClient", recipe: Recipe, say: Say) -> str:
     Raises ManifestError when the Dockerfile is none, HostError when a step fails or the engine does; nothing of it is left then
     but what the engine remembers of the steps that went well.
     """
-    step = _Step()
+    labels = {LABEL: "built", **recipe.labels}
+    step = _Step(len(labels))
     try:
         said = client.api.build(
             fileobj=recipe.archive, custom_context=True, dockerfile=recipe.dockerfile, tag=recipe.tag,
-            target=recipe.target or None, buildargs=dict(recipe.args), labels={LABEL: "built", **recipe.labels},
+            target=recipe.target or None, buildargs=dict(recipe.args), labels=labels,
             network_mode=recipe.network, rm=True, forcerm=True, decode=True, timeout=SILENCE, use_config_proxy=True,
         )  # fmt: skip
         return _follow(said, step, say)

@@ -4,6 +4,7 @@ Whatever goes wrong on the way is a HostError that says which engine was meant, 
 """
 
 import os
+import socket
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -38,6 +39,8 @@ class Engine(NamedTuple):
 def connect(environ: Mapping[str, str], *, timeout: float = ANSWER_WITHIN) -> Engine:
     """The engine that `environ` means, once it has answered. Raises HostError."""
     meant = endpoint.find(environ)
+    if meant.scheme == "unix":
+        _look(meant)
     client = _over_ssh(meant, environ, timeout) if meant.scheme == "ssh" else _client(meant, timeout)
     try:
         version = client.api.version(api_version=False)
@@ -56,6 +59,15 @@ def connect(environ: Mapping[str, str], *, timeout: float = ANSWER_WITHIN) -> En
         raise (ssh_trouble(meant, said) if said else trouble(meant, error)) from error
     client.api._version = api  # the SDK would ask once more
     return Engine(client, meant, _is_local(meant, version), version)
+
+
+def _look(meant: endpoint.Endpoint) -> None:
+    """Whether anybody listens there: the SDK leaves a socket open where nobody does."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(meant.host.removeprefix("unix://"))
+        except OSError as error:
+            raise trouble(meant, error) from error
 
 
 def _client(meant: endpoint.Endpoint, timeout: float) -> "DockerClient":

@@ -23,7 +23,7 @@ from bot_bottle.backends.docker.guest import GONE
 from bot_bottle.backends.docker.images import Image
 from bot_bottle.backends.docker.wire import Engine, EngineRefusal
 from bot_bottle.door.model import Hatch, Listener
-from bot_bottle.errors import SandboxError
+from bot_bottle.errors import BotBottleError, HostError, SandboxError
 from bot_bottle.plan.model import INSIDE_WORKSPACE, Command, File, Mount, RunPlan
 
 MEMORY = 512 << 20
@@ -110,9 +110,8 @@ class Place:
             self._owned = owned.pop_all()
 
     def _alive(self) -> None:
-        """Begins anew when the container has ended: an engine was restarted, or it used too much memory."""
+        """Raises SandboxError when the container has ended: the engine was restarted, or it used too much memory."""
         if self.attached.ended():
-            self._owned.close()
             raise SandboxError("The bundle's container has ended")
 
     def bundle(self) -> tuple[int, socket.socket]:
@@ -353,7 +352,13 @@ def remove_bottle(engine: Engine, names: Names, copy: str) -> None:
     """The agent's container and, once what it held is in the folder `copy` here, the volume of its workspace."""
     _remove_container(engine, names.agent)
     if copy:
-        carrying.carry_out(engine, names, copy)
+        try:
+            carrying.carry_out(engine, names, copy)
+        except BotBottleError as error:
+            raise HostError(
+                "The agent's work could not be brought back", details=str(error),
+                resolution=f"It is in the volume {work_volume(names)} of the engine at {engine.path}.",
+            ) from error  # fmt: skip
     _remove(engine, f"/volumes/{work_volume(names)}", "remove a volume")
 
 

@@ -28,7 +28,7 @@ SCHEMA = 1
 LABEL = "bot-bottle.image"
 """What every image of ours carries; its value says what kind it is."""
 BUILT, BOTTLE = "bot-bottle/built", "bot-bottle/bottle"
-BASE = "docker.io/library/node:22-bookworm-slim"
+BASE = "debian:bookworm-slim"
 """What our own image is built on, when the bottle's file does not say (`image: {args: {BASE: …}}`)."""
 USER_LABEL = "bot-bottle.user"
 WRITABLE = "bot-bottle.writable-root"
@@ -95,6 +95,11 @@ def access(engine: "Engine") -> Access:
     return Access(lambda name: look(engine, name), lambda: engine)
 
 
+def _installation() -> dict[str, str]:
+    """The label by which what this installation built is told from another's on the same engine."""
+    return {"bot-bottle.root": sha256_hex(paths.state_root().encode())[:16]}
+
+
 def look(engine: "Engine", name: str) -> Found | None:
     """What `engine` knows of the image `name`."""
     from docker.errors import ImageNotFound
@@ -104,6 +109,25 @@ def look(engine: "Engine", name: str) -> Found | None:
     except ImageNotFound:
         return None
     return found
+
+
+def forget(engine: "Engine") -> list[str]:
+    """Removes every image that this installation built and that no container uses; they are built again when they are wanted."""
+    from docker.errors import APIError
+
+    said = []
+    ours = [f"{name}={value}" for name, value in _installation().items()]
+    for repository in (BOTTLE, BUILT):
+        for one in engine.client.api.images(repository, filters={"label": ours}):
+            for tag in one.get("RepoTags") or ():
+                try:
+                    engine.client.api.remove_image(tag)
+                except APIError as error:
+                    if error.status_code not in (404, 409):  # somebody else was quicker, or it is in use
+                        raise
+                else:
+                    said.append(f"removed the image {tag}")
+    return said
 
 
 class _Origin(NamedTuple):
@@ -211,7 +235,7 @@ class _Making:
                 args = {**dict(spec.args), "BASE": _base(spec)}
             archive.seek(0)
             self.say("Building the image")
-            recipe = building.Recipe(archive, inside, origin.name, shown, spec.target, args)
+            recipe = building.Recipe(archive, inside, origin.name, shown, spec.target, args, _installation())
             building.build(self.engine.client, recipe, self.say)
 
     def _put_on_top(self, below: Found, tag: str) -> None:
@@ -226,7 +250,7 @@ class _Making:
         layer.remove_containers(self.engine.client, self.labels)
         known = layer.lists(self.engine.client, identity, self.labels)
         user = layer.user_of(str(below["Config"].get("User") or ""), known, self.parts.ids)
-        labels = {LABEL: "bottle", USER_LABEL: json.dumps(user)}
+        labels = {**_installation(), LABEL: "bottle", USER_LABEL: json.dumps(user)}
         with TemporaryFile() as archive:
             bare = identity.removeprefix("sha256:")
             layer.write_context(archive, bare, user, known, self.spec.layers, self.parts.programs)

@@ -10,6 +10,7 @@ import json
 import os
 import select
 import socket
+import stat
 import struct
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
@@ -212,7 +213,7 @@ class Mux:
 
     def _end_writing(self, number: int, channel: _Channel) -> None:
         channel.writes = False
-        if channel.reads:
+        if channel.reads and is_socket(channel.descriptor):
             with contextlib.suppress(OSError), socket.socket(fileno=os.dup(channel.descriptor)) as sock:
                 sock.shutdown(socket.SHUT_WR)
         self._perhaps_close(number, channel)
@@ -273,6 +274,11 @@ class Mux:
         elif kind == SHUT and channel.reads:
             channel.reads = False
             self._perhaps_close(number, channel)
+
+
+def is_socket(descriptor: int) -> bool:
+    """Whether it is one."""
+    return stat.S_ISSOCK(os.fstat(descriptor).st_mode)
 
 
 def _ready(descriptor: int, event: int) -> bool:

@@ -191,4 +191,9 @@ def refusal(what: str, status: int, said: str) -> BotBottleError:
             "The Docker engine can't keep resources.disk for an image whose root is written", details=said.strip(),
             resolution="Its data has to lie on XFS with project quotas (pquota); or take resources.disk away.",
         )  # fmt: skip
+    if "runtime" in words and ("unknown or invalid" in words or "unknown runtime" in words):
+        return HostError(
+            "The Docker engine does not have the runtime that the bottle's file names", details=said.strip(),
+            resolution="bot-bottle doctor lists those that it has; or take runtime: away.",
+        )  # fmt: skip
     return EngineRefusal(what, status, said.strip())

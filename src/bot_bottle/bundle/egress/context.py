@@ -122,6 +122,7 @@ class Context:
             return bool(again)
 
         self.live.asks()
+        used = self.grants.used_up
         self._event("egress.held", via, decision.reason, decision.wanted)
         reason = await self.asking.answer(Question("request", decision.wanted), left, settled)
         if reason:
@@ -129,7 +130,9 @@ class Context:
         if again:
             return again[0]
         now = judge()
-        return now if now.allowed else now._replace(reason="held_failed")
+        if now.allowed:
+            return now
+        return now._replace(reason="held_used" if self.grants.used_up > used else "held_failed")
 
     def _is_asked(self, decision: Decision) -> bool:
         """Whether a person is asked for what `decision` refuses. Never for what must not be read by them, either."""

@@ -116,7 +116,7 @@ def _body(refusal: Refusal, bottle_file: str) -> dict[str, Any]:
         more = " (with the `upstream:` and `credential:` of the host's other routes)" if of_request else ""
         body["ask"] = {"tool": "pipelock-block", "with": _asking(wanted, of_request=of_request)}
         body["operator"] = (
-            f"A person allows this in {bottle_file or 'the file of the bottle'}, under `egress:`, "
+            f"A person allows this in the bottle's file{f' {bottle_file}' if bottle_file else ''}, under `egress:`, "
             f"`routes:`{more}, with the line: {refusal.needed}"
         )
     return body

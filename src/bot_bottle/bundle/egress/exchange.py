@@ -21,7 +21,7 @@ from bot_bottle.bundle.egress.hooks import Filter, Head
 from bot_bottle.bundle.egress.inject import inject
 from bot_bottle.bundle.egress.via import refusal
 from bot_bottle.bundle.egress.websocket.handshake import Switch, Switched, check, fields
-from bot_bottle.bundle.egress.wire import Ended, TooLarge, Wire
+from bot_bottle.bundle.egress.wire import CHUNK, Ended, TooLarge, Wire
 from bot_bottle.bundle.model import BundleLimits, Injection, Proxy
 from bot_bottle.typed import NamedTuple
 
@@ -116,8 +116,12 @@ async def _upload(agent: Wire, upstream: Wire, outgoing: Outgoing, body: Body) -
     if outgoing.whole is None:
         await carry(agent, upstream, body, chunked=body.chunked)
         return
+    whole = outgoing.whole
     try:
-        await upstream.write(outgoing.whole)
+        for at in range(
+            0, len(whole), CHUNK
+        ):  # what is written at once is held once more, for as long as the connection lives
+            await upstream.write(whole[at : at + CHUNK])
     except (OSError, TimeoutError) as error:
         raise SinkFailed from error
 

@@ -27,6 +27,11 @@ class Grants:
         self._of: EgressPolicy | None = None
         self._usable = EgressPolicy()
 
+    @property
+    def used_up(self) -> int:
+        """How many of those for once have been used."""
+        return len(self._spent)
+
     def usable(self, policy: EgressPolicy) -> EgressPolicy:
         """`policy` without what is used up."""
         if policy is not self._of:

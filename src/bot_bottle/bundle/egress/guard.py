@@ -6,8 +6,8 @@ shows that somebody tries to take the credential along. The guard also hides a c
 What is not understood is not let through: unknown compression, a body that unpacks to too much, too many encodings.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from bot_bottle.bundle.egress.bodies import collect
@@ -23,16 +23,17 @@ from bot_bottle.policy.egress import Wanted
 from bot_bottle.policy.model import EgressPolicy, Route, SecretsPolicy
 from bot_bottle.policy.secrets.hiding import Reflection, Words, spellings, without
 from bot_bottle.policy.secrets.known import Known
-from bot_bottle.policy.secrets.scanner import Match, Scanner, TooTangled
+from bot_bottle.policy.secrets.scanner import MOST_MATCHES, Match, Scanner, TooTangled
 from bot_bottle.policy.secrets.shapes import HARD
 from bot_bottle.policy.secrets.unpack import CODINGS, Unreadable, unpack
+from bot_bottle.policy.secrets.windows import WINDOW
 from bot_bottle.secret import Secret
 
 Note = Callable[[str, dict[str, Any]], None]
 """Records an event: its kind and data."""
 _APART = bytes([HARD])
-_UNPACKED = 8
-"""How many times `limit` a body may have when it is unpacked."""
+_UNPACKED, _MOST_UNPACKED = 8, 64 << 20
+"""How many times `limit` a body may have when it is unpacked, and how many bytes, but for `limit` itself."""
 _HOSTS = 4096
 _TEXTS, _SHORT = 256, 256
 """Texts for the record that are remembered with what is shown of them, and how long each may be."""
@@ -62,7 +63,7 @@ class SecretGuard:
         key: bytes,
         note: Note,
     ) -> None:
-        self._rules = policy.secrets or SecretsPolicy(oversize="pass")
+        self._rules = policy.secrets or SecretsPolicy(oversize="pass", limit=WINDOW)
         self._credentials = dict(credentials)
         self._key = key
         self._note = note
@@ -72,20 +73,15 @@ class SecretGuard:
         secrets = _secrets(credentials, retired, sensitive) if policy.secrets else ()
         self._full = Scanner([*placeholders, *secrets]) if policy.secrets else self._bare
         self._full.prepare()
-        self._hosts: dict[str, str] = {}
-        self._texts: dict[str, str] = {}
+        self._hosts = lru_cache(_HOSTS)(self._host)
+        self._texts = lru_cache(_TEXTS)(self._starred)
         self._reflected = {
             name: Words(spellings(item.secret.reveal().encode())) for name, item in credentials.items()
         }
 
     def host(self, name: str) -> str:
         """Why the name of a host below a wildcard is not to be reached; empty when there is no reason."""
-        reason = self._hosts.get(name)
-        if reason is None:
-            if len(self._hosts) >= _HOSTS:
-                self._hosts.clear()
-            reason = self._hosts[name] = self._host(name)
-        return reason
+        return self._hosts(name)
 
     def _host(self, name: str) -> str:
         text = name.encode("ascii", "replace")
@@ -99,14 +95,7 @@ class SecretGuard:
 
     def shown(self, text: str) -> str:
         """The agent's text as it may stand in the record: with stars for secrets, or nothing of it when that does not help."""
-        if len(text) > _SHORT:
-            return self._starred(text)
-        shown = self._texts.get(text)
-        if shown is None:
-            if len(self._texts) >= _TEXTS:
-                self._texts.clear()
-            shown = self._texts[text] = self._starred(text)
-        return shown
+        return self._starred(text) if len(text) > _SHORT else self._texts(text)
 
     def _starred(self, text: str) -> str:
         data = text.encode("utf-8", "replace")
@@ -157,34 +146,69 @@ class SecretGuard:
         """The whole body, read from `agent`, as it may go on; None when it is to be streamed. Raises Refusal."""
         if not self._scanner(route).looks_for_anything:
             return None
-        self.before_body(framing, headers, wanted, route)
-        held = Held(wanted, self._rules.limit)
+        limit = self._rules.limit
+        if not framing.chunked and framing.length <= min(
+            len(agent.buffer), limit
+        ):  # nothing has to be waited for
+            data = await collect(agent, framing, limit=limit)
+            return None if data is None else await self.collected(data, headers, wanted, route, pardon)
+        held = Held(wanted, limit)
         try:
             async with held.coming():
-                data = await collect(agent, framing, limit=self._rules.limit, holds=held.are)
-            if data is None:
-                if self._searches(route) and self._rules.oversize == "block":
-                    raise _refusal("body_too_large", wanted, place="body")
-                return None
-            await turn(_UNPACKED * self._rules.limit if _codings(headers) else len(data))
-            look = partial(self.whole, data, headers, wanted, route)
-            return await pardon.through(look, holds=len(data))
+                data = await collect(agent, framing, limit=limit, holds=held.are)
+            if data is not None:
+                return await self.collected(data, headers, wanted, route, pardon)
+            if self._searches(route) and self._rules.oversize == "block":
+                raise _refusal("body_too_large", wanted, place="body")
+            return None
         finally:
             held.nothing()
 
-    def whole(
-        self, data: bytes, headers: Headers, wanted: Wanted, route: Route, passed: Passed = NOTHING
+    async def collected(
+        self, data: bytes, headers: Headers, wanted: Wanted, route: Route, pardon: Pardon
     ) -> bytes:
-        """A body that is there already, as it may go on, with the secrets in `passed`. Raises Refusal."""
+        """A body that is there already, as it may go on; the others have their turn while it is looked at. Raises Refusal."""
         codings = _codings(headers)
+        await turn(self._most_unpacked if codings else len(data))
+        plain = self._plain(data, codings, wanted, route) if codings else data
+        if plain is None:
+            return data
+        found: list[Match] = []
+        for some in self._steps(plain, route, wanted, "body"):
+            found += some
+            if len(plain) > WINDOW:
+                await turn(WINDOW)
+        if not found:
+            return data
+        changed = await pardon.through(
+            lambda passed: self._settled(
+                found, plain, route, wanted, "body", passed, changeable=plain is data
+            ),
+            holds=len(data),
+        )
+        return changed if plain is data else data
+
+    def whole(self, data: bytes, headers: Headers, wanted: Wanted, route: Route) -> bytes:
+        """The same of a message, at once. Raises Refusal."""
+        plain = self._plain(data, _codings(headers), wanted, route)
+        if plain is None:
+            return data
+        changed = self._settle(plain, route, wanted, "body", changeable=plain is data)
+        return changed if plain is data else data
+
+    def _plain(self, data: bytes, codings: Sequence[str], wanted: Wanted, route: Route) -> bytes | None:
+        """`data` without `codings`; None when that can't be done, and need not. Raises Refusal."""
         try:
-            plain = unpack(data, codings, limit=_UNPACKED * self._rules.limit)
+            return unpack(data, codings, limit=self._most_unpacked)
         except Unreadable as error:
             if not self._searches(route):
-                return data
+                return None
             raise _refusal("secret_unreadable", wanted, place="body", detail=str(error)) from error
-        changed = self._settle(plain, route, wanted, "body", passed, changeable=plain is data)
-        return changed if plain is data else data
+
+    @property
+    def _most_unpacked(self) -> int:
+        limit = self._rules.limit
+        return max(limit, min(_UNPACKED * limit, _MOST_UNPACKED))
 
     def message_limit(self, route: Route) -> int | None:
         """Up to which size messages are looked at whole; None where there is nothing to look for."""
@@ -221,7 +245,24 @@ class SecretGuard:
         changeable: bool = True,
     ) -> bytes:
         """`data` as it may go on. Raises Refusal."""
-        matches = [one for one in self._matches(data, route, wanted, place) if one.text not in passed]
+        found = self._matches(data, route, wanted, place)
+        return (
+            self._settled(found, data, route, wanted, place, passed, changeable=changeable) if found else data
+        )
+
+    def _settled(
+        self,
+        found: Sequence[Match],
+        data: bytes,
+        route: Route,
+        wanted: Wanted,
+        place: str,
+        passed: Passed = NOTHING,
+        *,
+        changeable: bool = True,
+    ) -> bytes:
+        """The same, with what was `found` in it."""
+        matches = list({(one.detector, one.text): one for one in found if one.text not in passed}.values())
         if not matches:
             return data
         on_match = route.on_match or self._rules.on_match
@@ -234,7 +275,8 @@ class SecretGuard:
                 for match in matches:
                     self._note("egress.redacted", {**self._asked(wanted), **self._describe(match, place)})
                 return changed
-        if secrets_only and on_match == "hold":
+        all_known = len(found) < MOST_MATCHES  # else there may be more than a person would be shown
+        if secrets_only and on_match == "hold" and all_known:
             raise self._to_be_asked(matches, wanted, place)
         worst = next(filter(_is_placeholder, matches), matches[0])
         reason = "placeholder_misused" if _is_placeholder(worst) else "secret_found"
@@ -256,14 +298,20 @@ class SecretGuard:
 
     def _matches(self, data: bytes, route: Route, wanted: Wanted, place: str) -> list[Match]:
         """What must not go there. Raises Refusal when that can't be said."""
+        return [match for found in self._steps(data, route, wanted, place) for match in found]
+
+    def _steps(self, data: bytes, route: Route, wanted: Wanted, place: str) -> Iterator[list[Match]]:
+        """The same bit by bit."""
         scanner = self._scanner(route)
         try:
-            found = scanner.scan(data)
+            for found in scanner.steps(data):
+                theirs = [match for match in found if not self._belongs(match, route)] if found else found
+                if len(found) >= MOST_MATCHES > len(theirs):
+                    raise TooTangled  # behind so many that may be there, there may be others
+                yield theirs
         except (TooTangled, Unreadable) as error:
-            if scanner is self._bare:
-                return []
-            raise _refusal("secret_unreadable", wanted, place=place) from error
-        return [match for match in found if not self._belongs(match, route)]
+            if scanner is not self._bare:
+                raise _refusal("secret_unreadable", wanted, place=place) from error
 
     def _belongs(self, match: Match, route: Route) -> bool:
         """Whether it is the placeholder of the route's own credential, or a part of one that looks like a token."""
@@ -300,15 +348,17 @@ def _joined(method: str, target: bytes, headers: Headers) -> bytes:
     stands between them."""
     query = target.partition(b"?")[2]
     values_only = b"".join(piece.partition(b"=")[2] for piece in query.split(b"&")) if b"&" in query else b""
-    fields = (part for field in headers for part in field)
-    all_values = b"".join(value for _, value in headers)
-    return _APART.join((method.encode(), target, values_only, *fields, all_values))
+    fields = [part for field in headers for part in field]
+    return _APART.join([method.encode(), target, values_only, *fields, b"".join(fields[1::2])])
 
 
 def _codings(headers: Headers) -> list[str]:
     """The content's codings in the order in which they were applied."""
-    named = b",".join(values(headers, b"content-encoding")).decode("latin-1").lower().split(",")
-    return [coding.strip() for coding in named if coding.strip()]
+    named = values(headers, b"content-encoding")
+    if not named:
+        return []
+    found = b",".join(named).decode("latin-1").lower().split(",")
+    return [coding.strip() for coding in found if coding.strip()]
 
 
 def _placeholders(credentials: Iterable[tuple[str, Injection]]) -> list[Known]:

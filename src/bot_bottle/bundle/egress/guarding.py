@@ -10,7 +10,7 @@ from bot_bottle.bundle.egress.credentials import Credentials
 from bot_bottle.bundle.egress.guard import Note, SecretGuard
 from bot_bottle.bundle.egress.heads import Body, Headers
 from bot_bottle.bundle.egress.hooks import Filter, Head
-from bot_bottle.bundle.egress.pardon import NOTHING, Pardon, Passed
+from bot_bottle.bundle.egress.pardon import Pardon, Passed
 from bot_bottle.bundle.egress.wire import Wire
 from bot_bottle.policy.egress import Wanted
 from bot_bottle.policy.model import EgressPolicy, Route
@@ -72,10 +72,13 @@ class Guarding:
     ) -> bytes | None:
         return await self._now().body(agent, framing, headers, wanted, route, pardon)
 
-    def whole(
-        self, data: bytes, headers: Headers, wanted: Wanted, route: Route, passed: Passed = NOTHING
+    async def collected(
+        self, data: bytes, headers: Headers, wanted: Wanted, route: Route, pardon: Pardon
     ) -> bytes:
-        return self._now().whole(data, headers, wanted, route, passed)
+        return await self._now().collected(data, headers, wanted, route, pardon)
+
+    def whole(self, data: bytes, headers: Headers, wanted: Wanted, route: Route) -> bytes:
+        return self._now().whole(data, headers, wanted, route)
 
     def message_limit(self, route: Route) -> int | None:
         return self._now().message_limit(route)

@@ -6,6 +6,7 @@ before a colon, no control character) and llhttp. What was read is never passed 
 
 import re
 from collections.abc import Set
+from functools import lru_cache
 
 import httptools
 
@@ -23,6 +24,8 @@ _FIELD = re.compile(
 )
 _BARE = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|\0")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
+_MOST_KEPT, _LONGEST_KEPT = 64, 512
+"""Heads of CONNECT that are kept as they were read, and how many bytes each may have."""
 _NOTHING: frozenset[bytes] = frozenset()
 _MISSPELLED = frozenset((b"content_length", b"transfer_encoding"))
 _HOP_BY_HOP = frozenset(
@@ -69,7 +72,15 @@ def has_bare_control(part: bytes, *, at_start: bool) -> bool:
 
 
 def read_request(head: bytes, *, most: int) -> Request:
-    """The request whose head is `head` (with the empty line), at most `most` fields. Raises BadMessage."""
+    """The request whose head is `head` (with the empty line), at most `most` fields. Raises BadMessage.
+
+    Nobody may change its fields: a client says the same CONNECT for each connection to a host, so those are kept as they were read.
+    """
+    is_kept = len(head) <= _LONGEST_KEPT and head.startswith(b"CONNECT ")
+    return _read_kept(head, most) if is_kept else _read_request(head, most)
+
+
+def _read_request(head: bytes, most: int) -> Request:
     lines = head.removesuffix(END).split(b"\r\n")
     line = _REQUEST_LINE.fullmatch(lines[0])
     if line is None:
@@ -78,6 +89,9 @@ def read_request(head: bytes, *, most: int) -> Request:
     second = _Second()
     _agree(second, httptools.HttpRequestParser(second), head, headers)
     return Request(line[1], line[2], int(line[3]), headers)
+
+
+_read_kept = lru_cache(_MOST_KEPT)(_read_request)
 
 
 def read_response(head: bytes, *, most: int) -> Response:

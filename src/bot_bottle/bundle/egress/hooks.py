@@ -5,7 +5,7 @@ guard's filters. The guard sees what the agent sent, never the injected credenti
 """
 
 from bot_bottle.bundle.egress.heads import Body, Headers
-from bot_bottle.bundle.egress.pardon import NOTHING, Pardon, Passed
+from bot_bottle.bundle.egress.pardon import Pardon, Passed
 from bot_bottle.bundle.egress.wire import Wire
 from bot_bottle.policy.egress import Wanted
 from bot_bottle.policy.model import Route
@@ -54,10 +54,14 @@ class Guard(Protocol):
         """The whole body, read from `agent`, as it may go on; None when it is to be streamed, and then nothing was read."""
         ...
 
-    def whole(
-        self, data: bytes, headers: Headers, wanted: Wanted, route: Route, passed: Passed = NOTHING
+    async def collected(
+        self, data: bytes, headers: Headers, wanted: Wanted, route: Route, pardon: Pardon
     ) -> bytes:
-        """The same of a body that was read already. Raises as `head`."""
+        """The same of a body that was read already."""
+        ...
+
+    def whole(self, data: bytes, headers: Headers, wanted: Wanted, route: Route) -> bytes:
+        """One message of a body, with the fields that say how it is packed, as it may go on."""
         ...
 
     def message_limit(self, route: Route) -> int | None:

@@ -38,7 +38,7 @@ class Look:
         if guard is None:
             return head
         target, headers = head
-        await turn(len(target) + sum(len(name) + len(value) for name, value in headers))
+        await turn(len(target) + sum([len(name) + len(value) for name, value in headers]))
         with _Undecided(wanted):
             return await pardon.through(
                 lambda passed: guard.head(wanted, route, method, target, headers, passed)
@@ -62,7 +62,7 @@ class Look:
             return await guard.body(agent, framing, headers, wanted, route, pardon)
 
     def at_whole(self, data: bytes, headers: Headers, wanted: Wanted, route: Route) -> bytes:
-        """A body that is here already, as it may go on."""
+        """A packed message that is here already, as it may go on."""
         guard = self._needed(wanted)
         if guard is None:
             return data
@@ -72,14 +72,12 @@ class Look:
     async def at_collected(
         self, data: bytes, headers: Headers, wanted: Wanted, route: Route, pardon: Pardon
     ) -> bytes:
-        """The same of one that a person may let go with a secret in it."""
+        """The same of a whole body, which a person may let go with a secret in it."""
         guard = self._needed(wanted)
         if guard is None:
             return data
         with _Undecided(wanted):
-            return await pardon.through(
-                lambda passed: guard.whole(data, headers, wanted, route, passed), holds=len(data)
-            )
+            return await guard.collected(data, headers, wanted, route, pardon)
 
     def message_limit(self, wanted: Wanted, route: Route) -> int | None:
         """Up to which size messages have to be looked at whole, None for not at all."""

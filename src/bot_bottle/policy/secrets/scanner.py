@@ -8,6 +8,7 @@ for tokens and values, undoes one encoding at a time and starts again with what 
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from itertools import islice
 from typing import NamedTuple
 
 from bot_bottle.policy.secrets import decoders, shapes, unpack
@@ -22,12 +23,15 @@ from bot_bottle.policy.secrets.shapes import (
     spread,
 )
 from bot_bottle.policy.secrets.tokens import FORMATS, Crowded, Tokens, atoms
+from bot_bottle.policy.secrets.windows import WINDOW, windows
 
 DEPTH = 3
 """Encodings around a secret that are undone."""
-_WORK, _LEAST_WORK = 24, 4 << 20
-"""Bytes that are looked at for each byte of input, with everything that is undone, and the least that is always allowed."""
-_MOST_MATCHES = 32
+_WORK, _LEAST_WORK, _MOST_WORK = 24, 4 << 20, 64 << 20
+"""Bytes that are looked at for each byte of input, with everything that is undone; the least that is always allowed, and the
+most, but for thrice the input."""
+MOST_MATCHES = 32
+"""Secrets that are found in one text: where there are as many, there may be more."""
 _ANCHOR = 20
 _CONTEXT = 512
 """Bytes around an escaped character that are unescaped with it: no token is longer."""
@@ -91,17 +95,23 @@ class Scanner:
         return bool(self._formats or self._needles)
 
     def scan(self, data: bytes) -> list[Match]:
-        """Everything found in `data`, at most 32 secrets. Raises TooTangled, Unreadable."""
+        """Everything found in `data`, at most `MOST_MATCHES` secrets. Raises TooTangled, Unreadable."""
+        return list(islice((match for found in self.steps(data) for match in found), MOST_MATCHES))
+
+    def steps(self, data: bytes) -> Iterator[list[Match]]:
+        """The same bit by bit: what was found in each window of `data`, as many in each. Raises as `scan`."""
         if not self.looks_for_anything:
-            return []
-        try:
-            return list(self.search(data))
-        except Crowded as error:
-            raise TooTangled from error
+            return
+        for view in windows(data) if len(data) > WINDOW else (data,):
+            try:
+                found = list(self.search(view))
+            except Crowded as error:
+                raise TooTangled from error
+            yield found
 
     def search(self, data: bytes, *, thorough: bool = False) -> Iterator[Match]:
         """The search itself; `thorough` without the passes before it. Raises as `scan`, and Crowded."""
-        left = max(_LEAST_WORK, _WORK * len(data))
+        left = max(_LEAST_WORK, min(_WORK * len(data), max(_MOST_WORK, 3 * len(data))))
         seen: set[tuple[str, bytes]] = set()
         waiting = [_View(data, ())]
         while waiting:
@@ -125,7 +135,7 @@ class Scanner:
                 if (match.detector, match.text) not in seen:
                     seen.add((match.detector, match.text))
                     yield match
-                    if len(seen) >= _MOST_MATCHES:
+                    if len(seen) >= MOST_MATCHES:
                         return
             if opened:
                 waiting.extend(self._decoded(view, plain, squeezed, rare=names, texts=texts))
@@ -234,7 +244,7 @@ _BASE32 = (shapes.BASE32, shapes.BASE32.lower())
 
 
 def _escape_signs() -> Iterator[str]:
-    yield "%[2-7][0-9A-Fa-f]"
+    yield "%(?:[2-7][0-9A-Fa-f]|0[9ADad])"
     yield r"\\u00[2-7][0-9A-Fa-f]|\\x[2-7][0-9A-Fa-f]"
     yield spread(map(escaped, unpack.GZIP), "")
 

@@ -8,7 +8,7 @@ from h2.errors import ErrorCodes
 from bot_bottle.bundle.egress.context import Context
 from bot_bottle.bundle.egress.exchange import UpstreamFailed, is_encoded
 from bot_bottle.bundle.egress.heads import BadMessage, Headers, values
-from bot_bottle.bundle.egress.held import Held, turn
+from bot_bottle.bundle.egress.held import Held
 from bot_bottle.bundle.egress.hooks import Filter
 from bot_bottle.bundle.egress.http2 import grpc
 from bot_bottle.bundle.egress.http2.heads import (
@@ -60,7 +60,6 @@ class Upload:
                 if len(body) > limit:
                     self._first = context.look.at_message(bytes(body), self._wanted, self._route)
                     return None
-        await turn(len(body))
         return await context.look.at_collected(
             bytes(body), self._request.headers, self._wanted, self._route, pardon
         )

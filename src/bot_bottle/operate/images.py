@@ -1,0 +1,24 @@
+"""The images that were built for bottles, as a person gets rid of them."""
+
+import os
+
+from bot_bottle.errors import HostError
+from bot_bottle.host import paths
+
+
+def forget() -> list[str]:
+    """Removes the images that were built for bottles and that none uses, where ever one was."""
+    if not os.path.isdir(os.path.join(paths.cache_root(), "images")):
+        return []
+    from bot_bottle.backends.docker import engine, failures, images
+
+    try:
+        whole = engine.connect(os.environ)
+    except HostError as error:
+        return [f"the images of bottles stay: {error.brief}"]
+    try:
+        return images.forget(whole)
+    except failures.kinds() as error:
+        return [f"the images of bottles stay: {failures.said(error)}"]
+    finally:
+        whole.client.close()

@@ -1,0 +1,126 @@
+"""Long conversations through a real bundle: bodies of many MiB are searched whole, in bounded memory, and nobody waits for it."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from bot_bottle.bundle.egress.guard import SecretGuard
+from bot_bottle.policy.egress import Wanted
+from bot_bottle.policy.model import EgressPolicy, Route, SecretsPolicy
+from bot_bottle.policy.secrets.windows import WINDOW
+from tests.bundle.harness import Server, read_response, served
+from tests.bundle.test_guard import PROXY, SENSITIVE, TOKEN, Api, Place, post
+from tests.bundle.test_intercept import memory
+
+MIB = 1 << 20
+TURN = '{"role": "user", "content": "def look(self):\\n    return self.table[name]  # \\u2019, 100%"}, '
+
+
+@pytest.fixture(scope="module")
+def longs() -> Iterator[Place]:
+    api = Api()
+    web = Server(api.serve)
+    routes = (web.http("plain.test"), web.http("stars.test")._replace(on_match="redact"))
+    with served(EgressPolicy(routes=routes, secrets=SecretsPolicy()), sensitive=(SENSITIVE,)) as (
+        holder,
+        bundle,
+    ):
+        yield Place(holder, bundle, api)
+    web.close()
+
+
+@pytest.fixture
+def place(longs: Place) -> Place:
+    longs.api.seen.clear()
+    longs.api.answer = b"ok"
+    return longs
+
+
+def conversation(size: int, *said: tuple[int, str]) -> bytes:
+    """So many bytes of JSON, with something said at each of some places."""
+    text = TURN * (size // len(TURN))
+    for at, what in sorted(said, reverse=True):
+        at -= at % len(TURN)
+        text = f'{text[:at]}{{"content": "{what}"}}, {text[at:]}'
+    return f"[{text[:-2]}]".encode()
+
+
+def test_a_long_conversation_goes_on_as_it_is(place: Place) -> None:
+    body = conversation(7 * MIB)
+    assert len(json.loads(body)) > 70_000
+    assert place.send(post(body, "Content-Type: application/json"))[1] == b"ok"
+    assert [seen.body for seen in place.api.seen] == [body]
+
+
+@pytest.mark.parametrize("secret", [TOKEN, SENSITIVE, TOKEN.encode().hex(), "\u200b".join(SENSITIVE)])
+@pytest.mark.parametrize("at", [0, WINDOW // 2, WINDOW, 2 * WINDOW, 5 * MIB // 2, 3 * MIB])
+def test_a_secret_does_not_leave_in_one_wherever_it_stands(place: Place, secret: str, at: int) -> None:
+    body = conversation(3 * MIB, (at, secret))
+    assert place.refusal(post(body), "secret_found")["place"] == "body"
+
+
+def test_at_no_byte_of_a_border_either(place: Place) -> None:
+    body = conversation(5 * MIB // 4)
+    for at in range(WINDOW - len(TOKEN), WINDOW + 1, 3):
+        place.refusal(post(body[:at] + TOKEN.encode() + body[at:]), "secret_found")
+
+
+def test_stars_take_its_place_where_the_route_says_so(place: Place) -> None:
+    clean = conversation(4 * MIB, (WINDOW, "*" * len(TOKEN)), (3 * MIB, "*" * len(SENSITIVE)))
+    body = conversation(4 * MIB, (WINDOW, TOKEN), (3 * MIB, SENSITIVE))
+    assert place.send(post(body, host="stars.test"))[1] == b"ok"
+    assert [seen.body for seen in place.api.seen] == [clean]
+
+
+def test_nothing_goes_out_before_the_last_byte_was_looked_at(place: Place) -> None:
+    request = post(conversation(3 * MIB, (3 * MIB, TOKEN)))
+    with place.holder.connect(*PROXY) as sock:
+        sock.sendall(request[:-1])
+        sock.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            sock.recv(1)
+        assert not place.api.seen
+        sock.settimeout(20)
+        sock.sendall(request[-1:])
+        assert read_response(sock)[0].startswith(b"HTTP/1.1 403 ")
+    assert not place.api.seen
+
+
+def test_the_longest_takes_bounded_memory_and_one_that_is_longer_is_refused(place: Place) -> None:
+    before = memory(place.bundle.pid, "VmRSS")
+    assert place.send(post(conversation(31 * MIB)))[1] == b"ok"
+    assert memory(place.bundle.pid, "VmHWM") - before < 160 * 1024
+    place.api.seen.clear()
+    with place.holder.connect(*PROXY) as sock:
+        head = b"POST http://plain.test/x HTTP/1.1\r\nHost: plain.test\r\nContent-Length: %d\r\n\r\n"
+        sock.sendall(head % (32 * MIB + 1))
+        assert json.loads(read_response(sock)[1])["reason"] == "body_too_large"
+
+
+def test_others_have_their_turn_between_the_windows_of_a_long_one() -> None:
+    route = Route("plain.test", 80, "http")
+    guard = SecretGuard(
+        EgressPolicy((route,), secrets=SecretsPolicy()), {}, (), key=b"", note=lambda *_: None
+    )
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def search(size: int) -> int:
+        other = asyncio.ensure_future(others())
+        await asyncio.sleep(0)
+        before = turns
+        pardon: Any = SimpleNamespace()  # nothing is found that it could be asked for
+        await guard.collected(conversation(size), [], Wanted("plain.test", 80, "http"), route, pardon)
+        other.cancel()
+        return turns - before
+
+    assert asyncio.run(search(9 * WINDOW + 9)) - asyncio.run(search(WINDOW // 2)) >= 9
