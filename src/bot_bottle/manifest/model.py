@@ -262,7 +262,7 @@ class Bottle(Strict):
         None, description="An image, or a Dockerfile (`./Dockerfile`, beside this file)."
     )
     runtime: RuntimeName | None = Field(
-        None, description="What runs the container, such as `runsc`; default: the engine's own default."
+        None, description="What runs the container, such as `crun`; default: the engine's own default."
     )
     bundle: Literal["beside", "container"] | None = Field(
         None,

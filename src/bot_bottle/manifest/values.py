@@ -287,7 +287,7 @@ def _stage(text: str) -> str:
 def _runtime(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,100}", text):
         raise wrong(
-            f"`{text[:60]}` is no name of a runtime; `docker info` lists those that the engine has, such as runsc"
+            f"`{text[:60]}` is no name of a runtime; `docker info` lists those that the engine has, such as crun"
         )
     return text
 

@@ -15,7 +15,8 @@ ANSWER_WITHIN = 10.0
 """Seconds for each answer; an engine that takes longer is in trouble."""
 LEAST_ROOM = 5 << 30
 """Bytes that an image and what is built with it take easily."""
-STRONGER = ("runsc", "kata", "kata-runtime", "io.containerd.kata.v2", "runsc-kvm")
+OWN_KERNEL = ("runsc", "kata", "kata-runtime", "io.containerd.kata.v2", "runsc-kvm")
+"""Runtimes that can't be handed sockets of this kernel, which a door needs."""
 _LIMITS = (
     ("MemoryLimit", "memory"),
     ("CpuCfsQuota", "cpus"),
@@ -64,9 +65,12 @@ def told(info: Mapping[str, Any]) -> Iterator[Seen]:
     yield Seen("docker limits", f"{groups}; keeps {', '.join(kept) or 'nothing'}", do)
     yield Seen("docker storage", _storage(info))
     names = sorted(info.get("Runtimes") or ())
-    stronger = [name for name in names if name in STRONGER]
+    apart = [name for name in names if name in OWN_KERNEL]
     seen = f"{', '.join(names) or 'none named'}; default {info.get('DefaultRuntime') or 'unknown'}"
-    yield Seen("docker runtimes", f"{seen}; `runtime: {stronger[0]}` is a second wall" if stronger else seen)
+    yield Seen(
+        "docker runtimes",
+        f"{seen}; a bottle can't have {', '.join(apart)}: no door leads there" if apart else seen,
+    )
 
 
 def _storage(info: Mapping[str, Any]) -> str:
