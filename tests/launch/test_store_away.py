@@ -84,9 +84,9 @@ def test_a_use_that_ends_it_ends_it_in_the_record_as_well(kept):
     kept.asks.decided()
     [grant] = kept.asks.holding.grants
     kept.asks.hear_bundle({"used": grant})
+    away.over()  # and nothing has been tried again yet
     kept.asks.hear_bundle({"spent": grant})
     assert kept.enforced[-1] == kept.enforced[0], "it is not in force any more"
-    away.over()
     for _ in range(4):
         kept.fire()
     assert state_of(kept, name)[0] == "applied"
