@@ -139,3 +139,16 @@ def test_garbage_is_an_error_or_nothing(take, tmp_path: Path, raw: bytes) -> Non
     except SandboxError:
         pass
     assert not (tmp_path / "target").exists() or list((tmp_path / "target").iterdir()) == []
+
+
+def test_a_second_name_of_a_file_that_came_becomes_a_file_of_its_own(take) -> None:
+    target, left_out = take(
+        DIR,
+        member("./d/x", content=b"words"),
+        member("./d/y", tarfile.LNKTYPE, linkname="./d/x"),
+        member("./d/z", tarfile.LNKTYPE, linkname="./d/not-there"),
+        member("./d/w", tarfile.LNKTYPE, linkname="./d/../../x"),
+    )
+    assert left_out == ["z", "w"]
+    assert (target / "y").read_bytes() == b"words"
+    assert (target / "x").stat().st_nlink == 1

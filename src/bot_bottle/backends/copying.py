@@ -281,7 +281,7 @@ class _Taking:
                 self._write(archive, member, folder, name)
             elif member.issym() and _stays_within(parts, member.linkname):
                 os.symlink(member.linkname, name, dir_fd=folder)
-            elif member.islnk():
+            elif member.islnk() and self._came(member.linkname):
                 self._write_again(member, folder, name)
             else:
                 self._left_out.append("/".join(parts) or self._name)
@@ -293,6 +293,14 @@ class _Taking:
         with open(os.open(name, flags, member.mode & 0o777, dir_fd=folder), "wb") as file:
             while part := source.read(_BLOCK):
                 file.write(part)
+
+    def _came(self, name: str) -> bool:
+        """Whether `name` is a file below the target that was written already."""
+        try:
+            with _below(self._target, self._parts(name)) as (folder, last):
+                return stat.S_ISREG(os.lstat(last, dir_fd=folder).st_mode)
+        except (SandboxError, OSError):
+            return False
 
     def _write_again(self, member: tarfile.TarInfo, folder: int, name: str) -> None:
         """A second name of a file that came already becomes a file of its own."""
