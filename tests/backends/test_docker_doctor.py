@@ -29,9 +29,9 @@ def test_the_tests_own_engine_starts_a_container_of_ours_and_leaves_none() -> No
     assert left == []
 
 
-def test_a_second_wall_is_named_where_the_engine_has_one() -> None:
+def test_a_runtime_to_which_no_door_leads_is_named() -> None:
     assert (
-        "`runtime: runsc`"
+        "can't have runsc"
         in told(Runtimes={"runc": {}, "runsc": {}}, DefaultRuntime="runc")["docker runtimes"].seen
     )
     assert "`runtime:" not in told(Runtimes={"runc": {}}, DefaultRuntime="runc")["docker runtimes"].seen

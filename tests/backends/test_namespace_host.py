@@ -35,6 +35,15 @@ def fake_bubblewrap(monkeypatch, script: str) -> Iterator[None]:
         yield
 
 
+def children_of_ours() -> set[str]:
+    """The processes that this one has not collected; other tests' fixtures may have some."""
+    return {
+        child
+        for task in Path("/proc/self/task").iterdir()
+        for child in (task / "children").read_text().split()
+    }
+
+
 def open_descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
@@ -61,12 +70,11 @@ def test_without_bubblewrap_it_is_said_how_to_install_it(make_bottle, monkeypatc
     ],
 )
 def test_a_bubblewrap_that_fails_leaves_nothing(make_bottle, monkeypatch, script, brief) -> None:
-    before = open_descriptors()
+    before, children = open_descriptors(), children_of_ours()
     with fake_bubblewrap(monkeypatch, script), pytest.raises(BotBottleError, match=brief):
         make_bottle(*SLEEP)
     assert open_descriptors() == before
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    assert children_of_ours() <= children
 
 
 def test_a_workspace_that_is_not_there_is_a_host_error_and_leaves_nothing(make_bottle) -> None:

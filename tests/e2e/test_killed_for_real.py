@@ -365,6 +365,9 @@ def test_whoever_is_killed_nothing_said_is_lost_and_nothing_is_done_twice(place,
         bottle.live()  # the first began the server; this one says how much work each has
         for victim in draw.sample(VICTIMS, len(VICTIMS)):
             bottle.live(victim)
+        for _ in range(6):  # one that was done before its hour is no death
+            if bottle.killed.count("operator") < 4:
+                bottle.live("operator")
         bottle.live("keeper")
         assert bottle.gone()
         wait_for(lambda: operators.run("cleanup").code == 0, "cleanup")

@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from test_approvals import URL, Watched  # type: ignore[import-not-found]
+from test_approvals import URL, Supervised  # type: ignore[import-not-found]
 
 from support.place import program
 from support.waiting import wait_for
@@ -53,7 +53,7 @@ class Page:
 
 @pytest.fixture
 def watched(place, cli, repository):
-    made = Watched(place, cli)
+    made = Supervised(place, cli)
     yield made
     made.close()
 

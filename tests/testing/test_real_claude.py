@@ -180,13 +180,16 @@ def test_it_plays_the_demo_reads_repairs_tests_and_reports(place, tmp_path):
             ("mcp__supervise__pipelock-block", False),
             ("Bash", False),
         ),  # nothing here answers either
+        *(("Bash", False), ("Bash", False)),  # nor is there a remote to push to
         *(("Bash", True), ("Bash", False), ("Bash", False), ("Bash", False), ("Bash", False)),
     ]
     assert "FAILED (failures=1)" in transcript.actions[1].result
     assert "OK" in transcript.actions[5].result
     assert transcript.last_word.startswith("I am done.")
     diff = subprocess.run(
-        ["git", "-C", place.workspace, "diff", "--stat"], capture_output=True, check=True
+        ["git", "-C", place.workspace, "diff", "--stat", "main", "--", "timesheet"],
+        capture_output=True,
+        check=True,
     ).stdout
     assert b"timesheet/duration.py" in diff
     assert b"1 file changed, 1 insertion(+), 1 deletion(-)" in diff
