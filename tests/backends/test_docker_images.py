@@ -42,15 +42,14 @@ class Workshop:
 
     def run(self, image: Image, *argv: str, **options) -> str:
         """What `argv` says in a container of `image`, without a network."""
-        said: bytes = self.engine.client.containers.run(
-            image.id,
-            argv,
-            remove=True,
-            network_mode="none",
-            labels={"by": engines.LABEL},
-            stderr=True,
-            **options,
+        container = self.engine.client.containers.run(
+            image.id, argv, detach=True, network_mode="none", labels={"by": engines.LABEL}, **options
         )
+        try:
+            container.wait()  # what is followed while it runs may lack the end
+            said: bytes = container.logs()
+        finally:
+            container.remove(force=True)
         return said.decode()
 
     def containers(self) -> list[str]:

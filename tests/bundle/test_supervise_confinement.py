@@ -4,6 +4,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from bot_bottle.bundle import landlock
 from bot_bottle.launch import supervise_process
-from bot_bottle.launch.supervise_process import Process
+from bot_bottle.launch.supervise_process import Process, beside, spawn_server
 from support.supervised import NOBODY, descriptors, until
 from tests.bundle.test_confinement import ATTEMPTS, NEEDS_LANDLOCK, REFUSED
 
@@ -62,7 +63,8 @@ class Line:
         self.listener = socket.create_server(("127.0.0.1", 0))
         order = {"keeper": os.getpid(), "token": "t", "uid": NOBODY, "gid": NOBODY, "hold": 1,
                  "port": self.listener.getsockname()[1]}  # fmt: skip
-        self.process = Process(self.listener, {**order, **more})
+        begin = partial(beside, partial(spawn_server, self.listener.fileno()))
+        self.process = Process(begin, {**order, **more})
         self.heard: list[dict[str, Any]] = []
 
     def hear(self, wanted: str) -> dict[str, Any]:

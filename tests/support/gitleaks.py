@@ -44,5 +44,7 @@ def samples() -> dict[str, tuple[str, str]]:
     found: dict[str, tuple[str, str]] = {}
     with SAMPLES.open() as lines:
         for one in map(json.loads, lines):
+            if one["rule"] == "generic-api-key" and "CLOJARS_" in one["text"]:
+                continue  # gitleaks names that by the narrower rule
             found.setdefault(one["rule"], (one["path"], one["text"]))
     return found

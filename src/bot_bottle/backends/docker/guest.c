@@ -19,7 +19,7 @@ typedef long i64;
 enum { READ = 0, WRITE = 1, CLOSE = 3, MMAP = 9, IOCTL = 16, SOCKET = 41, CONNECT = 42, SENDMSG = 46, RECVMSG = 47, BIND = 49,
        LISTEN = 50, SETSOCKOPT = 54, CLONE = 56, EXECVE = 59, EXIT = 60, WAIT4 = 61, KILL = 62, CHDIR = 80, UMASK = 95,
        SETSID = 112, PRCTL = 157, EXIT_GROUP = 231, OPENAT = 257, MKDIRAT = 258, UNLINKAT = 263, FCHMOD = 91, PPOLL = 271,
-       ACCEPT4 = 288, PRLIMIT = 302, SIGNALFD4 = 289, DUP3 = 292, SIGPROCMASK = 14, NANOSLEEP = 35, GETSOCKOPT = 55, FCNTL = 72 };
+       ACCEPT4 = 288, PRLIMIT = 302, SIGNALFD4 = 289, DUP3 = 292, SIGPROCMASK = 14, NANOSLEEP = 35, SIGACTION = 13, GETSOCKOPT = 55, FCNTL = 72 };
 static i64 call6(i64 n, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f)
 {
     register u64 r10 __asm__("r10") = d, r8 __asm__("r8") = e, r9 __asm__("r9") = f;
@@ -33,7 +33,7 @@ __asm__(".globl _start\n_start:\n xor %ebp,%ebp\n mov %rsp,%rdi\n and $-16,%rsp\
 enum { READ = 63, WRITE = 64, CLOSE = 57, MMAP = 222, IOCTL = 29, SOCKET = 198, CONNECT = 203, SENDMSG = 211, RECVMSG = 212,
        BIND = 200, LISTEN = 201, SETSOCKOPT = 208, CLONE = 220, EXECVE = 221, EXIT = 93, WAIT4 = 260, KILL = 129, CHDIR = 49,
        UMASK = 166, SETSID = 157, PRCTL = 167, EXIT_GROUP = 94, OPENAT = 56, MKDIRAT = 34, UNLINKAT = 35, FCHMOD = 52,
-       PPOLL = 73, ACCEPT4 = 242, PRLIMIT = 261, SIGNALFD4 = 74, DUP3 = 24, SIGPROCMASK = 135, NANOSLEEP = 101, GETSOCKOPT = 209, FCNTL = 25 };
+       PPOLL = 73, ACCEPT4 = 242, PRLIMIT = 261, SIGNALFD4 = 74, DUP3 = 24, SIGPROCMASK = 135, NANOSLEEP = 101, SIGACTION = 134, GETSOCKOPT = 209, FCNTL = 25 };
 static i64 call6(i64 n, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f)
 {
     register u64 x8 __asm__("x8") = (u64)n, x0 __asm__("x0") = a, x1 __asm__("x1") = b, x2 __asm__("x2") = c,
@@ -221,9 +221,12 @@ static i64 fork_one(void)
     return sys5(CLONE, SIGCHLD, 0, 0, 0, 0);
 }
 
-static void unblock(void)
+/* An engine may have been started with signals ignored, and what it starts inherits that. */
+static void take_signals(void)
 {
-    u64 none = 0;
+    u64 none = 0, as_usual[4] = {0, 0, 0, 0};
+    for (int number = 1; number <= 64; number++)
+        sys4(SIGACTION, number, as_usual, 0, 8);
     sys4(SIGPROCMASK, 2, &none, 0, 8);
 }
 
@@ -238,7 +241,7 @@ static void spawn(struct order *order, int *descriptors, int count)
     if (place < PROCESSES)
         pid = fork_one();
     if (pid == 0) {
-        unblock();
+        take_signals();
         sys(SETSID, 0, 0, 0);
         for (int number = 0; number < 3; number++)
             sys(DUP3, descriptors[number], number, 0);
