@@ -123,6 +123,7 @@ class Bottle:
         started = place.run([*python(), "-c", KEEPER, *words])
         assert started.code == 0, started.stderr
         self.run: str = json.loads(started.stdout)["id"]
+        self.stem = self.run
         self.keeper = keeper_of(self.run, place)
         self.number = 0
         self.terms: dict[int, str] = {}
@@ -213,7 +214,7 @@ class Bottle:
 
     @property
     def path(self) -> str:
-        return f"/{self.run}/{self.number}"
+        return f"/{self.stem}/{self.number}"
 
     def gone(self) -> bool:
         return not alive(self.keeper)
@@ -292,7 +293,7 @@ class Bottle:
         assert len(rows) - again in (self.number, self.number - 1)
         for name, row in rows.items():
             number = int(row["title"].rpartition("/")[2])
-            terms, path = self.terms[number], f'"/{self.run}/{number}"'
+            terms, path = self.terms[number], f'"/{self.stem}/{number}"'
             applied = row["state"] == "applied"
             assert row["state"] in FINAL, row
             assert kinds["proposal.made", name] == 1
