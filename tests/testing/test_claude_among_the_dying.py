@@ -29,7 +29,7 @@ SPAN = 25_000_000
 """Nanoseconds of processor time: about what a server or a bundle uses for one ask."""
 CALLS = 4000
 """Calls of our functions that an approval makes, about."""
-AGAIN = "for n in $(seq 600); do curl -s -m 5 {url} | grep -q words && break; sleep 0.1; done; curl -sS -m 10 {url}"
+AGAIN = "for n in $(seq 50); do curl -s -m 5 {url} | grep -q words && break; sleep 0.1; done; curl -sS -m 10 {url}"
 
 
 def url(number: int) -> str:
@@ -37,7 +37,7 @@ def url(number: int) -> str:
 
 
 def turns(count: int) -> list[dict]:
-    """For each page: refused, asked for, asked for once more if nobody answered, and read as soon as that works."""
+    """For each page: asked for, and read as soon as that works; asked for again while it does not."""
     found: list[dict] = []
     for number in range(1, count + 1):
         ask = {
@@ -45,7 +45,10 @@ def turns(count: int) -> list[dict]:
             "input": {"urls": [url(number)], "reason": "The task is to read it."},
         }
         read = {"tool": "Bash", "input": {"command": AGAIN.format(url=url(number)), "timeout": 120000}}
-        found += [ask, ask, read]
+        again = [
+            {"when": "not_allowed", "goto": f"ask {number}"}
+        ]  # whom it asked may have died before that was kept
+        found += [{"label": f"ask {number}", **ask}, {**read, "branch": again}]
     return [*found, {"text": "read: {{last_result}}"}]
 
 
