@@ -90,8 +90,7 @@ def test_an_engine_that_does_not_answer_is_said_and_the_next_try_works(maker: Ma
 
 def test_an_engine_that_stops_answering_does_not_keep_a_bottle_alive(maker: Maker) -> None:
     bottle = maker.make("sleep", "1000")
-    inside = _pids_of("sleep\x001000", bottle)
-    assert inside
+    inside = wait_for(lambda: _pids_of("sleep\x001000", bottle), "the agent")
     with silent(maker.engine):
         with pytest.raises(HostError):
             bottle.destroy()

@@ -448,9 +448,9 @@ def test_the_host_s_own_services_are_not_reached(world):
 
 def test_neither_half_can_do_more_than_move_bytes(world):
     for number in (world.machine.inside, world.relay._process.pid):
-        status = Path(f"/proc/{number}/status").read_text()
-        assert "Seccomp:\t2" in status
-        assert "NoNewPrivs:\t1" in status
+        status = Path(f"/proc/{number}/status")
+        wait_for(lambda: "Seccomp:\t2" in status.read_text(), "it to confine itself")  # noqa: B023
+        assert "NoNewPrivs:\t1" in status.read_text()
     outside = Path(f"/proc/{world.relay._process.pid}/status").read_text()
     assert "CapEff:\t0000000000000000" in outside
     assert os.geteuid() or "Uid:\t0" not in outside
