@@ -4,12 +4,13 @@ import itertools
 import json
 import os
 import socket
+import subprocess
 import threading
 from pathlib import Path
 
 import pytest
 
-from bot_bottle.backends.docker import container, door
+from bot_bottle.backends.docker import container, door, programs
 from bot_bottle.backends.execution import run
 from bot_bottle.door.model import Listener
 from bot_bottle.door.passing import receive_listeners
@@ -169,10 +170,14 @@ def test_our_program_in_an_agent_s_hands_opens_nothing(make_bottle) -> None:
 
 
 @pytest.mark.docker
-def test_the_run_s_own_folder_is_nowhere_inside(make_bottle) -> None:
+def test_of_the_run_s_own_folder_three_small_files_are_inside(make_bottle) -> None:
     bottle = make_bottle(*SLEEP)
     mounts = shell(bottle, "cat /proc/self/mountinfo").stdout.decode()
-    assert make_bottle.plan.paths.run not in mounts
+    run = make_bottle.plan.paths.run
+    shown = {line.split()[4]: line.split()[5] for line in mounts.splitlines() if run in line}
+    assert sorted(shown) == ["/etc/hostname", "/etc/hosts", "/etc/resolv.conf"]
+    assert all(options.startswith("ro,") for options in shown.values())
+    assert shell(bottle, "getent hosts localhost $(hostname)").stdout.count(b"127.0.0.1") == 2
     assert "docker.sock" not in mounts
     assert shell(bottle, "find / -xdev -type s 2>/dev/null").stdout == b""
 
@@ -257,3 +262,30 @@ def test_a_mount_that_is_not_in_the_image_is_refused_by_name(tmp_path) -> None:
     plan = make_plan(tmp_path, backend="docker", mounts=(tool,))
     assert "/usr/bin/tool" in container.mismatches(plan)[0]
     assert container.mismatches(plan._replace(image=ImageSpec(layers=(tool,)))) == []
+
+
+@pytest.mark.namespace
+@pytest.mark.root
+def test_the_helper_touches_no_network_that_has_more_than_lo(tmp_path) -> None:
+    """Were an engine ever to put the agent's container into the host's network, the door would cut the host off."""
+    program, folder = tmp_path / "guest", tmp_path / "door"
+    program.write_bytes(programs.guest())
+    program.chmod(0o755)
+    helper = door.Helper(None, "", str(folder))  # type: ignore[arg-type]  # nothing is started by an engine
+    script = """
+        ip link add other type veth && ip address add 10.9.9.9/24 dev other || exit 9
+        bwrap --tmpfs / --ro-bind "$1" /guest --bind "$2" /door /guest door
+        ip route show table all type local | grep -c default
+    """
+    argv = ["unshare", "--net", "sh", "-c", script, "sh", str(program), str(folder)]
+    child = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        helper.wait()
+        ours, theirs = socket.socketpair()
+        with ours, theirs, pytest.raises(SandboxError) as caught:
+            helper.open([Listener("http", "0.0.0.0", 80)], theirs)
+    finally:
+        helper.close()
+        said, _ = child.communicate(timeout=DEADLINE)
+    assert "has no network" in caught.value.details
+    assert said == "0\n"

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 from bot_bottle.backends import seccomp
 from bot_bottle.backends.base import Backend, Bottle, Stdio
-from bot_bottle.backends.docker import container, door, endpoint, guest, images, layer, programs, stage
+from bot_bottle.backends.docker import container, door, endpoint, etc, guest, images, layer, programs, stage
 from bot_bottle.backends.docker.bottle import DockerBottle
 from bot_bottle.backends.docker.container import Names
 from bot_bottle.backends.docker.wire import Engine, EngineRefusal
@@ -161,7 +161,7 @@ def _make(
     helper = door.Helper(engine, names.helper(0), _door_folder(plan))
     owned.callback(helper.close)
     with ExitStack() as staged:
-        bound: Sequence[Mount] = container.mounts(plan)
+        bound: Sequence[Mount] = (*container.mounts(plan), *etc.write(plan))
         if shown := _shown(plan):
             bound = stage.stage(bound, shown, user, staged)
         asked = container.body(plan, image.id, user, bound, writable_root=not image.read_only_ok)

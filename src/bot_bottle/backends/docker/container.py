@@ -27,6 +27,9 @@ _MASKED: Final = [
 ]  # fmt: skip
 """What tells of the machine and not of the bottle."""
 _READ_ONLY: Final = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
+NO_NETWORK: Final = {"NetworkDisabled": True}
+"""Beside `NetworkMode: none`: the namespace is then made by the engine's runtime alone. Else the engine runs itself twice for each
+container, to give the namespace a name that nobody asks for: a quarter of the time and of the processor that a start takes."""
 
 OWN_TARGETS: Final = (
     *("/", "/proc", "/dev", "/sys", "/etc", "/usr", "/run", GUEST, INSIDE_HOME, INSIDE_WORKSPACE),
@@ -78,11 +81,12 @@ def body(
         "Entrypoint": [GUEST],
         "Cmd": [],
         "User": f"{uid}:{gid}",
-        "Hostname": _host_name(plan.id),
+        "Hostname": host_name(plan.id),
         "WorkingDir": "/",
         "Labels": names(plan).labels,
         "StopSignal": "SIGKILL",
         "Healthcheck": {"Test": ["NONE"]},
+        **NO_NETWORK,
         "HostConfig": {
             **_confinement(), **_limits(plan), **_root(plan, writable_root), **({"Runtime": plan.runtime} if plan.runtime else {}),
             "Tmpfs": _scratch(plan, user), "Mounts": list(map(_bound, bound)),
@@ -98,6 +102,7 @@ def trial(image: str, labels: dict[str, str]) -> dict[str, object]:
         "Entrypoint": [GUEST, "door"],
         "User": "65534:65534",
         "Labels": labels,
+        **NO_NETWORK,
         "HostConfig": host,
     }
 
@@ -113,7 +118,7 @@ def _root(plan: RunPlan, writable: bool) -> dict[str, object]:
 def _confinement() -> dict[str, object]:
     return {
         "NetworkMode": "none",
-        "Dns": ["127.0.0.1"],
+        "Dns": ["127.0.0.1"],  # for engines that write /etc/resolv.conf themselves
         "CapDrop": ["ALL"],
         "SecurityOpt": ["no-new-privileges"],  # and the engine's own seccomp rules; ours come on top of them
         "AutoRemove": True,
@@ -164,7 +169,8 @@ def _bound(mount: Mount) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _host_name(run: str) -> str:
+def host_name(run: str) -> str:
+    """What a bottle calls itself."""
     return run if len(run) <= 63 else f"bottle-{crc32(run.encode()):08x}"
 
 

@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from bot_bottle.backends.base import Stdio
-from bot_bottle.backends.docker import carrying, container, door, programs, stage, toolbox
+from bot_bottle.backends.docker import carrying, container, door, etc, programs, stage, toolbox
 from bot_bottle.backends.docker.attached import Attached, End, Process
 from bot_bottle.backends.docker.container import Names
 from bot_bottle.backends.docker.guest import GONE
@@ -280,7 +280,7 @@ def body(place: Place, image: Image, staged: ExitStack) -> dict[str, Any]:
     plan, names = place.plan, place.names
     user = (image.uid, image.gid)
     if place.local:
-        bound: Sequence[Mount] = container.mounts(plan)
+        bound: Sequence[Mount] = (*container.mounts(plan), *etc.write(plan))
         if os.geteuid() == 0:
             bound = stage.stage(bound, f"{stage.FOLDER}/{plan.id}", user, staged)
         return dict(container.body(plan, image.id, user, bound))
@@ -289,6 +289,7 @@ def body(place: Place, image: Image, staged: ExitStack) -> dict[str, Any]:
         "VolumeOptions": {"Labels": {**names.labels, KIND_LABEL: "work"}},
     }  # fmt: skip
     asked: dict[str, Any] = dict(container.body(plan, image.id, user, []))
+    asked["NetworkDisabled"] = False  # so that the engine writes /etc/hosts and its like
     asked["HostConfig"] = {**asked["HostConfig"], "ReadonlyRootfs": False, "Mounts": [workspace]}
     return asked
 

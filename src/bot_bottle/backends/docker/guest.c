@@ -442,6 +442,21 @@ static void __attribute__((noreturn)) fail(int keeper, u8 step, i64 number)
     leave(1);
 }
 
+/* A network that has anything but lo is not a bottle's: were the container in the host's, what follows would cut that off. */
+static void refuse_a_network(int keeper)
+{
+    struct { char name[16], rest[24]; } found[16];
+    struct { int size, unused; void *found; } request = {sizeof found, 0, found};
+    i64 sock = sys(SOCKET, 2, 2 | CLOEXEC, 0);
+    i64 done = sys(IOCTL, sock, 0x8912, &request);
+    for (u64 number = 0; done >= 0 && number < (u64)request.size / sizeof found[0]; number++)
+        if (!same(found[number].name, "lo"))
+            done = -EEXIST;
+    sys(CLOSE, sock, 0, 0);
+    if (done < 0)
+        fail(keeper, 5, done);
+}
+
 static void raise_loopback(int keeper)
 {
     struct { char name[16]; u16 flags; char rest[22]; } request = {"lo", 0, {0}};
@@ -521,6 +536,7 @@ static void __attribute__((noreturn)) open_door(void)
     i64 keeper = sys(SOCKET, 1, 1 | CLOEXEC, 0);
     if (keeper < 0 || sys(CONNECT, keeper, &address, sizeof address) < 0)
         leave(2);
+    refuse_a_network((int)keeper);
     for (;;) {
         i64 got = receive((int)keeper, &told, sizeof told, descriptors, &count);
         if (got < 4 || told.count > MOST || (u64)got != 4 + told.count * sizeof(struct listener))
