@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from support import gitleaks as real
+from support.backends import on_every_backend
 from support.bottles import write_bottle, write_script
 from support.gitservers import git, make_upstream
 
-pytestmark = pytest.mark.namespace
+pytestmark = on_every_backend
 
 
 @pytest.fixture

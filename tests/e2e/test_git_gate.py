@@ -5,10 +5,10 @@ import json
 import pytest
 
 from support import gitleaks as real
+from support.backends import on_every_backend
 from support.bottles import write_bottle, write_script
 from support.gitservers import Ssh, git, make_upstream
 
-pytestmark = pytest.mark.namespace
 
 
 @pytest.fixture
@@ -34,11 +34,11 @@ def upstream(place):
     return make_upstream(place.root / "srv/project.git")
 
 
-def write_remote(place, ssh, upstream, script, **keys):
+def write_remote(place, ssh, upstream, script, bottle=None, **keys):
     key = ssh.key_for(place.uid, place.home / "bot-key")
     remote = {"name": "origin", "url": ssh.url(upstream), "key": key, "known_host": ssh.public(), **keys}
     user = {"name": "Bot", "email": "bot@example.org"}
-    write_bottle(place, git={"user": user, "remotes": [remote]})
+    write_bottle(place, git={"user": user, "remotes": [remote]}, **(bottle or {}))
     write_script(place, "git", script)
 
 
@@ -54,6 +54,7 @@ def events(cli, *kinds):
 CLONE = "cd /tmp && git clone -q {url} work && cd work && "
 
 
+@on_every_backend
 def test_what_the_agent_pushes_arrives_and_the_key_stays_outside(
     place, cli, repository, ssh, upstream, gitleaks
 ):
@@ -80,3 +81,15 @@ def test_what_the_agent_pushes_arrives_and_the_key_stays_outside(
     assert lines[3:] == [git(upstream, "rev-parse", "bot/fix")]
     assert git(upstream, "show", "bot/fix:fix.txt") == "fixed"
     assert [one["refs"] for one in events(cli, "git.pushed")]
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("backend", ["docker"], indirect=True)
+def test_the_gate_stands_beside_the_keeper_when_the_bundle_is_a_container(
+    place, cli, repository, ssh, upstream, gitleaks
+):
+    write_remote(place, ssh, upstream, "git log --format=%s | head -1; git checkout -q -b bot/fix; git push -q origin bot/fix",
+                 bottle={"bundle": "container", "workspace": "clone"})  # fmt: skip
+    done = run(cli)
+    assert (done.code, done.stdout) == (0, "Commit 3\n"), (done.stdout, done.stderr)
+    assert git(upstream, "rev-parse", "bot/fix") == git(upstream, "rev-parse", "main")

@@ -102,6 +102,9 @@ class Place(Protocol):
     keeper: int
     """The process id of the keeper's deputy there: what is started has it as its parent."""
 
+    local: bool
+    """Whether it is on this kernel: then what runs beside the keeper can still be handed listeners of the bottle's."""
+
     def bundle(self) -> tuple[int, socket]:
         """Starts a bundle that waits for its config: its channel, and the line to it."""
 

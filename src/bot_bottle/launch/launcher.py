@@ -179,7 +179,7 @@ class _Run:
             return
         undo.callback(place.close)
         beside = [] if self.plan.egress.engine == "builtin" else [f"egress.engine: {self.plan.egress.engine}"]
-        beside += ["git.remotes: the git gate"] if self.plan.git else []
+        beside += ["git.remotes: the git gate"] if self.plan.git and not place.local else []
         if beside:
             raise HostError(
                 "This bottle's bundle is a container of its own, and what runs beside the keeper can't serve it",

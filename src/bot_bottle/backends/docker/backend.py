@@ -12,7 +12,7 @@ from bot_bottle.backends.base import Backend, Bottle, Stdio
 from bot_bottle.backends.docker import container, door, endpoint, etc, guest, images, layer, programs, stage
 from bot_bottle.backends.docker.bottle import DockerBottle
 from bot_bottle.backends.docker.container import Names
-from bot_bottle.backends.docker.wire import Engine, EngineRefusal
+from bot_bottle.backends.docker.wire import Engine, EngineRefusal, Pending
 from bot_bottle.errors import HostError, SandboxError
 from bot_bottle.host.spawn import nothing
 from bot_bottle.plan.model import Mount, RunPlan
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _PATIENCE = 20.0
 """Seconds for process 1 to take over, and for the engine to remove what has ended; both take 0.1."""
+_ENDS_WITHIN = 2.0
+"""Seconds for what was told to end to be gone, before it is removed; it takes 0.1."""
 
 
 class DockerBackend:
@@ -33,6 +35,7 @@ class DockerBackend:
 
     def __init__(self) -> None:
         self._places: dict[str, Place] = {}
+        self._prepared: dict[str, images.Image] = {}
 
     def needs_copy(self) -> bool:
         return endpoint.find(os.environ).scheme != "unix"
@@ -52,7 +55,7 @@ class DockerBackend:
 
         engine = dialing.engine_at(endpoint.find(os.environ), os.environ)
         try:
-            _image(engine, plan, say)
+            self._prepared[plan.id] = _image(engine, plan, say)
         finally:
             engine.close()
 
@@ -79,13 +82,13 @@ class DockerBackend:
         if place := self._places.pop(plan.id, None):
             from bot_bottle.backends.docker import far
 
-            return far.make(place, _image(place.engine, plan), stdio, meanwhile)
+            return far.make(place, self._image_of(place.engine, plan), stdio, meanwhile)
         engine = _engine(endpoint.find(os.environ).host)
         with ExitStack() as owned:
-            line, helper = _make(engine, plan, owned, meanwhile)
+            line, helper = _make(engine, plan, self._image_of(engine, plan), owned, meanwhile)
 
             def another() -> door.Helper:
-                return _further_helper(engine, plan)
+                return door.another(engine, plan)
 
             bottle = DockerBottle(line, helper, another, owned.pop_all(), plan.command)
         try:
@@ -94,6 +97,10 @@ class DockerBackend:
             bottle.destroy()
             raise
         return bottle
+
+    def _image_of(self, engine: Engine, plan: RunPlan) -> images.Image:
+        """What `prepare` has found; the engine says so if it is gone since."""
+        return self._prepared.pop(plan.id, None) or _image(engine, plan)
 
     def reap(self, traces: Mapping[str, Any]) -> Sequence[str]:
         said = []
@@ -150,15 +157,14 @@ def _image(engine: Engine, plan: RunPlan, say: Callable[[str], None] = lambda _:
 
 
 def _make(
-    engine: Engine, plan: RunPlan, owned: ExitStack, meanwhile: Callable[[], object]
+    engine: Engine, plan: RunPlan, image: images.Image, owned: ExitStack, meanwhile: Callable[[], object]
 ) -> tuple[guest.Line, door.Helper]:
     """The container with process 1 in it, the line to that, and the helper that has handed it over."""
     names = container.names(plan)
-    image = _image(engine, plan)
     user = (image.uid, image.gid)
     helpers = programs.door_image(engine)
-    owned.callback(_remove_labelled, engine, names)
-    helper = door.Helper(engine, names.helper(0), _door_folder(plan))
+    owned.callback(_remove_labelled, engine, names, ending=True)
+    helper = door.Helper(engine, names.helper(0), door.folder_of(plan))
     owned.callback(helper.close)
     with ExitStack() as staged:
         bound: Sequence[Mount] = (*container.mounts(plan), *etc.write(plan))
@@ -168,7 +174,7 @@ def _make(
         engine.call("POST", "/containers/create", asked, what="make the container", name=names.agent)
         starting = engine.begin("POST", f"/containers/{names.agent}/start", what="start the container")
         staged.callback(starting.drop)
-        helping = door.body(helpers, names.agent, _door_folder(plan), names.labels)
+        helping = door.body(helpers, names.agent, door.folder_of(plan), names.labels)
         engine.call(
             "POST", "/containers/create", helping, what="make the door's helper", name=names.helper(0)
         )
@@ -186,40 +192,47 @@ def _make(
     return line, helper
 
 
-def _further_helper(engine: Engine, plan: RunPlan) -> door.Helper:
-    """Another helper for the same bottle, while the agent runs."""
-    names = container.names(plan)
-    name = names.helper(time.monotonic_ns())
-    helper = door.Helper(engine, name, _door_folder(plan))
-    try:
-        asked = door.body(programs.door_image(engine), names.agent, _door_folder(plan), names.labels)
-        engine.call("POST", "/containers/create", asked, what="make the door's helper", name=name)
-        helper.start()
-    except BaseException:
-        helper.close()
-        raise
-    return helper
-
-
-def _door_folder(plan: RunPlan) -> str:
-    return os.path.join(plan.paths.run, door.FOLDER)
-
-
-def _remove_labelled(engine: Engine, names: Names) -> list[str]:
-    """Removes every container of the run; answers their names. Raises EngineRefusal, HostError."""
+def _remove_labelled(engine: Engine, names: Names, *, ending: bool = False) -> list[str]:
+    """Removes every container of the run; answers their names. `ending` ones were told to end. Raises EngineRefusal, HostError."""
     wanted = json.dumps({"label": [f"{key}={value}" for key, value in names.labels.items()]})
     found = engine.call("GET", "/containers/json", what="list containers", all="1", filters=wanted)
-    removing = [
-        engine.begin("DELETE", f"/containers/{each['Id']}", what="remove a container", force="1", v="1") for each in found
-    ]  # fmt: skip
-    for each, pending in zip(found, removing, strict=True):
+    going = [_Going(engine, each["Id"], ends=ending and each["State"] != "created") for each in found]
+    for each in going:
+        each.finish()
+    return [each["Names"][0].lstrip("/") for each in found]
+
+
+class _Going:
+    """A container that is being removed. What `ends` by itself is removed by the engine then, which needs no order of ours: that
+    would have it kill what has ended, and quarrel with itself."""
+
+    def __init__(self, engine: Engine, identity: str, *, ends: bool) -> None:
+        self._engine, self._identity = engine, identity
+        path = f"/containers/{identity}"
+        if ends:
+            self._asked = engine.begin(
+                "POST", f"{path}/wait", what="await a container's end", condition="removed"
+            )
+        else:
+            self._asked = self._remove()
+        self._ends = ends
+
+    def _remove(self) -> Pending:
+        return self._engine.begin(
+            "DELETE", f"/containers/{self._identity}", what="remove a container", force="1", v="1"
+        )
+
+    def finish(self) -> None:
+        """Until it is gone. Raises EngineRefusal, HostError."""
+        if self._ends and not self._asked.ready(_ENDS_WITHIN):
+            self._asked.drop()
+            self._asked, self._ends = self._remove(), False
         try:
-            pending.finish()
+            self._asked.finish()
         except EngineRefusal as refused:
             if refused.status not in (404, 409):
                 raise
-            _until_gone(engine, each["Id"])
-    return [each["Names"][0].lstrip("/") for each in found]
+            _until_gone(self._engine, self._identity)
 
 
 def _outlast(engine: Engine, names: Names) -> list[str]:
@@ -229,21 +242,30 @@ def _outlast(engine: Engine, names: Names) -> list[str]:
     """
     unfinished: list[str] = []
     image = programs.door_image(engine)
-    for name in (names.agent, names.helper(0)):
-        deadline = time.monotonic() + _PATIENCE
-        while True:
-            placeholder = {"Image": image, "Labels": names.labels, "Entrypoint": [container.GUEST, "none"]}
-            try:
-                engine.call("POST", "/containers/create", placeholder, what="take a name", name=name)
-                break
-            except EngineRefusal as refused:
-                if refused.status != 409 or time.monotonic() > deadline:
-                    raise
+    placeholder = {"Image": image, "Labels": names.labels, "Entrypoint": [container.GUEST, "none"]}
+    waiting, deadline = list(names.every), time.monotonic() + _PATIENCE
+    while waiting:
+        asked = [
+            engine.begin("POST", "/containers/create", placeholder, what="take a name", name=name) for name in waiting
+        ]  # fmt: skip
+        waiting = [
+            name for name, pending in zip(waiting, asked, strict=True) if not _taken(pending, deadline)
+        ]
+        unfinished += [name for name in _remove_labelled(engine, names) if name in waiting]
+        if waiting:
             time.sleep(0.02)
-            unfinished += _remove_labelled(engine, names)
-    taken = {names.agent, names.helper(0)}
-    others = [name for name in _remove_labelled(engine, names) if name not in taken]
-    return [*unfinished, *others]
+    return unfinished
+
+
+def _taken(asked: Pending, deadline: float) -> bool:
+    """Whether the name was free. Raises EngineRefusal, HostError; also when it has not become free until `deadline`."""
+    try:
+        asked.finish()
+    except EngineRefusal as refused:
+        if refused.status != 409 or time.monotonic() > deadline:
+            raise
+        return False
+    return True
 
 
 def _until_gone(engine: Engine, identity: str) -> None:

@@ -16,6 +16,8 @@ GUEST: Final = "/.bottle"
 """Where the program that is process 1 stands inside."""
 RUN_LABEL: Final = "bot-bottle.run"
 ROOT_LABEL: Final = "bot-bottle.root"
+HELPERS: Final = 3
+"""How many names the door's helpers have: the first one's, and two that further ones take in turn."""
 _GIB: Final = 1024**3
 _SCRATCH: Final = 4 * _GIB
 """The size of /tmp and of the home folder when the bottle's memory has no limit; they are in memory."""
@@ -55,6 +57,15 @@ class Names(NamedTuple):
     def helper(self, number: int) -> str:
         return f"{self.agent}-door-{number}"
 
+    @property
+    def bundle(self) -> str:
+        return f"{self.agent}-bundle"
+
+    @property
+    def every(self) -> tuple[str, ...]:
+        """All that containers of the run are called, whichever of them there are."""
+        return (self.agent, self.bundle, *map(self.helper, range(HELPERS)))
+
 
 def names(plan: RunPlan) -> Names:
     """The names of a run's containers: those of another installation have another root."""
@@ -65,7 +76,7 @@ def names(plan: RunPlan) -> Names:
 def mounts(plan: RunPlan) -> tuple[Mount, ...]:
     """The workspace and the bottle's certificate stores, outer ones before inner ones. The agent's tool is in the image."""
     workspace = plan.workspace
-    source = workspace.copy if workspace.mode == "copy" else workspace.source
+    source = workspace.source if workspace.mode == "mount" else workspace.copy
     first = Mount(source=source, target=INSIDE_WORKSPACE, writable=True)
     stores = plan.trust.mounts if plan.trust else ()
     return (first, *sorted(stores, key=lambda mount: mount.target.count("/")))
@@ -177,8 +188,6 @@ def host_name(run: str) -> str:
 def mismatches(plan: RunPlan) -> list[str]:
     """What in the plan a bottle of this kind can't have, one sentence each."""
     wrong = []
-    if plan.workspace.mode == "clone":
-        wrong.append("workspace: clone is there with backend: namespace only")
     for mount in plan.image.layers:
         inside = mount.target
         if not inside.startswith("/") or not mount.source.startswith("/"):

@@ -1,5 +1,6 @@
 """The engine that is meant, as `wire.Engine` speaks to it: over its socket here, by TLS, or through ssh."""
 
+import contextlib
 import os
 import socket
 from collections.abc import Mapping
@@ -7,6 +8,7 @@ from collections.abc import Mapping
 from bot_bottle.backends.docker import endpoint
 from bot_bottle.backends.docker.wire import PATIENCE, Engine
 from bot_bottle.errors import HostError
+from bot_bottle.host import files, paths
 from bot_bottle.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -30,11 +32,34 @@ def engine_at(meant: endpoint.Endpoint, environ: Mapping[str, str], *, folder: s
 
 
 def is_local(engine: Engine) -> bool:
-    """Whether it runs on this kernel: a unix socket can lead into a virtual machine, too. Raises HostError."""
+    """Whether it runs on this kernel: a unix socket can lead into a virtual machine, too. Raises HostError.
+
+    An engine starts two programs to say its version, so the answer is remembered for the socket: another has another inode, or
+    another time. One that was wrong would fail to hand over what it can't, and let nothing through.
+    """
     if type(engine) is not Engine:
         return False
+    mark, path = _mark(engine.path), os.path.join(paths.cache_root(), "engine")
+    with contextlib.suppress(OSError, ValueError):
+        if mark and files.read(path).decode() == mark:
+            return True
     found: Any = engine.call("GET", "/version", what="say its version")
-    return isinstance(found, Mapping) and found.get("KernelVersion") == os.uname().release
+    local = isinstance(found, Mapping) and found.get("KernelVersion") == os.uname().release
+    if local and mark:
+        with contextlib.suppress(OSError):
+            os.makedirs(paths.cache_root(), mode=0o700, exist_ok=True)
+            files.write(path, mark.encode())
+    return local
+
+
+def _mark(path: str) -> str:
+    """What tells this socket, since this start of the machine, from any other; empty where that can't be told."""
+    try:
+        found = os.stat(path)
+        boot = files.read("/proc/sys/kernel/random/boot_id").decode().strip()
+    except OSError:
+        return ""
+    return f"{boot} {path} {found.st_dev} {found.st_ino} {found.st_ctime_ns}"
 
 
 class _OverTcp(Engine):

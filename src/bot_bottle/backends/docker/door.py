@@ -5,18 +5,21 @@ over a socket in a folder that no other container has. What it opens comes back 
 """
 
 import array
+import itertools
 import os
 import socket
 import struct
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from bot_bottle.backends.docker import container
-from bot_bottle.backends.docker.wire import Engine
+from bot_bottle.backends.docker import container, programs
+from bot_bottle.backends.docker.wire import Engine, EngineRefusal
 from bot_bottle.door.model import Listener
 from bot_bottle.door.passing import MAX_LISTENERS, send_listeners
 from bot_bottle.errors import SandboxError
 from bot_bottle.host.spawn import readable
+from bot_bottle.plan.model import RunPlan
 
 FOLDER = "door"
 """Below the run's folder; the helper sees it as /door."""
@@ -132,6 +135,44 @@ class Helper:
                 sock.close()
             raise SandboxError(brief, details=_words(said))
         return sockets
+
+
+def further(engine: Engine, asked: dict[str, object], names: container.Names) -> str:
+    """Makes another helper's container while the agent runs; its name. Raises EngineRefusal, HostError.
+
+    Its name is one of few, so that a cleanup can wait for it should its keeper be killed just now.
+    """
+    deadline = time.monotonic() + _PATIENCE
+    for number in itertools.cycle(range(1, container.HELPERS)):
+        name = names.helper(number)
+        try:
+            engine.call("POST", "/containers/create", asked, what="make the door's helper", name=name)
+        except EngineRefusal as refused:  # an earlier one is still on its way out
+            if refused.status != 409 or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return name
+    raise AssertionError
+
+
+def folder_of(plan: RunPlan) -> str:
+    """Where a helper finds the keeper."""
+    return os.path.join(plan.paths.run, FOLDER)
+
+
+def another(engine: Engine, plan: RunPlan) -> Helper:
+    """Another helper for the same bottle, while the agent runs. Raises SandboxError, HostError."""
+    names = container.names(plan)
+    helper = Helper(engine, "", folder_of(plan))
+    try:
+        asked = body(programs.door_image(engine), names.agent, folder_of(plan), names.labels)
+        helper.name = further(engine, asked, names)
+        helper.start()
+    except BaseException:
+        helper.close()
+        raise
+    return helper
 
 
 def body(image: str, agent: str, folder: str, labels: dict[str, str]) -> dict[str, object]:

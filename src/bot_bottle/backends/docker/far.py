@@ -34,11 +34,6 @@ _RUN = "from bot_bottle.backends.docker import deputy; deputy.main()"
 KIND_LABEL = "bot-bottle.kind"
 
 
-def bundle_name(names: Names) -> str:
-    """The container's."""
-    return f"{names.agent}-bundle"
-
-
 def door_volume(names: Names) -> str:
     """The volume's that the deputy and the door's helper have."""
     return f"{names.agent}-door"
@@ -72,7 +67,7 @@ class Place:
         with ExitStack() as owned:
             owned.callback(self.engine.close)
             owned.callback(remove_rest, self.engine, self.names)
-            owned.callback(_remove_container, self.engine, bundle_name(self.names))
+            owned.callback(_remove_container, self.engine, self.names.bundle)
             image = toolbox.ensure(self.engine)
             labels = {**self.names.labels, KIND_LABEL: "bundle"}
             call = self.engine.call
@@ -102,11 +97,11 @@ class Place:
                 "/containers/create",
                 asked,
                 what="make the bundle's container",
-                name=bundle_name(self.names),
+                name=self.names.bundle,
             )
-            self.attached = Attached(self.engine, bundle_name(self.names))
+            self.attached = Attached(self.engine, self.names.bundle)
             owned.callback(self.attached.close)
-            call("POST", f"/containers/{bundle_name(self.names)}/start", what="start the bundle's container")
+            call("POST", f"/containers/{self.names.bundle}/start", what="start the bundle's container")
             self._owned = owned.pop_all()
 
     def _alive(self) -> None:
@@ -173,12 +168,23 @@ class FarBottle:
     def open_door(self, listeners: Sequence[Listener], channel: "socket.socket | Hatch") -> None:
         self._must_run()
         if not isinstance(channel, Hatch):
-            raise SandboxError("This bottle's listeners can't come here")
+            self._open_here(listeners, channel)
+            return
         if not self._awaits:
             await_helper(self._place)
         self._awaits = False
         order = {"do": "listen", "for": channel.channel, "listeners": [list(one) for one in listeners]}
         self._place.attached.ask(order)
+
+    def _open_here(self, listeners: Sequence[Listener], channel: socket.socket) -> None:
+        """For what runs beside the keeper, as the git gate does: by a helper that comes here and not to the deputy."""
+        if not self._place.local:
+            raise SandboxError("This bottle's listeners can't come here")
+        helper = door.another(self._place.engine, self._plan)
+        try:
+            helper.open(listeners, channel)
+        finally:
+            helper.close()
 
     def spawn(self, command: Command, stdio: Stdio) -> Process:
         self._must_run()
@@ -308,12 +314,11 @@ def await_helper(place: Place) -> None:
     """Starts a helper of the door, which the deputy awaits. Raises HostError, SandboxError."""
     engine, names = place.engine, place.names
     place.attached.ask({"do": "await"})
-    name = names.helper(time.monotonic_ns())
     labels = {**names.labels, KIND_LABEL: "door"}
     asked: dict[str, Any] = door.body(programs.door_image(engine), names.agent, "/", labels)
     volume = {"Type": "volume", "Source": door_volume(names), "Target": "/door", "ReadOnly": True}
     asked["HostConfig"]["Mounts"] = [volume]
-    engine.call("POST", "/containers/create", asked, what="make the door's helper", name=name)
+    name = door.further(engine, asked, names)
     engine.call("POST", f"/containers/{name}/start", what="start the door's helper")
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from bot_bottle.errors import BotBottleError, HostError, SandboxError
+from bot_bottle.host import spawn
 from bot_bottle.typed import IO, Any, NamedTuple
 
 PATIENCE = 60.0
@@ -115,6 +116,10 @@ class Pending:
     def drop(self) -> None:
         """Does not want the answer any more. Idempotent."""
         self._sock.close()
+
+    def ready(self, within: float) -> bool:
+        """Whether the answer begins within so many seconds."""
+        return spawn.readable(self._sock.fileno(), within)
 
     def finish(self) -> Any:
         """The body of the answer. Raises EngineRefusal, HostError."""
