@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from bot_bottle.backends.docker import endpoint
-from bot_bottle.backends.docker.dialing import engine_at, is_local
+from bot_bottle.backends.docker.dialing import engine_at, traits
 from bot_bottle.backends.docker.engine import connect
 from bot_bottle.backends.docker.wire import Engine
 from bot_bottle.backends.registry import backend
@@ -45,7 +45,7 @@ def test_both_ways_of_speaking_to_it_find_the_same_engine_and_call_it_far(server
     engine = engine_at(endpoint.find(server.environ), server.environ, folder=folder)
     try:
         assert not found.local
-        assert not is_local(engine)
+        assert not traits(engine).local
         assert "ssh://far" in found.describe()
         assert (
             engine.call("GET", "/version")["Version"]

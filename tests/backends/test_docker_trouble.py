@@ -30,6 +30,9 @@ pytestmark = [
 ]
 LISTENERS = (Listener("proxy", "127.0.0.1", 3128),)
 
+LONG = str(10_000_000 + os.getpid())
+"""Seconds that an agent sleeps for; no other test's are as many, so its processes are found by them."""
+
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[OwnEngine]:
@@ -89,8 +92,8 @@ def test_an_engine_that_does_not_answer_is_said_and_the_next_try_works(maker: Ma
 
 
 def test_an_engine_that_stops_answering_does_not_keep_a_bottle_alive(maker: Maker) -> None:
-    bottle = maker.make("sleep", "1000")
-    inside = wait_for(lambda: _pids_of("sleep\x001000", bottle), "the agent")
+    bottle = maker.make("sleep", LONG)
+    inside = wait_for(lambda: _pids_of(f"sleep\0{LONG}", bottle), "the agent")
     with silent(maker.engine):
         with pytest.raises(HostError):
             bottle.destroy()
@@ -101,7 +104,7 @@ def test_an_engine_that_stops_answering_does_not_keep_a_bottle_alive(maker: Make
 
 def test_an_engine_that_is_restarted_ends_its_bottles_and_a_new_one_works(maker: Maker) -> None:
     plan = maker.plan()
-    bottle = maker.make("sleep", "1000", id=plan.id)
+    bottle = maker.make("sleep", LONG, id=plan.id)
     maker.engine.restart()
     assert bottle.agent.wait(30) is not None
     with pytest.raises(SandboxError):
@@ -116,8 +119,8 @@ def test_an_engine_that_is_killed_leaves_nothing_that_runs_and_what_it_remembers
     maker: Maker,
 ) -> None:
     plan = maker.plan()
-    bottle = maker.make("sleep", "1000", id=plan.id)
-    inside = _pids_of("sleep\x001000", bottle)
+    bottle = maker.make("sleep", LONG, id=plan.id)
+    inside = _pids_of(f"sleep\0{LONG}", bottle)
     maker.engine.kill()
     with pytest.raises(HostError):
         bottle.destroy()

@@ -10,7 +10,6 @@ from support.bottles import write_bottle, write_script
 from support.gitservers import Ssh, git, make_upstream
 
 
-
 @pytest.fixture
 def gitleaks(place):
     """The real program, on the place's PATH."""

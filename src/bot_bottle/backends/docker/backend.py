@@ -63,14 +63,21 @@ class DockerBackend:
         from bot_bottle.backends.docker import dialing
 
         engine = dialing.engine_at(endpoint.find(os.environ), os.environ, folder=plan.paths.run)
-        local = dialing.is_local(engine)
+        local, kept = dialing.traits(engine)
+        if lost := [name for name in plan.limits.stated if name not in (*kept, "disk")]:
+            raise HostError(
+                "This engine can't keep limits that the bottle's file states",
+                details=", ".join(f"resources.{name}" for name in lost),
+                resolution="Delegate control groups to it (bot-bottle doctor shows what it keeps), or take them away.",
+            )
         if local and plan.bundle != "container":
             return None
         from bot_bottle.backends.docker.far import Place
 
         if not local and plan.workspace.mode == "mount":
             raise HostError(
-                "The workspace can't be mounted where this engine is", details=f"It is {engine.path}, on another kernel.",
+                "The workspace can't be mounted where this engine is",
+                details=f"{engine.path} is on another kernel, or rootless, or maps users.",
                 resolution="Work on a copy: --workspace copy, or workspace: copy in the bottle's file.",
             )  # fmt: skip
         place = self._places[plan.id] = Place(engine, plan, local=local)
@@ -224,11 +231,11 @@ class _Going:
 
     def finish(self) -> None:
         """Until it is gone. Raises EngineRefusal, HostError."""
-        if self._ends and not self._asked.ready(_ENDS_WITHIN):
-            self._asked.drop()
-            self._asked, self._ends = self._remove(), False
         try:
-            self._asked.finish()
+            if self._ends and self._asked.finish_within(_ENDS_WITHIN):
+                return
+            asked = self._remove() if self._ends else self._asked
+            asked.finish()
         except EngineRefusal as refused:
             if refused.status not in (404, 409):
                 raise

@@ -1,6 +1,7 @@
 """The engine that is meant, as `wire.Engine` speaks to it: over its socket here, by TLS, or through ssh."""
 
 import contextlib
+import json
 import os
 import socket
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from bot_bottle.backends.docker import endpoint
 from bot_bottle.backends.docker.wire import PATIENCE, Engine
 from bot_bottle.errors import HostError
 from bot_bottle.host import files, paths
-from bot_bottle.typed import TYPE_CHECKING, Any
+from bot_bottle.typed import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
     from bot_bottle.backends.docker.ssh import Dialer
@@ -31,25 +32,49 @@ def engine_at(meant: endpoint.Endpoint, environ: Mapping[str, str], *, folder: s
     return _OverSsh(meant, ssh.Dialer(ssh.read(meant.host), environ, folder=folder))
 
 
-def is_local(engine: Engine) -> bool:
-    """Whether it runs on this kernel: a unix socket can lead into a virtual machine, too. Raises HostError.
+class Traits(NamedTuple):
+    """What of an engine decides how bottles are made on it.
 
-    An engine starts two programs to say its version, so the answer is remembered for the socket: another has another inode, or
+    `local`: folders and descriptors can be shared with its containers, as it is on this kernel, and its users are this host's. A
+    unix socket can lead into a virtual machine, too. In the containers of a rootless engine, or of one that maps users, none but
+    root could be the owner of a folder of the operator's. `limits` are those that it keeps.
+    """
+
+    local: bool
+    limits: tuple[str, ...]
+
+
+LIMITS: Final = (("MemoryLimit", "memory"), ("CpuCfsQuota", "cpus"), ("PidsLimit", "pids"))
+"""What an engine says of each limit, and what the bottle's file calls it."""
+
+
+def traits(engine: Engine) -> Traits:
+    """What `engine` is. Raises HostError, EngineRefusal.
+
+    An engine starts two programs to say this, so the answer is remembered for the socket: another has another inode, or
     another time. One that was wrong would fail to hand over what it can't, and let nothing through.
     """
-    if type(engine) is not Engine:
-        return False
-    mark, path = _mark(engine.path), os.path.join(paths.cache_root(), "engine")
-    with contextlib.suppress(OSError, ValueError):
-        if mark and files.read(path).decode() == mark:
-            return True
-    found: Any = engine.call("GET", "/version", what="say its version")
-    local = isinstance(found, Mapping) and found.get("KernelVersion") == os.uname().release
-    if local and mark:
+    here = type(engine) is Engine
+    mark, path = _mark(engine.path) if here else "", os.path.join(paths.cache_root(), "engine.json")
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        known = json.loads(files.read(path))
+        if mark and known["mark"] == mark:
+            return Traits(known["local"] is True, tuple(map(str, known["limits"])))
+    info: Any = engine.call("GET", "/info", what="say what it is")
+    found = read(info if isinstance(info, Mapping) else {}, here=here)
+    if mark:
         with contextlib.suppress(OSError):
             os.makedirs(paths.cache_root(), mode=0o700, exist_ok=True)
-            files.write(path, mark.encode())
-    return local
+            files.write(path, json.dumps({"mark": mark, **found._asdict()}).encode())
+    return found
+
+
+def read(info: Mapping[str, Any], *, here: bool) -> Traits:
+    """What an engine's answer to /info means; `here`: it is spoken to over a socket of this machine. Pure."""
+    options = " ".join(map(str, info.get("SecurityOptions") or ()))
+    maps = "name=rootless" in options or "name=userns" in options
+    local = here and not maps and info.get("KernelVersion") == os.uname().release
+    return Traits(local, tuple(name for key, name in LIMITS if info.get(key)))
 
 
 def _mark(path: str) -> str:

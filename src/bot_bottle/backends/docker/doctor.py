@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bot_bottle.backends.docker import container, failures, images, programs
+from bot_bottle.backends.docker import container, dialing, failures, images, programs
 from bot_bottle.errors import BotBottleError, HostError
 
 if TYPE_CHECKING:
@@ -17,11 +17,6 @@ LEAST_ROOM = 5 << 30
 """Bytes that an image and what is built with it take easily."""
 OWN_KERNEL = ("runsc", "kata", "kata-runtime", "io.containerd.kata.v2", "runsc-kvm")
 """Runtimes that can't be handed sockets of this kernel, which a door needs."""
-_LIMITS = (
-    ("MemoryLimit", "memory"),
-    ("CpuCfsQuota", "cpus"),
-    ("PidsLimit", "pids"),
-)
 
 
 class Seen(NamedTuple):
@@ -52,13 +47,22 @@ def examine(environ: Mapping[str, str]) -> Iterator[Seen]:
 
 def told(info: Mapping[str, Any]) -> Iterator[Seen]:
     """What the engine's answer to /info means for bottles. Pure."""
-    rootless = any("rootless" in str(option) for option in info.get("SecurityOptions") or ())
-    yield Seen("docker rights", "rootless: it runs as a user" if rootless else "it runs as root")
-    kept = [name for key, name in _LIMITS if info.get(key)]
-    missing = [name for key, name in _LIMITS if not info.get(key)]
+    options = [str(option) for option in info.get("SecurityOptions") or ()]
+    rootless, maps = (any(name in option for option in options) for name in ("name=rootless", "name=userns"))
+    copied = "; bundles are containers, and workspaces are copied to it"
+    rights = (
+        f"rootless: it runs as a user{copied}"
+        if rootless
+        else f"it maps users{copied}"
+        if maps
+        else "it runs as root"
+    )
+    yield Seen("docker rights", rights)
+    kept = [name for key, name in dialing.LIMITS if info.get(key)]
+    missing = [name for key, name in dialing.LIMITS if not info.get(key)]
     groups = f"cgroup v{info.get('CgroupVersion') or 1}, {info.get('CgroupDriver') or 'no driver'}"
     do = (
-        f"Limits that it can't keep ({', '.join(missing)}) are not there: delegate cgroups to it."
+        f"It can't keep {', '.join(missing)}: a bottle's file that states one is refused. Delegate control groups to it."
         if missing
         else ""
     )

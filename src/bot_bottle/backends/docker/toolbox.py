@@ -205,7 +205,8 @@ def _pack(archive: tarfile.TarFile) -> None:
         one.source for one in contents if one.target.endswith((".so", "/python3")) or ".so." in one.target
     ]
     contents += [*_compiled(contents), *_libraries(objects), *_certificates()]
-    for name, mode in (("tmp", 0o1777), ("run", 0o755), ("run/door", 0o777), ("proc", 0o755), ("sys", 0o755)):
+    own = {"tmp": 0o1777, "run": 0o755, "run/door": 0o777, "proc": 0o755, "sys": 0o755}
+    for name, mode in (*own.items(), *((name, 0o755) for name in _above(contents))):
         member = tarfile.TarInfo(name)
         member.type, member.mode = tarfile.DIRTYPE, mode
         archive.addfile(member)
@@ -227,6 +228,17 @@ def _pack(archive: tarfile.TarFile) -> None:
             member.size, member.mtime = found.st_size, int(found.st_mtime)
             member.mode = 0o755 if found.st_mode & 0o100 else 0o644
             archive.addfile(member, file)
+
+
+def _above(contents: list[_Packed]) -> list[str]:
+    """Every folder that `contents` lie in: left out, it would be made with whatever rights the engine's own umask leaves."""
+    found: set[str] = {os.path.dirname(name) for name in _FILES}
+    for one in contents:
+        folder = os.path.dirname(os.path.normpath(one.target))
+        while folder and folder not in found:
+            found.add(folder)
+            folder = os.path.dirname(folder)
+    return sorted(found)
 
 
 def _import(engine: Engine, tag: str) -> None:

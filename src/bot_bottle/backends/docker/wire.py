@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from bot_bottle.errors import BotBottleError, HostError, SandboxError
-from bot_bottle.host import spawn
 from bot_bottle.typed import IO, Any, NamedTuple
 
 PATIENCE = 60.0
@@ -117,9 +116,16 @@ class Pending:
         """Does not want the answer any more. Idempotent."""
         self._sock.close()
 
-    def ready(self, within: float) -> bool:
-        """Whether the answer begins within so many seconds."""
-        return spawn.readable(self._sock.fileno(), within)
+    def finish_within(self, seconds: float) -> bool:
+        """Like `finish`, and without patience: whether the answer came in time. Raises EngineRefusal, HostError."""
+        self._sock.settimeout(seconds)
+        try:
+            self.finish()
+        except HostError as error:
+            if isinstance(error.__cause__, TimeoutError):
+                return False
+            raise
+        return True
 
     def finish(self) -> Any:
         """The body of the answer. Raises EngineRefusal, HostError."""
