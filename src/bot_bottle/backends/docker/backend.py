@@ -55,6 +55,7 @@ class DockerBackend:
 
         engine = dialing.engine_at(endpoint.find(os.environ), os.environ)
         try:
+            dialing.refuse_podman(dialing.traits(engine))
             self._prepared[plan.id] = _image(engine, plan, say)
         finally:
             engine.close()
@@ -63,7 +64,9 @@ class DockerBackend:
         from bot_bottle.backends.docker import dialing
 
         engine = dialing.engine_at(endpoint.find(os.environ), os.environ, folder=plan.paths.run)
-        local, kept = dialing.traits(engine)
+        found = dialing.traits(engine)
+        dialing.refuse_podman(found)
+        local, kept = found.local, found.limits
         if lost := [name for name in plan.limits.stated if name not in (*kept, "disk")]:
             raise HostError(
                 "This engine can't keep limits that the bottle's file states",

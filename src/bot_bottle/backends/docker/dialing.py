@@ -42,6 +42,8 @@ class Traits(NamedTuple):
 
     local: bool
     limits: tuple[str, ...]
+    podman: bool = False
+    """It is Podman's service, which can't hold bottles: see `refuse_podman`."""
 
 
 LIMITS: Final = (("MemoryLimit", "memory"), ("CpuCfsQuota", "cpus"), ("PidsLimit", "pids"))
@@ -59,7 +61,7 @@ def traits(engine: Engine) -> Traits:
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         known = json.loads(files.read(path))
         if mark and known["mark"] == mark:
-            return Traits(known["local"] is True, tuple(map(str, known["limits"])))
+            return Traits(known["local"] is True, tuple(map(str, known["limits"])), known["podman"] is True)
     info: Any = engine.call("GET", "/info", what="say what it is")
     found = read(info if isinstance(info, Mapping) else {}, here=here)
     if mark:
@@ -74,7 +76,21 @@ def read(info: Mapping[str, Any], *, here: bool) -> Traits:
     options = " ".join(map(str, info.get("SecurityOptions") or ()))
     maps = "name=rootless" in options or "name=userns" in options
     local = here and not maps and info.get("KernelVersion") == os.uname().release
-    return Traits(local, tuple(name for key, name in LIMITS if info.get(key)))
+    limits = tuple(name for key, name in LIMITS if info.get(key))
+    return Traits(local, limits, podman="BuildahVersion" in info)
+
+
+PODMAN = "Podman's Docker service can't hold bottles"
+PODMAN_WHY = "It knows no owner of folders in memory, forgets the names of images, and removes none that another has joined."
+
+
+def refuse_podman(found: Traits) -> None:
+    """Raises HostError for Podman."""
+    if found.podman:
+        raise HostError(
+            PODMAN, details=PODMAN_WHY,
+            resolution="Use a Docker engine (DOCKER_HOST or DOCKER_CONTEXT; a rootless one will do), or backend: namespace.",
+        )  # fmt: skip
 
 
 def _mark(path: str) -> str:

@@ -38,6 +38,11 @@ def examine(environ: Mapping[str, str]) -> Iterator[Seen]:
             info: Mapping[str, Any] = engine.client.api.info()
         except failures.kinds() as error:
             raise failures.explain(error, "The engine does not say what it offers") from error
+        if dialing.read(info, here=True).podman:
+            yield Seen(
+                "docker", dialing.PODMAN, f"{dialing.PODMAN_WHY} Use a Docker engine, or backend: namespace."
+            )
+            return
         yield from told(info)
         yield room(info) if engine.local else Seen("docker disk", "its free space is not known here")
         yield _tried(engine)

@@ -1,0 +1,97 @@
+"""What decides how bottles are made on an engine: whether it shares this machine, which limits it keeps, whether it is Podman."""
+
+import http.server
+import json
+import os
+import socketserver
+import threading
+from pathlib import Path
+
+import pytest
+
+from bot_bottle.backends.docker.dialing import read, refuse_podman, traits
+from bot_bottle.backends.docker.wire import Engine
+from bot_bottle.errors import HostError
+
+KEEPS = {"MemoryLimit": True, "CpuCfsQuota": True, "PidsLimit": True}
+HERE = {"KernelVersion": os.uname().release, "SecurityOptions": ["name=seccomp,profile=default"], **KEEPS}
+
+
+class Said:
+    """An engine that says `info` at `path`, and how often it was asked."""
+
+    def __init__(self, path: Path, info: dict[str, object]) -> None:
+        self.asked = 0
+        said = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                said.asked += 1
+                self.send_response(200)
+                self.send_header("Content-Type", "application/json")
+                self.end_headers()
+                self.wfile.write(json.dumps(info).encode())
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = socketserver.UnixStreamServer(str(path), Handler)
+        self.thread = threading.Thread(target=self.server.serve_forever)
+        self.thread.start()
+
+    def end(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join(10)
+
+
+def test_an_engine_is_asked_once_and_another_at_the_same_place_anew(tmp_path, own_home) -> None:
+    path = tmp_path / "s"
+    first = Said(path, HERE)
+    try:
+        assert traits(Engine(str(path))) == (True, ("memory", "cpus", "pids"), False)
+        assert traits(Engine(str(path))).local
+        assert first.asked == 1
+        path.unlink()
+        second = Said(path, {**HERE, "KernelVersion": "another", "MemoryLimit": False})
+        try:
+            assert traits(Engine(str(path))) == (False, ("cpus", "pids"), False)
+            assert second.asked == 1
+        finally:
+            second.end()
+    finally:
+        first.end()
+
+
+def test_what_is_remembered_and_can_t_be_read_is_asked_again(tmp_path, own_home) -> None:
+    path = tmp_path / "s"
+    engine = Said(path, HERE)
+    try:
+        assert traits(Engine(str(path))).local
+        [memory] = own_home.rglob("engine.json")
+        for broken in (
+            "",
+            "[]",
+            "{",
+            '{"mark": 1}',
+            json.dumps({**json.loads(memory.read_text()), "mark": "x"}),
+        ):
+            memory.write_text(broken)
+            assert traits(Engine(str(path))).local
+        assert engine.asked == 6
+    finally:
+        engine.end()
+
+
+@pytest.mark.parametrize("option", ["name=rootless", "name=userns"])
+def test_engines_whose_users_are_not_this_machine_s_share_nothing(option: str) -> None:
+    assert read(HERE, here=True).local
+    assert not read({**HERE, "SecurityOptions": ["name=seccomp", option]}, here=True).local
+    assert not read(HERE, here=False).local
+    assert not read({}, here=True).local
+
+
+def test_podman_is_refused_by_name() -> None:
+    refuse_podman(read(HERE, here=True))
+    with pytest.raises(HostError, match="Podman"):
+        refuse_podman(read({**HERE, "BuildahVersion": "1.28.2"}, here=True))
