@@ -24,6 +24,8 @@ ENGINE_CALLS = {
     "agent-starting": ("POST", "/start", ""),
     "helper-created": ("POST", "/containers/create", "-door-"),
     "helper-starting": ("POST", "-door-0/start", ""),
+    "further-created": ("POST", "/containers/create", "-door-1"),
+    "further-starting": ("POST", "-door-1/start", ""),
 }
 
 
@@ -80,6 +82,8 @@ def main() -> None:
     stop("door")
     bottle.spawn(plan.command._replace(argv=("sleep", "1000")), Stdio(nothing, nothing, nothing))
     stop("spawned")
+    if sys.argv[2].startswith("further-"):
+        bottle.open_door([Listener("git", "127.0.0.1", 3130)], theirs)
     bottle.release()
     while not (root / "workspace" / "ran").exists():
         time.sleep(0.01)

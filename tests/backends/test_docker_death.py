@@ -23,6 +23,8 @@ KEEPER = Path(__file__).with_name("docker_keeper.py")
 MADE = ("confined", "made", "door", "spawned", "released")
 """From here on the containers live by the keeper, and nobody has to clean up after it."""
 BEFORE = ("staged", "agent-created", "agent-starting", "helper-created", "helper-starting", "helper-there")
+FURTHER = ("further-created", "further-starting")
+"""Another helper is being made while the bottle runs."""
 
 
 def containers(traces: dict) -> list[str]:
@@ -49,7 +51,7 @@ def bury(root: Path, phase: str) -> dict:
     return traces
 
 
-@pytest.mark.parametrize("phase", [*BEFORE, "handed-over", *MADE])
+@pytest.mark.parametrize("phase", [*BEFORE, "handed-over", *MADE, *FURTHER])
 def test_a_keeper_that_is_killed_leaves_nothing_after_the_cleanup(tmp_path: Path, phase: str) -> None:
     if phase == "staged" and os.geteuid():
         pytest.skip("only root's files have to be shown as somebody else's")
