@@ -6,12 +6,14 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from bot_bottle.backends.docker import door
+from bot_bottle.backends.docker.backend import _outlast as outlast
 from bot_bottle.backends.docker.container import Names
-from bot_bottle.backends.docker.wire import Engine
+from bot_bottle.backends.docker.wire import Engine, EngineRefusal
 from bot_bottle.backends.registry import backend
 from bot_bottle.door.model import Listener
 from bot_bottle.errors import SandboxError
@@ -126,3 +128,53 @@ def test_a_helper_that_dies_before_it_opens_the_door_is_said_and_another_opens_i
         assert ours.recv(10) == b"door"
     bottle.release()
     assert shell(bottle, "exit 3").code == 3
+
+
+class Late:
+    """An engine that a dead keeper has asked for a container: its name is taken, and it is in no list yet."""
+
+    def __init__(self, name: str) -> None:
+        self.asked_for, self.made, self.lists = name, set(), 0
+
+    def call(self, method: str, path: str, body: object = None, **options: object) -> object:
+        return self.begin(method, path, body, **options).finish()
+
+    def begin(self, method: str, path: str, body: object = None, **options: object) -> "Late.Answer":
+        return Late.Answer(self, method, path, str(options.get("name", "")))
+
+    def comes_to_be(self) -> None:
+        if self.asked_for:
+            self.made.add(self.asked_for)
+            self.asked_for = ""
+
+    class Answer(NamedTuple):
+        engine: "Late"
+        method: str
+        path: str
+        name: str
+
+        def finish(self) -> object:
+            engine = self.engine
+            if self.path == "/containers/json":
+                engine.lists += 1
+                if engine.lists == 3:
+                    engine.comes_to_be()
+                return [
+                    {"Id": name, "Names": [f"/{name}"], "State": "created"} for name in sorted(engine.made)
+                ]
+            if self.method == "POST":
+                if self.name in (engine.asked_for, *engine.made):
+                    raise EngineRefusal("take a name", 409, "it is taken")
+                engine.made.add(self.name)
+            if self.method == "DELETE":
+                engine.made.discard(self.path.rpartition("/")[2])
+            return {}
+
+
+@pytest.mark.parametrize("number", range(len(Names("run", "root").every)))
+def test_what_a_dead_keeper_had_just_asked_for_is_waited_for_whatever_it_is_called(number: int) -> None:
+    names = Names("run", "root")
+    engine = Late(names.every[number])
+    assert outlast(engine, names) == [names.every[number]]
+    engine.comes_to_be()
+    assert engine.made == set()
