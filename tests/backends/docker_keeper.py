@@ -5,7 +5,6 @@ docker_keeper.py ROOT PHASE
 
 import json
 import os
-import signal
 import socket
 import sys
 import time
@@ -18,6 +17,7 @@ from bot_bottle.door.model import Listener
 from bot_bottle.plan.model import ImageSpec
 from support.backends import make_plan
 from support.engine import BASE
+from support.keepers import stop, stopping_after
 
 ENGINE_CALLS = {
     "agent-created": ("POST", "/containers/create", "name=bot-bottle"),
@@ -27,22 +27,6 @@ ENGINE_CALLS = {
     "further-created": ("POST", "/containers/create", "-door-1"),
     "further-starting": ("POST", "-door-1/start", ""),
 }
-
-
-def stop(phase: str) -> None:
-    if phase == sys.argv[2]:
-        os.write(1, b"here\n")
-        while True:
-            signal.pause()
-
-
-def stopping_after(function, phase):
-    def run(*arguments, **options):
-        result = function(*arguments, **options)
-        stop(phase)
-        return result
-
-    return run
 
 
 def watch_engine() -> None:

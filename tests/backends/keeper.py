@@ -18,24 +18,9 @@ from bot_bottle.door.model import Listener
 from bot_bottle.host import spawn
 from bot_bottle.plan.model import Limits
 from support.backends import make_plan
+from support.keepers import stop, stopping_after
 
 PHASES = ("starting", "made", "entering", "held", "door", "spawned", "released", "forked")
-
-
-def stop(phase: str) -> None:
-    if phase == sys.argv[2]:
-        os.write(1, b"here\n")
-        while True:
-            signal.pause()
-
-
-def stopping_after(function, phase):
-    def run(*arguments, **options):
-        result = function(*arguments, **options)
-        stop(phase)
-        return result
-
-    return run
 
 
 def stopping_before(function, phase):

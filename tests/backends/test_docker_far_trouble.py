@@ -19,7 +19,7 @@ from bot_bottle.errors import BotBottleError, SandboxError
 from bot_bottle.plan.model import ImageSpec, RunPlan
 from support.backends import make_plan
 from support.engine import BASE
-from support.own_engine import OwnEngine, own_engine
+from support.own_engine import OwnEngine, with_base
 from support.waiting import wait_for
 
 pytestmark = [pytest.mark.docker, pytest.mark.root, pytest.mark.slow]
@@ -27,10 +27,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.root, pytest.mark.slow]
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[OwnEngine]:
-    with own_engine("1500m") as made:
-        if isinstance(made, str):
-            pytest.skip(made)
-        made.put_base()
+    with with_base("1500m") as made:
         yield made
 
 

@@ -18,7 +18,7 @@ from bot_bottle.plan.model import INSIDE_UID, ImageSpec, RunPlan
 from support.backends import Factory, make_plan
 from support.engine import BASE
 from support.images import nonce, written
-from support.own_engine import OwnEngine, own_engine
+from support.own_engine import OwnEngine, with_base
 from support.waiting import wait_for
 
 pytestmark = [
@@ -36,10 +36,7 @@ LONG = str(10_000_000 + os.getpid())
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[OwnEngine]:
-    with own_engine() as made:
-        if isinstance(made, str):
-            pytest.skip(made)
-        made.put_base()
+    with with_base() as made:
         yield made
 
 

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from bot_bottle.backends.docker.engine import Engine, connect
 from support import engine as engines
 from support.waiting import wait_for
@@ -118,6 +120,16 @@ def own_engine(size: str = "900m") -> Iterator["OwnEngine | str"]:
                     os.kill(pid, signal.SIGKILL)  # what a killed engine left
         _unmount(root)
         shutil.rmtree(root, ignore_errors=True)
+
+
+@contextmanager
+def with_base(size: str = "900m") -> Iterator["OwnEngine"]:
+    """One that has the tests' base image; the test is skipped where there can be none."""
+    with own_engine(size) as made:
+        if isinstance(made, str):
+            pytest.skip(made)
+        made.put_base()
+        yield made
 
 
 def _unmount(root: Path) -> None:

@@ -10,7 +10,6 @@ that folder, and the next one removes it.
 
 import base64
 import hashlib
-import os
 import platform
 import re
 import shutil
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bot_bottle.errors import HostError, NotFoundError, UsageError
+from bot_bottle.host.alone import alone
 from bot_bottle.providers import npm
 from bot_bottle.providers.packages import TOOLS, Part, Tool
 from bot_bottle.providers.place import folder
@@ -117,21 +117,11 @@ def _fetch(part: Part, version: str, recorded: bool, incoming: Path, report: Rep
 @contextmanager
 def _alone(place: Path, report: Report) -> Iterator[None]:
     """Holds the tool's lock; a second installer waits, and then finds the work done."""
-    import fcntl
-
     place.mkdir(parents=True, exist_ok=True)
     for one in (place, place.parent):
         one.chmod(0o755)
-    lock = os.open(place / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            report("waiting for another install of it")
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    with alone(str(place / ".lock"), lambda: report("waiting for another install of it")):
         yield
-    finally:
-        os.close(lock)
 
 
 def check(archive: Path, expected: str) -> None:

@@ -90,9 +90,9 @@ class DockerBackend:
         if problems := container.mismatches(plan):
             raise HostError("This bottle can't be made", details="\n".join(problems))
         if place := self._places.pop(plan.id, None):
-            from bot_bottle.backends.docker import far
+            from bot_bottle.backends.docker import far_bottle
 
-            return far.make(place, self._image_of(place.engine, plan), stdio, meanwhile)
+            return far_bottle.make(place, self._image_of(place.engine, plan), stdio, meanwhile)
         engine = _engine(endpoint.find(os.environ).host)
         with ExitStack() as owned:
             line, helper = _make(engine, plan, self._image_of(engine, plan), owned, meanwhile)

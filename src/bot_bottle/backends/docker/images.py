@@ -7,12 +7,13 @@ image that a reference means now; the tool's version; the programs of ours. What
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from bot_bottle.backends.docker import context, layer
 from bot_bottle.digest import sha256_hex
 from bot_bottle.errors import HostError, NotFoundError, PlanError
 from bot_bottle.host import paths
+from bot_bottle.host.alone import alone
 from bot_bottle.plan.model import INSIDE_HOME, ImageSpec
 from bot_bottle.typed import TYPE_CHECKING, Any, NamedTuple
 
@@ -324,20 +325,13 @@ def _file_mark(path: str) -> list[Any]:
 @contextmanager
 def _alone(say: Say) -> Iterator[None]:
     """One builds, the others wait and find it built. Raises HostError when the lock can't be made."""
-    import fcntl
-
     folder = os.path.join(paths.cache_root(), "images")
-    try:
-        os.makedirs(folder, mode=0o700, exist_ok=True)
-        lock = os.open(os.path.join(folder, ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise HostError("The image can't be made", details=f"{error.filename}: {error.strerror}") from error
-    try:
+    with ExitStack() as held:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("Waiting for another build")
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+            held.enter_context(alone(os.path.join(folder, ".lock"), lambda: say("Waiting for another build")))
+        except OSError as error:
+            raise HostError(
+                "The image can't be made", details=f"{error.filename}: {error.strerror}"
+            ) from error
         yield
-    finally:
-        os.close(lock)
