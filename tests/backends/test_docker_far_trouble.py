@@ -15,6 +15,7 @@ from bot_bottle.backends.docker.endpoint import Endpoint
 from bot_bottle.backends.docker.wire import Engine
 from bot_bottle.backends.registry import backend
 from bot_bottle.door.model import Hatch, Listener
+from bot_bottle.door.passing import receive_listeners
 from bot_bottle.errors import BotBottleError, SandboxError
 from bot_bottle.plan.model import ImageSpec, RunPlan
 from support.backends import make_plan
@@ -129,10 +130,17 @@ def test_a_deputy_that_is_killed_takes_the_bottle_along(make):
         far.bottle.spawn(far.plan.command, Stdio(0, 1, 2))
 
 
-def test_its_listeners_can_go_nowhere_else(make):
+def test_its_listeners_come_here_from_an_engine_that_shares_this_machine_and_from_no_other(make):
     far = make()
     ours, theirs = socket.socketpair()
-    with ours, theirs, pytest.raises(SandboxError):
+    with ours, theirs:
+        far.place.local = False
+        with pytest.raises(SandboxError):
+            far.bottle.open_door(LISTENERS, theirs)
+        far.place.local = True
         far.bottle.open_door(LISTENERS, theirs)
+        [listener] = receive_listeners(ours, len(LISTENERS), 10)
+        assert listener.getsockname() == (LISTENERS[0].address, LISTENERS[0].port)
+        listener.close()
     with pytest.raises(SandboxError):
         far.bottle.open_door(LISTENERS, Hatch(77))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
 OLDEST_API = (1, 40)
-"""Docker 19.03, and Podman 4."""
+"""Docker 19.03."""
 ANSWER_WITHIN = 60.0
 """Seconds for an ordinary answer of the engine; what takes longer by its nature sets its own."""
 
@@ -152,7 +152,7 @@ def trouble(meant: endpoint.Endpoint, error: BaseException, *, what: str = "") -
         )  # fmt: skip
     return HostError(
         f"No engine answers at {meant.host}", details=f"{details}\nIt was chosen by {meant.source}.",
-        resolution="Start Docker or Podman's service, or say by DOCKER_HOST or DOCKER_CONTEXT where the engine is.",
+        resolution="Start Docker, or say by DOCKER_HOST or DOCKER_CONTEXT where the engine is.",
     )  # fmt: skip
 
 
