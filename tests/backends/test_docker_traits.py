@@ -11,7 +11,10 @@ import pytest
 
 from bot_bottle.backends.docker.dialing import read, refuse_podman, traits
 from bot_bottle.backends.docker.wire import Engine
+from bot_bottle.backends.registry import backend
 from bot_bottle.errors import HostError
+from bot_bottle.plan.model import Limits
+from support.backends import make_plan
 
 KEEPS = {"MemoryLimit": True, "CpuCfsQuota": True, "PidsLimit": True}
 HERE = {"KernelVersion": os.uname().release, "SecurityOptions": ["name=seccomp,profile=default"], **KEEPS}
@@ -95,3 +98,42 @@ def test_podman_is_refused_by_name() -> None:
     refuse_podman(read(HERE, here=True))
     with pytest.raises(HostError, match="Podman"):
         refuse_podman(read({**HERE, "BuildahVersion": "1.28.2"}, here=True))
+
+
+@pytest.mark.parametrize(
+    ("info", "limits", "said"),
+    [
+        (
+            {**HERE, "MemoryLimit": False},
+            Limits(memory=1 << 30, stated=("memory", "disk")),
+            "resources.memory",
+        ),
+        ({**HERE, "PidsLimit": False}, Limits(pids=10, stated=("pids",)), "resources.pids"),
+        ({**HERE, "BuildahVersion": "1.28.2"}, Limits(), "owner of folders"),
+        ({**HERE, "SecurityOptions": ["name=rootless"]}, Limits(), "rootless"),
+    ],
+)
+def test_a_run_that_an_engine_can_t_keep_is_refused_before_anything_is_made(
+    tmp_path, own_home, monkeypatch, info: dict[str, object], limits: Limits, said: str
+) -> None:
+    engine = Said(tmp_path / "s", info)
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/s")
+    try:
+        with pytest.raises(HostError) as caught:
+            backend("docker").place(make_plan(tmp_path, backend="docker", limits=limits))
+        assert said in caught.value.details
+        assert engine.asked == 1, "nothing else is asked of it"
+    finally:
+        engine.end()
+
+
+def test_what_is_not_stated_is_not_asked_of_an_engine(tmp_path, own_home, monkeypatch) -> None:
+    engine = Said(tmp_path / "s", {**HERE, "MemoryLimit": False, "PidsLimit": False})
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/s")
+    try:
+        assert (
+            backend("docker").place(make_plan(tmp_path, backend="docker", limits=Limits(memory=1 << 30)))
+            is None
+        )
+    finally:
+        engine.end()
