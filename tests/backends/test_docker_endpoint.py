@@ -196,7 +196,7 @@ def test_tls_is_spoken_with_the_certificates_that_are_named(tls_engine):
     environ = _environ(host, folder, DOCKER_TLS_VERIFY="1")
     engine = dialing.engine_at(endpoint.find(environ), environ)
     assert engine.call("GET", "/version")["Version"] == "20.10"
-    assert not dialing.is_local(engine)
+    assert not dialing.traits(engine).local
     found = connect(environ)
     assert not found.local
     found.client.close()
