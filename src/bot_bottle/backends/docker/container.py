@@ -31,7 +31,7 @@ _MASKED: Final = [
 _READ_ONLY: Final = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
 NO_NETWORK: Final = {"NetworkDisabled": True}
 """Beside `NetworkMode: none`: the namespace is then made by the engine's runtime alone. Else the engine runs itself twice for each
-container, to give the namespace a name that nobody asks for: a quarter of the time and of the processor that a start takes."""
+container, to give the namespace a name that nobody asks for: half of what a container costs."""
 
 OWN_TARGETS: Final = (
     *("/", "/proc", "/dev", "/sys", "/etc", "/usr", "/run", GUEST, INSIDE_HOME, INSIDE_WORKSPACE),
