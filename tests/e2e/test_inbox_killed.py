@@ -36,7 +36,7 @@ KEYS = {
 }
 SAID = {
     "approved and in force": ("applied",),
-    "approved, but not seen in force yet": ("applied", "failed"),
+    "approved, but not seen in force yet": ("approved", "applied", "failed"),
     "could not be put in force": ("failed",),
     "rejected": ("rejected",),
 }
@@ -150,10 +150,9 @@ class Lives:
         self.ends[f"{'said' if said else 'decided' if states['pending'] < count else 'waits'}"] += 1
         assert sum(said.values()) in (0, count), said
         assert states["pending"] in (0, count), "all of a batch is decided, or nothing"
-        self._over(numbers, terms)
-        now = Counter(self._row(number)["state"] for number in numbers)
         for what, number in said.items():
-            assert sum(now[state] for state in SAID[what]) >= number, (said, now)
+            assert sum(states[state] for state in SAID[what]) >= number, (said, states)
+        self._over(numbers, terms)
 
     def _asked(self, count: int, terms: str) -> list[int]:
         """New proposals, in the record."""
