@@ -122,6 +122,11 @@ def operators(place):
     made.close()
 
 
+def told(cli, run: str) -> str:
+    """What the record and the agent's log end with, for whoever reads a failure."""
+    return cli("events", run).stdout[-6000:] + cli("logs", run).stdout[-6000:]
+
+
 @pytest.mark.parametrize("part", range(2))
 @pytest.mark.parametrize("last", ["agent", "keeper"])
 def test_whoever_dies_while_it_asks_claude_gets_what_was_decided_and_goes_on(
@@ -139,7 +144,10 @@ def test_whoever_dies_while_it_asks_claude_gets_what_was_decided_and_goes_on(
     bottle = ClaudesBottle(place, operators, draw, start())
     order = draw.sample(VICTIMS, len(VICTIMS))
     for victim in order[:-1] if last == "keeper" else order:
-        bottle.live(victim)
+        try:
+            bottle.live(victim)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{order} {bottle.killed}\n{told(cli, bottle.run)}") from error
     if last == "keeper":
         bottle.live("keeper")
         wait_for(bottle.gone, "the keeper to be gone")
