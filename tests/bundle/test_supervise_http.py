@@ -1,9 +1,6 @@
 """Attacks on the supervise server over HTTP: wrong tokens, rebinding, what is too much, and clients that are slow on purpose."""
 
-import http.client
 import json
-import os
-import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -302,16 +299,3 @@ def test_identity_comes_from_the_token_and_not_from_what_is_said(server: Supervi
     (ask,) = server.desk.asked("ask")
     assert set(ask) == {"ask", "tool", "arguments"}
     assert "another" not in json.dumps(ask)
-
-
-def test_killed_in_the_middle_of_an_answer_it_leaves_a_whole_one_that_has_ended() -> None:
-    """Not one cut off in a chunk, which clients take for a fault of the network and wait on."""
-    with Supervised(timing=Timing(progress=0.05)) as made:
-        made.wait_ready()
-        with post(made) as sock, http.client.HTTPResponse(sock) as answer:
-            answer.begin()
-            said = b""
-            while b"notifications/progress" not in said:
-                assert (said := answer.readline())
-            os.kill(made.pid, signal.SIGKILL)
-            answer.read()  # raises IncompleteRead when it was cut off

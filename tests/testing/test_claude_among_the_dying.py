@@ -21,7 +21,7 @@ sys.path.append(str(Path(__file__).parents[1] / "e2e"))
 from test_killed_for_real import FINAL, Bottle, keeper_of  # type: ignore[import-not-found]
 from test_supervised_claude import inbox, result  # type: ignore[import-not-found]  # noqa: F401
 
-pytestmark = [pytest.mark.claude, pytest.mark.namespace, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.claude, pytest.mark.namespace, pytest.mark.slow, pytest.mark.timeout(900)]
 
 SEED = os.environ.get("BOT_BOTTLE_SEED", "")
 VICTIMS = ("operator", "operator", "supervise", "supervise", "bundle")
@@ -56,6 +56,8 @@ class ClaudesBottle(Bottle):
     """The same, for an agent that says what it saw in its log."""
 
     stem = "claude"
+    patience = 240.0
+    """Claude Code gives up on a call only when it has heard nothing for 90 seconds since its server died, and looks each 30."""
 
     def __init__(self, place, operators: Operators, draw: random.Random, run: str) -> None:
         self.place, self.operators, self.draw, self.run = place, operators, draw, run

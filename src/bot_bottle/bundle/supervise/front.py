@@ -90,13 +90,6 @@ class Connection(H11Protocol):
         else:  # a request that has begun; every byte of it has to come within the same time
             self._arriving.count(self.transport)
 
-    def handle_events(self) -> None:
-        """An answer of unknown length ends with its connection. In chunks, one that is cut off by the end of this process is an
-        error of transport, after which Claude Code waits on for two minutes; ended so, it knows at once that no answer comes.
-        """
-        super().handle_events()
-        self.conn.their_http_version = b"1.0"  # by which h11 chooses how a body ends, and nothing else
-
     def on_response_complete(self) -> None:
         self._arriving.forget()
         super().on_response_complete()
