@@ -1,7 +1,7 @@
 """An approval for one use, in a real bottle, over protocols in which many exchanges share a connection or one lasts: one passes.
 
-The agent asks its server by MCP, the operator approves it once at the command line, and the agent then tries many times at once, with
-real clients of the protocol that it brings along: `h2` and `websockets`.
+The agent asks its server by MCP, the operator approves it once at the command line, and the agent then tries many times at once,
+with real clients of the protocol that it brings along: `h2` and `websockets`.
 """
 
 import json

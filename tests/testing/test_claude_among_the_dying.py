@@ -74,12 +74,12 @@ class ClaudesBottle(Bottle):
         killer = None
         try:
             if victim in ("supervise", "bundle", "keeper"):
-                pid = wait_for(lambda: self.child(victim), f"the {victim}")
+                pid = wait_for(lambda: self.child(victim), f"the {victim}", within=self.patience)
                 killer = Killer(pid, self.draw.randint(0, SPAN))
             self.decide(
                 "bottle", dies_at=self.draw.randint(1, self.calls or CALLS) if victim == "operator" else 0
             )
-            wait_for(self.done, f"an end of {self.number}", within=90)
+            wait_for(self.done, f"an end of {self.number}", within=self.patience)
         finally:
             if killer:
                 killer.now()
@@ -155,6 +155,7 @@ def test_whoever_dies_while_it_asks_claude_gets_what_was_decided_and_goes_on(
         wait_for(bottle.gone, "the keeper to be gone")
         wait_for(lambda: operators.run("cleanup").code == 0, "cleanup")
     else:
+        wait_for(lambda: bottle.run not in cli("list").stdout, "the agent to end", within=bottle.patience)
         said, lines = result(cli, bottle.run)
         assert said == "read: new words", "\n".join(lines)[-3000:]
     states = bottle.check()
