@@ -116,6 +116,9 @@ def sdk(place, repository, upstream):
 class Bottle:
     """A run, its processes, and all that anybody was told about its proposals."""
 
+    patience = 60.0
+    """Seconds for the agent to ask for the next thing."""
+
     def __init__(self, place, operators: Operators, draw: random.Random) -> None:
         self.place, self.operators, self.draw = place, operators, draw
         place.run(["rm", "-f", "told"])
@@ -227,7 +230,9 @@ class Bottle:
     def decide(self, terms: str, dies_at: int) -> None:
         """Decides what waits; when the operator died, another one does what is left to do."""
         while True:
-            row = wait_for(lambda: self.row() or self.gone(), f"the proposal {self.number}")
+            row = wait_for(
+                lambda: self.row() or self.gone(), f"the proposal {self.number}", within=self.patience
+            )
             if row is True or row["state"] != "pending":
                 return
             words = ["approvals", "reject", row["id"], "--may-ask-again"]

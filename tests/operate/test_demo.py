@@ -15,7 +15,8 @@ from bot_bottle.cli.commands import demo as command
 from bot_bottle.cli.console import Console
 from bot_bottle.errors import HostError
 from bot_bottle.operate import demo as operating
-from bot_bottle.operate.demo import CommandLine, Phase, Refusal, Started, demo, phases, refusals
+from bot_bottle.operate.demo import CommandLine, demo
+from bot_bottle.operate.demo_record import Asked, Phase, Refusal, Started, phases, refusals
 from bot_bottle.operate.demo_setup import Stage, lay_out, made_up_token
 from bot_bottle.operate.transcript import read_transcript
 from bot_bottle.policy.secrets.scanner import Scanner
@@ -305,7 +306,7 @@ def test_nothing_is_drawn_over_the_inbox(monkeypatch):
     monkeypatch.setattr(command, "_COUNTED", 0)
     spinner = Spinner()
     person = command.Person(Console(as_json=False, quiet=True), spinner)
-    assert person.decides(operating.Asked("p-2345", "reach it", (), "")) is False
+    assert person.decides(Asked("p-2345", "reach it", (), "")) is False
     assert not spinner.running
     person.report("The agent goes on")
     assert spinner.running

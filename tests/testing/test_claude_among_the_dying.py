@@ -21,7 +21,7 @@ sys.path.append(str(Path(__file__).parents[1] / "e2e"))
 from test_killed_for_real import FINAL, Bottle, keeper_of  # type: ignore[import-not-found]
 from test_supervised_claude import inbox, result  # type: ignore[import-not-found]  # noqa: F401
 
-pytestmark = [pytest.mark.claude, pytest.mark.namespace, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.claude, pytest.mark.namespace, pytest.mark.slow, pytest.mark.timeout(900)]
 
 SEED = os.environ.get("BOT_BOTTLE_SEED", "")
 VICTIMS = ("operator", "operator", "supervise", "supervise", "bundle")
@@ -56,6 +56,8 @@ class ClaudesBottle(Bottle):
     """The same, for an agent that says what it saw in its log."""
 
     stem = "claude"
+    patience = 240.0
+    """Claude Code gives up on a call only when it has heard nothing for 90 seconds since its server died, and looks each 30."""
 
     def __init__(self, place, operators: Operators, draw: random.Random, run: str) -> None:
         self.place, self.operators, self.draw, self.run = place, operators, draw, run
@@ -72,12 +74,12 @@ class ClaudesBottle(Bottle):
         killer = None
         try:
             if victim in ("supervise", "bundle", "keeper"):
-                pid = wait_for(lambda: self.child(victim), f"the {victim}")
+                pid = wait_for(lambda: self.child(victim), f"the {victim}", within=self.patience)
                 killer = Killer(pid, self.draw.randint(0, SPAN))
             self.decide(
                 "bottle", dies_at=self.draw.randint(1, self.calls or CALLS) if victim == "operator" else 0
             )
-            wait_for(self.done, f"an end of {self.number}", within=90)
+            wait_for(self.done, f"an end of {self.number}", within=self.patience)
         finally:
             if killer:
                 killer.now()
@@ -122,6 +124,11 @@ def operators(place):
     made.close()
 
 
+def told(cli, run: str) -> str:
+    """What the record and the agent's log end with, for whoever reads a failure."""
+    return cli("events", run).stdout[-6000:] + cli("logs", run).stdout[-6000:]
+
+
 @pytest.mark.parametrize("part", range(2))
 @pytest.mark.parametrize("last", ["agent", "keeper"])
 def test_whoever_dies_while_it_asks_claude_gets_what_was_decided_and_goes_on(
@@ -139,12 +146,16 @@ def test_whoever_dies_while_it_asks_claude_gets_what_was_decided_and_goes_on(
     bottle = ClaudesBottle(place, operators, draw, start())
     order = draw.sample(VICTIMS, len(VICTIMS))
     for victim in order[:-1] if last == "keeper" else order:
-        bottle.live(victim)
+        try:
+            bottle.live(victim)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{order} {bottle.killed}\n{told(cli, bottle.run)}") from error
     if last == "keeper":
         bottle.live("keeper")
         wait_for(bottle.gone, "the keeper to be gone")
         wait_for(lambda: operators.run("cleanup").code == 0, "cleanup")
     else:
+        wait_for(lambda: bottle.run not in cli("list").stdout, "the agent to end", within=bottle.patience)
         said, lines = result(cli, bottle.run)
         assert said == "read: new words", "\n".join(lines)[-3000:]
     states = bottle.check()

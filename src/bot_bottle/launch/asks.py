@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from bot_bottle.errors import StateError
 from bot_bottle.launch.asks_apply import Applying
 from bot_bottle.launch.asks_git import pushed
+from bot_bottle.launch.asks_held import Answer, HeldRequests, Told
 from bot_bottle.launch.asks_holding import Holding
 from bot_bottle.launch.asks_limits import (
     BURST,
@@ -30,7 +31,7 @@ from bot_bottle.names import is_proposal_id, new_proposal_id
 from bot_bottle.policy import approval_words as words
 from bot_bottle.policy.approval import OPEN, Ask, Grant, Proposal
 from bot_bottle.policy.approval_change import Change, change_for
-from bot_bottle.policy.approval_intake import ask_of, held_ask
+from bot_bottle.policy.approval_intake import ask_of
 from bot_bottle.policy.approval_show import APPLIES, OF_POLICY, grant_id
 from bot_bottle.policy.model import EgressPolicy
 from bot_bottle.policy.sound import flaws, hindrance
@@ -43,14 +44,6 @@ LOOK_EACH = 0.2
 SURVEY_EACH = 0.5
 """Seconds for which the answer to `policy` stays the same."""
 _NEVER = float("-inf")
-HELD_MOST, HELD_SECONDS = 8, 120.0
-_AS_HELD = {"withdrawn": "left"}
-"""Where the bundle's word for what became of a held request is another than the proposal's state."""
-
-Answer = Callable[[dict[str, Any]], None]
-"""Sends one message to where the question came from."""
-Told = Callable[[Proposal, "Grant | None"], None]
-"""Hears of each change of state of a proposal."""
 
 
 class Around(NamedTuple):
@@ -73,10 +66,10 @@ class Asks:
         self._around = around
         self.proposals = Proposals(store, clock=around.clock)
         self.holding = Holding(run, self.proposals, around.changes, around.after, clock=around.clock)
-        self._applying = Applying(run, self.proposals, self.holding, around, self._done, self._let_pass)
+        self._held = HeldRequests(self, lambda message: run.sidecar.tell(message), around.present)
+        self._applying = Applying(run, self.proposals, self.holding, around, self._done, self._held.let_pass)
         self._open: dict[str, Proposal] = {}
         self._told: dict[str, dict[str, Told]] = {}
-        self._held: dict[int, str] = {}
         self._bucket = Bucket(BURST, EACH, around.monotonic)
         self._repeats = Bucket(REPEATS_BURST, REPEATS_EACH, around.monotonic)
         self._refusals = Refusals(around.clock)
@@ -231,9 +224,9 @@ class Asks:
     def hear_bundle(self, message: Mapping[str, Any]) -> None:
         """A request that is held, or no longer; a grant that was used, or spent."""
         if "hold" in message:
-            self.held(message)
+            self._held.hold(message)
         elif "unhold" in message:
-            self.unheld(message)
+            self._held.unhold(message)
         elif isinstance(used := message.get("used"), str):
             if used in self.holding.grants or any(grant_id(each) == used for each in self._open):
                 self.holding.used(used)
@@ -248,50 +241,26 @@ class Asks:
             remote, refs, once = found
             self.holding.git_pushed(remote, refs, once=once)
 
-    def held(self, message: Mapping[str, Any]) -> None:
-        """A request waits at the proxy: a proposal of its own, until the hold is over."""
-        number = message.get("hold")
-        if type(number) is not int or number in self._held:
-            return
-        ask = held_ask(message)
-        if ask is None or len(self._held) >= HELD_MOST:
-            self._release(number, "crowded" if ask else "failed")
-            return
-        present = self._around.present()
-        if not present and ask.kind == "secret":
-            self._release(number, "absent")  # this one request can't be let through when it is gone
-            return
-        answer = partial(self._released_at_once, number)
-        proposal = self._submit(ask, answer, HELD_SECONDS if present else EXPIRES_AFTER)
-        if proposal is None:
-            return
-        if not present:
-            self._release(number, "absent")  # it is kept: a late yes counts for the next try
-            return
-        self._held[number] = proposal.id
-        self._told.setdefault(proposal.id, {})[f"held {number}"] = partial(self._tell_held, number)
-        self._tell_held(number, proposal, None)
-
-    def unheld(self, message: Mapping[str, Any]) -> None:
-        """It waits no longer: its client left, or its time was over."""
-        number = message.get("unhold")
-        name = self._held.pop(number, "") if type(number) is int else ""
-        self._told.get(name, {}).pop(f"held {number}", None)
-        if name and name not in self._held.values():
-            self._close([name], "the request did not wait any longer")
-
     def bundle_gone(self) -> None:
         """The bundle has ended, and with it everything that it held."""
-        names, self._held = sorted(set(self._held.values())), {}
-        for name in names:
-            for key in [key for key in self._told.get(name, {}) if key.startswith("held ")]:
-                del self._told[name][key]
-        self._close(names, "the connection that waited has ended")
+        self._held.bundle_gone()
 
-    def _close(self, names: Sequence[str], why: str) -> None:
-        """Withdraws what was asked only because something waited."""
-        left = [self._open[name] for name in names if name in self._open]
-        brief = [each.id for each in left if each.expires_at - each.made_at <= HELD_SECONDS]
+    def submit(self, ask: Ask, answer: Answer, *, holds: float = 0.0) -> Proposal | None:
+        """Keeps `asks_held.Intake`."""
+        return self._submit(ask, answer, holds or EXPIRES_AFTER)
+
+    def follow(self, proposal: str, key: str, tell: Told) -> None:
+        """Keeps `asks_held.Intake`."""
+        self._told.setdefault(proposal, {})[key] = tell
+
+    def unfollow(self, proposal: str, key: str) -> None:
+        """Keeps `asks_held.Intake`."""
+        self._told.get(proposal, {}).pop(key, None)
+
+    def withdraw_brief(self, proposals: Sequence[str], why: str, *, seconds: float) -> None:
+        """Keeps `asks_held.Intake`."""
+        left = [self._open[name] for name in proposals if name in self._open]
+        brief = [each.id for each in left if each.expires_at - each.made_at <= seconds]
         if brief:
             try:
                 done = self.proposals.finish(
@@ -301,27 +270,6 @@ class Asks:
                 return  # it expires soon
             for proposal in done:
                 self._done(proposal, None)
-
-    def _let_pass(self, proposal: Proposal) -> bool:
-        """Lets the request go that waits for `proposal`, as it is; whether it still waited."""
-        waiting = [number for number, name in self._held.items() if name == proposal.id]
-        for number in waiting:
-            del self._held[number]
-            self._told.get(proposal.id, {}).pop(f"held {number}", None)
-            self._release(number, "applied")
-        return bool(waiting)
-
-    def _released_at_once(self, number: int, told: Mapping[str, Any]) -> None:
-        self._release(number, str(told.get("state", "crowded")))
-
-    def _tell_held(self, number: int, proposal: Proposal, _grant: Grant | None) -> None:
-        if proposal.state not in OPEN:
-            self._held.pop(number, None)
-            self._release(number, proposal.state)
-
-    def _release(self, number: int, what: str) -> None:
-        reason = f"held_{_AS_HELD.get(what, what)}"
-        self._run.sidecar.tell({"release": number, "pass": what == "applied", "reason": reason})
 
     # What operators decided
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from rich.status import Status
     from rich.table import Table
 
-    from bot_bottle.operate.demo import Asked, Demo
+    from bot_bottle.operate.demo import Demo
+    from bot_bottle.operate.demo_record import Asked
 
 _WIDEST = 100
 _TELLING = 160
