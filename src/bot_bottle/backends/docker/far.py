@@ -15,13 +15,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
+from bot_bottle.backends.attached import End, Process
 from bot_bottle.backends.base import Stdio
 from bot_bottle.backends.docker import carrying, container, door, programs, stage, toolbox
-from bot_bottle.backends.docker.attached import Attached, End, Process
+from bot_bottle.backends.docker.attached import attach
 from bot_bottle.backends.docker.container import Names
-from bot_bottle.backends.docker.guest import GONE
 from bot_bottle.backends.docker.images import Image
 from bot_bottle.backends.docker.wire import Engine, EngineRefusal
+from bot_bottle.backends.guest import GONE
 from bot_bottle.door.model import Hatch, Listener
 from bot_bottle.errors import BotBottleError, HostError, SandboxError
 from bot_bottle.plan.model import INSIDE_WORKSPACE, Command, File, Mount, RunPlan
@@ -104,7 +105,7 @@ class Place:
                 what="make the bundle's container",
                 name=bundle_name(self.names),
             )
-            self.attached = Attached(self.engine, bundle_name(self.names))
+            self.attached = attach(self.engine, bundle_name(self.names))
             owned.callback(self.attached.close)
             call("POST", f"/containers/{bundle_name(self.names)}/start", what="start the bundle's container")
             self._owned = owned.pop_all()
