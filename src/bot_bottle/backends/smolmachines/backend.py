@@ -164,7 +164,7 @@ def _with_the_keeper(
 
 
 def _kill(process: int) -> None:
-    with suppress(ProcessLookupError):
+    with suppress(OSError):
         signal.pidfd_send_signal(process, signal.SIGKILL)
 
 

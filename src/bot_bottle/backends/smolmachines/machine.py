@@ -101,6 +101,8 @@ def mismatches(plan: RunPlan) -> list[str]:
         wrong.append("bundle: the smolmachines backend has no containers; backend: docker does")
     if plan.runtime:
         wrong.append("runtime: the smolmachines backend has no engine; backend: docker does")
+    if plan.limits.cpus and plan.limits.cpus != int(plan.limits.cpus):
+        wrong.append(f"resources.cpus: a machine has whole processors, not {plan.limits.cpus:g}")
     for mount in plan.mounts:
         if mount not in plan.image.layers:
             wrong.append(
