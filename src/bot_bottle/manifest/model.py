@@ -180,7 +180,7 @@ class Image(Strict):
 
     reference: ImageReference | None = Field(
         None,
-        description="An image by its name; for smolmachines, an unpacked root file system by its absolute path.",
+        description="An image by its name; for smolmachines also a root file system or an archive, by its absolute path.",
     )
     dockerfile: Line | None = Field(None, description="A Dockerfile, as a path beside this file.")
     context: Line | None = Field(

@@ -93,14 +93,9 @@ def _no_engine(bottle: BottleDocument) -> Iterator[str]:
 def _image_of(bottle: BottleDocument) -> Iterator[str]:
     """What a backend's bottles can't be made from."""
     image = bottle["image"]
-    is_folder = bool(image and (image["reference"] or "").startswith("/"))
-    if bottle["backend"] == "smolmachines" and not is_folder:
-        yield (
-            "image: this version makes no images for microVMs; name an unpacked root file system: "
-            "image: {reference: /srv/rootfs}"
-        )
-    if bottle["backend"] == "docker" and is_folder:
-        yield "image.reference: an engine takes an image by its name; backend: smolmachines takes a folder"
+    is_path = bool(image and (image["reference"] or "").startswith("/"))
+    if bottle["backend"] == "docker" and is_path:
+        yield "image.reference: an engine takes an image by its name; backend: smolmachines takes a folder or an archive"
 
 
 def _pipelock(egress: EgressDocument) -> Iterator[str]:
