@@ -1,4 +1,4 @@
-"""Compiles the program that is process 1 of an agent's container, `src/bot_bottle/backends/docker/guest.MACHINE`.
+"""Compiles the program that is process 1 of an agent's container, `src/bot_bottle/backends/guest.MACHINE`.
 
 python tools/make_guest.py            writes them (needs gcc; for the other machine Debian's cross compiler)
 python tools/make_guest.py --check    exit code 1 when one differs from what this compiler makes
@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-FOLDER = Path(__file__).parent.parent / "src/bot_bottle/backends/docker"
+FOLDER = Path(__file__).parent.parent / "src/bot_bottle/backends"
 MACHINES = ("x86_64", "aarch64")
 FLAGS = (
     "-Os -std=c11 -Wall -Wextra -Werror -static -nostdlib -ffreestanding -fno-builtin -fno-stack-protector -fno-pie -no-pie "

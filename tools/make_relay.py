@@ -1,4 +1,5 @@
-"""Builds the door's relay for both architectures from `src/bot_bottle/door/relay/relay.c`, byte for byte the same everywhere.
+"""Builds the programs that go into virtual machines for both architectures, byte for byte the same everywhere: the door's relay
+(`src/bot_bottle/door/relay/relay.c`) and the deputy (`src/bot_bottle/backends/smolmachines/inside/deputy.c`).
 
     python -m pip install --require-hashes -r requirements/relay.txt
     python tools/make_relay.py [--check]
@@ -13,7 +14,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-RELAY = Path(__file__).parent.parent / "src" / "bot_bottle" / "door" / "relay"
+PACKAGE = Path(__file__).parent.parent / "src" / "bot_bottle"
+RELAY = PACKAGE / "door" / "relay" / "relay.c"
+SOURCES = (RELAY, PACKAGE / "backends" / "smolmachines" / "inside" / "deputy.c")
 TARGETS = {"x86_64": "x86_64-linux-musl", "aarch64": "aarch64-linux-musl"}
 FLAGS = (
     "-std=c11",
@@ -28,9 +31,9 @@ FLAGS = (
 )
 
 
-def build(machine: str, folder: Path) -> bytes:
+def build(source: Path, machine: str, folder: Path) -> bytes:
     """The program for `machine`."""
-    made = folder / f"relay.{machine}"
+    made = folder / f"{source.stem}.{machine}"
     argv = [
         sys.executable,
         "-m",
@@ -41,38 +44,46 @@ def build(machine: str, folder: Path) -> bytes:
         *FLAGS,
         "-o",
         str(made),
-        "relay.c",
+        source.name,
     ]
-    subprocess.run(argv, check=True, cwd=RELAY)
+    subprocess.run(argv, check=True, cwd=source.parent)
     return made.read_bytes()
 
 
-def source_digest() -> str:
+def source_digest(source: Path = RELAY) -> str:
     """What the committed programs were built from."""
-    return hashlib.sha256((RELAY / "relay.c").read_bytes() + "\0".join(FLAGS).encode()).hexdigest()
+    return hashlib.sha256(source.read_bytes() + "\0".join(FLAGS).encode()).hexdigest()
 
 
 def main() -> int:
     check = "--check" in sys.argv[1:]
-    digests = {"source": source_digest()}
+    same = True
+    for source in SOURCES:
+        same = _one(source, check=check) and same
+    if check:
+        print("the same" if same else "NOT the same: run tools/make_relay.py")
+    return 0 if same else 1
+
+
+def _one(source: Path, *, check: bool) -> bool:
+    """Whether what is kept is what this source gives; written, unless it is only to be checked."""
+    digests = {"source": source_digest(source)}
     same = True
     with tempfile.TemporaryDirectory() as folder:
         for machine in TARGETS:
-            built = build(machine, Path(folder))
+            built = build(source, machine, Path(folder))
             digests[machine] = hashlib.sha256(built).hexdigest()
-            committed = RELAY / f"relay.{machine}"
+            committed = source.with_name(f"{source.stem}.{machine}")
             if check:
                 same = same and committed.read_bytes() == built
             else:
                 committed.write_bytes(built)
                 committed.chmod(0o755)
-    record = RELAY / "built.json"
+    record = source.with_name("built.json")
     if check:
-        same = same and json.loads(record.read_text()) == digests
-        print("the same" if same else "NOT the same: run tools/make_relay.py")
-        return 0 if same else 1
+        return same and bool(json.loads(record.read_text()) == digests)
     record.write_text(json.dumps(digests, indent=2) + "\n")
-    return 0
+    return True
 
 
 if __name__ == "__main__":

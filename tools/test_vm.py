@@ -7,17 +7,19 @@ with the reason, and its exit code is 0 only for PASSED; it is 77 for NOT RUN.
 """
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 GUEST = ROOT / "tools" / "kvm-guest"
-WHOLE, SHORTEST, BOOT = 11 * 60, 200, 120
+WHOLE, SHORTEST, BOOT = 22 * 60, 400, 120
 NOT_RUN = 77
 WHY_NOT = ROOT / "build" / "test-vm-not-run"
 NEEDED = ("qemu-system-x86_64", "qemu-img", "mmdebstrap", "mke2fs", "zstd", "cpio", "ssh", "depmod")
@@ -50,21 +52,53 @@ def guest(*words: str, timeout: float, loud: bool = True) -> int:
 
 
 def bring(folder: Path) -> Path:
-    """What the guest needs of this checkout: the package, the tests, and pytest without anything that was compiled."""
+    """What the guest needs of this checkout: the package, what that needs, the tests, and pytest."""
     import pytest
 
     site = Path(pytest.__file__).parent.parent
+    bring_requirements(folder / "bot-bottle" / "site")
     made = folder / "bot-bottle"
     shutil.copytree(ROOT / "src", made / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     shutil.copytree(ROOT / "tests" / "vm", made / "tests", ignore=shutil.ignore_patterns("__pycache__"))
     information = [path.name for path in site.glob("*.dist-info") if path.name.partition("-")[0] in PYTEST]
     for name in (*PYTEST, *information):
         if (site / name).is_dir():
-            shutil.copytree(site / name, made / "site" / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(
+                site / name,
+                made / "site" / name,
+                ignore=shutil.ignore_patterns("__pycache__"),
+                dirs_exist_ok=True,
+            )
         else:
             shutil.copy(site / name, made / "site" / name)
     (made / "pytest.ini").write_text("[pytest]\nmarkers =\n  vm\n  timeout\n")
     return made
+
+
+def bring_requirements(target: Path) -> None:
+    """The installed distributions that the package needs, compiled ones too: the guest has the Python of Debian 12."""
+    waiting, brought = ["bot-bottle"], set()
+    while waiting:
+        name = re.sub(r"[-_.]+", "-", waiting.pop()).lower()
+        if name in brought:
+            continue
+        brought.add(name)
+        try:
+            found = distribution(name)
+        except PackageNotFoundError:
+            continue  # of a requirement for another system
+        waiting += [
+            line
+            for one in found.requires or ()
+            if "extra ==" not in one
+            for line in re.findall(r"^[\w.-]+", one)
+        ]
+        for file in () if name == "bot-bottle" else found.files or ():
+            source = Path(str(found.locate_file(file)))
+            if ".." in file.parts or "__pycache__" in file.parts or not source.is_file():
+                continue
+            (target / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, target / file)
 
 
 def once(folder: Path, seconds: float) -> int:

@@ -10,8 +10,9 @@ import sys
 import time
 from pathlib import Path
 
+from bot_bottle.backends import guest
 from bot_bottle.backends.base import Stdio
-from bot_bottle.backends.docker import door, guest, stage, wire
+from bot_bottle.backends.docker import door, stage, wire
 from bot_bottle.backends.registry import backend
 from bot_bottle.door.model import Listener
 from bot_bottle.plan.model import ImageSpec

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bot_bottle.backends.docker import mux
-from bot_bottle.backends.docker.mux import HEAD, WINDOW, Descriptors, Mux
+from bot_bottle.backends import mux
+from bot_bottle.backends.mux import HEAD, WINDOW, Descriptors, Mux
 from support.waiting import wait_for
 
 

@@ -79,7 +79,7 @@ def test_an_observing_bottle_says_that_it_is_open():
 @pytest.mark.parametrize(
     ("bottle", "name"),
     [
-        ({"backend": "smolmachines"}, "backend"),
+        ({"backend": "docker", "image": image(reference="/srv/rootfs")}, "image.reference"),
         ({"image": image(dockerfile="/home/me/.bot-bottle/bottles/Dockerfile")}, "image"),
         ({"runtime": "runsc"}, "runtime"),
         ({"resources": resources(disk=1 << 30)}, "resources.disk"),

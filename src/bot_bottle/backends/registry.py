@@ -10,6 +10,7 @@ from bot_bottle.typed import cast
 _MODULES = {
     "namespace": "bot_bottle.backends.namespace.backend",
     "docker": "bot_bottle.backends.docker.backend",
+    "smolmachines": "bot_bottle.backends.smolmachines.backend",
 }
 
 NAMES = tuple(_MODULES)

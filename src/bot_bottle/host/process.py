@@ -6,7 +6,7 @@ started here but by its backend.
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from bot_bottle.errors import HostError
 from bot_bottle.typed import IO, Any, NamedTuple
@@ -83,6 +83,53 @@ def run(
     except subprocess.TimeoutExpired as error:
         raise HostError(f"{argv[0]} took longer than {timeout:.0f} s", details=display(argv)) from error
     return Finished(tuple(argv), done.returncode, done.stdout, done.stderr)
+
+
+class Begun:
+    """A program that runs beside us until `finish`; what it says is kept until then."""
+
+    def __init__(self, argv: Sequence[str], *, env: Mapping[str, str], cwd: str) -> None:
+        """Raises HostError when it can't be started."""
+        import subprocess
+        import tempfile
+
+        self._argv = tuple(argv)
+        with ExitStack() as files:
+            out = files.enter_context(tempfile.TemporaryFile())
+            err = files.enter_context(tempfile.TemporaryFile())
+            try:
+                self._child = subprocess.Popen(
+                    list(argv), env=dict(env), cwd=cwd, stdin=subprocess.DEVNULL, stdout=out, stderr=err
+                )
+            except OSError as error:
+                raise HostError(f"{argv[0]} could not be started", details=str(error)) from error
+            self._said = out, err
+            self._files = files.pop_all()
+
+    def finish(self, timeout: float) -> Finished:
+        """Waits for its end, at most `timeout` seconds. Raises HostError when it takes longer; it is killed then."""
+        import subprocess
+
+        try:
+            code = self._child.wait(timeout)
+        except subprocess.TimeoutExpired as error:
+            self.drop()
+            raise HostError(
+                f"{self._argv[0]} took longer than {timeout:.0f} s", details=display(self._argv)
+            ) from error
+        said = []
+        for file in self._said:
+            file.seek(0)
+            said.append(file.read())
+        self._files.close()
+        return Finished(self._argv, code, said[0], said[1])
+
+    def drop(self) -> None:
+        """Kills it unless it has ended. Idempotent."""
+        if self._child.poll() is None:
+            self._child.kill()
+            self._child.wait()
+        self._files.close()
 
 
 @contextmanager

@@ -178,7 +178,10 @@ class Image(Strict):
         json_schema_extra={"if": {"required": ["reference"]}, "then": {"maxProperties": 1}}
     )
 
-    reference: ImageReference | None = Field(None, description="An image by its name.")
+    reference: ImageReference | None = Field(
+        None,
+        description="An image by its name; for smolmachines also a root file system or an archive, by its absolute path.",
+    )
     dockerfile: Line | None = Field(None, description="A Dockerfile, as a path beside this file.")
     context: Line | None = Field(
         None, description="The folder that it may copy from; default: the Dockerfile's own."

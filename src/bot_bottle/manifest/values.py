@@ -269,8 +269,9 @@ def _remote_url(text: str) -> str:
 def _image_reference(text: str) -> str:
     path = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
     host = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,250}[A-Za-z0-9])?(?::[0-9]{1,5})?/)?"
+    folder = re.fullmatch(r"(?:/[^/:\s,]+)+", text) and not {".", ".."} & set(text.split("/"))
     tag, digest = r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?", r"(?:@sha256:[0-9a-f]{64})?"
-    if len(text) > 500 or not re.fullmatch(rf"{host}{path}(?:/{path})*{tag}{digest}", text):
+    if len(text) > 500 or not (folder or re.fullmatch(rf"{host}{path}(?:/{path})*{tag}{digest}", text)):
         raise wrong(
             f"`{text[:60]}` is no name of an image; write it such as debian:bookworm, or a Dockerfile's "
             "path as ./Dockerfile"

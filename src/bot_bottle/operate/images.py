@@ -8,6 +8,22 @@ from bot_bottle.host import paths
 
 def forget() -> list[str]:
     """Removes the images that were built for bottles and that none uses, where ever one was."""
+    return [*_of_machines(), *_of_engines()]
+
+
+def _of_machines() -> list[str]:
+    """Root file systems that were unpacked for microVMs."""
+    folder = os.path.join(paths.state_root(), "images")
+    if not os.path.isdir(folder):
+        return []
+    from pathlib import Path
+
+    from bot_bottle.backends.smolmachines import images
+
+    return images.forget(Path(folder))
+
+
+def _of_engines() -> list[str]:
     if not os.path.isdir(os.path.join(paths.cache_root(), "images")):
         return []
     from bot_bottle.backends.docker import engine, failures, images

@@ -54,10 +54,9 @@ def notes_on_egress(egress: EgressDocument) -> tuple[str, ...]:
 
 
 def _bottle(bottle: BottleDocument) -> Iterator[str]:
-    if bottle["backend"] not in ("namespace", "docker"):
-        yield f"backend: {bottle['backend']} is not in this version; namespace and docker are"
     if bottle["backend"] == "namespace":
         yield from _no_engine(bottle)
+    yield from _image_of(bottle)
     egress = bottle["egress"]
     if egress["engine"] == "pipelock":
         yield from _pipelock(egress)
@@ -89,6 +88,14 @@ def _no_engine(bottle: BottleDocument) -> Iterator[str]:
         yield "runtime: the namespace backend has no engine; backend: docker does"
     if bottle["resources"]["disk"]:
         yield "resources.disk: the namespace backend can't keep it; backend: docker can"
+
+
+def _image_of(bottle: BottleDocument) -> Iterator[str]:
+    """What a backend's bottles can't be made from."""
+    image = bottle["image"]
+    is_path = bool(image and (image["reference"] or "").startswith("/"))
+    if bottle["backend"] == "docker" and is_path:
+        yield "image.reference: an engine takes an image by its name; backend: smolmachines takes a folder or an archive"
 
 
 def _pipelock(egress: EgressDocument) -> Iterator[str]:

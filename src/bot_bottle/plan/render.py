@@ -50,7 +50,7 @@ def text(plan: RunPlan) -> str:
         ("Git", git(plan)),
         *([("Engine", [ENGINE])] if plan.egress.engine == "pipelock" else []),
         ("Secrets", secrets(plan) or ["none"]),
-        *([("Made from", made_from(plan))] if plan.backend == "docker" else []),
+        *([("Made from", made_from(plan))] if plan.backend != "namespace" else []),
         ("Sees of the host", sees(plan)),
         ("Limits", limits(plan)),
         ("User on the host", [f"uid {plan.uid}, gid {plan.gid}"]),
@@ -69,9 +69,10 @@ def made_from(plan: RunPlan) -> list[str]:
     built = (
         f"{spec.dockerfile}, with what is in {spec.context}" if spec.dockerfile else "bot-bottle's own image"
     )
-    put = [f"{layer.target}, put into it" for layer in spec.layers]
+    put = [f"{layer.target}, put into it" for layer in spec.layers] if plan.backend == "docker" else []
+    named = "the root file system" if spec.reference.startswith("/") else "image"
     return [
-        f"image {spec.reference}" if spec.reference else built,
+        f"{named} {spec.reference}" if spec.reference else built,
         *put,
         *([f"run by {plan.runtime}"] if plan.runtime else []),
     ]
@@ -81,6 +82,8 @@ def sees(plan: RunPlan) -> list[str]:
     """What of the host's own files is there inside, beside the workspace."""
     if plan.backend == "docker":
         return ["nothing"]
+    if plan.backend == "smolmachines":
+        return [shown_mount(layer) for layer in plan.image.layers] or ["nothing"]
     return ["/usr and parts of /etc, read-only", *(shown_mount(mount) for mount in plan.mounts)]
 
 

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 
-from bot_bottle.backends import seccomp
+from bot_bottle.backends import guest, seccomp
 from bot_bottle.backends.base import Backend, Bottle, Stdio
-from bot_bottle.backends.docker import container, door, endpoint, etc, guest, images, layer, programs, stage
+from bot_bottle.backends.docker import container, door, endpoint, etc, images, layer, programs, stage
 from bot_bottle.backends.docker.bottle import DockerBottle
 from bot_bottle.backends.docker.container import Names
 from bot_bottle.backends.docker.wire import Engine, EngineRefusal, Pending
@@ -155,7 +155,7 @@ def _image(engine: Engine, plan: RunPlan, say: Callable[[str], None] = lambda _:
     """The image with our program in it. The operator is the agent there, so that the workspace's files are theirs; where root
     is the operator, the image's own user."""
     ids = (os.getuid(), os.getgid()) if os.geteuid() else None
-    parts = images.Parts((layer.Program(container.GUEST, programs.guest()),), ids)
+    parts = images.Parts((layer.Program(container.GUEST, guest.program()),), ids)
 
     def whole() -> "Whole":
         from bot_bottle.backends.docker.engine import connect

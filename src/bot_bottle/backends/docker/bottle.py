@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 from bot_bottle.backends.base import Stdio
 from bot_bottle.backends.docker.door import Helper
-from bot_bottle.backends.docker.guest import GONE, Line, Process
+from bot_bottle.backends.guest import GONE, Line, Process
 from bot_bottle.door.model import Hatch, Listener
 from bot_bottle.errors import SandboxError
 from bot_bottle.plan.model import Command, File

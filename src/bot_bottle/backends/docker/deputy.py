@@ -22,12 +22,11 @@ import termios
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
-from bot_bottle.backends import seccomp
+from bot_bottle.backends import guest, seccomp
 from bot_bottle.backends.base import Stdio
-from bot_bottle.backends.docker import guest
 from bot_bottle.backends.docker.door import Helper
-from bot_bottle.backends.docker.guest import Line, Process
-from bot_bottle.backends.docker.mux import Descriptors, Mux
+from bot_bottle.backends.guest import Line, Process
+from bot_bottle.backends.mux import Descriptors, Mux
 from bot_bottle.door.model import Listener
 from bot_bottle.door.passing import receive_listeners
 from bot_bottle.errors import BotBottleError

@@ -13,8 +13,9 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any
 
+from bot_bottle.backends.attached import End
 from bot_bottle.backends.docker import carrying, container, toolbox
-from bot_bottle.backends.docker.attached import Attached, End
+from bot_bottle.backends.docker.attached import attach
 from bot_bottle.backends.docker.container import Names
 from bot_bottle.backends.docker.wire import Engine, EngineRefusal
 from bot_bottle.errors import BotBottleError, HostError, SandboxError
@@ -92,7 +93,7 @@ class Place:
                 what="make the bundle's container",
                 name=self.names.bundle,
             )
-            self.attached = Attached(self.engine, self.names.bundle)
+            self.attached = attach(self.engine, self.names.bundle)
             owned.callback(self.attached.close)
             call("POST", f"/containers/{self.names.bundle}/start", what="start the bundle's container")
             self._owned = owned.pop_all()

@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
+from bot_bottle.backends.attached import End, Process
 from bot_bottle.backends.base import Stdio
 from bot_bottle.backends.docker import carrying, container, door, etc, programs, stage
-from bot_bottle.backends.docker.attached import End, Process
 from bot_bottle.backends.docker.far import KIND_LABEL, Place, door_volume, remove_bottle, work_volume
-from bot_bottle.backends.docker.guest import GONE
 from bot_bottle.backends.docker.images import Image
+from bot_bottle.backends.guest import GONE
 from bot_bottle.door.model import Hatch, Listener
 from bot_bottle.errors import SandboxError
 from bot_bottle.plan.model import INSIDE_WORKSPACE, Command, File, Mount

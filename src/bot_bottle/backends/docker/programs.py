@@ -1,35 +1,24 @@
 """The program that is process 1 of every agent's container, and the image of the door's helper, which holds nothing else."""
 
-import os
 from collections.abc import Mapping
 
+from bot_bottle.backends import guest
 from bot_bottle.backends.docker.container import GUEST
 from bot_bottle.backends.docker.wire import Engine, EngineRefusal
 from bot_bottle.digest import sha256_hex
-from bot_bottle.errors import HostError
-from bot_bottle.host import files
 from bot_bottle.typed import Any
 
 DOOR = "bot-bottle-door"
 
 
-def guest(machine: str = "") -> bytes:
-    """The program that is process 1. Raises HostError where there is none for `machine` (default: this one)."""
-    machine = machine or os.uname().machine
-    try:
-        return files.read(files.beside(__file__, f"guest.{machine}"))
-    except FileNotFoundError as error:
-        raise HostError(f"The docker backend has no program for this machine ({machine})") from error
-
-
 def door_name() -> str:
     """What the helper's image is called; it says what is in it."""
-    return f"{DOOR}:{sha256_hex(guest())[:16]}"
+    return f"{DOOR}:{sha256_hex(guest.program())[:16]}"
 
 
 def door_archive() -> bytes:
     """All that is in the helper's image, as a tar."""
-    return _archive([(GUEST.lstrip("/"), guest(), 0o755)])
+    return _archive([(GUEST.lstrip("/"), guest.program(), 0o755)])
 
 
 def door_image(engine: Engine) -> str:

@@ -8,7 +8,7 @@ from bot_bottle.backends.smolmachines import arguments, failures
 from bot_bottle.backends.smolmachines.arguments import Machine
 from bot_bottle.backends.smolmachines.program import Program
 from bot_bottle.errors import SandboxError
-from bot_bottle.host.process import Finished, run
+from bot_bottle.host.process import Begun, Finished, run
 from bot_bottle.typed import Any
 
 SECONDS = 120.0
@@ -33,6 +33,11 @@ class Smolvm:
     def start(self, name: str) -> None:
         """Raises HostError when the machine lacks what a microVM needs, SandboxError when it failed otherwise."""
         self._must("start", arguments.start(name), timeout=STARTING)
+
+    def begin(self, name: str) -> "Starting":
+        """A start that is waited for later."""
+        argv, env = self._told(arguments.start(name))
+        return Starting(Begun(argv, env=env, cwd="/"))
 
     def execute(self, name: str, command: Sequence[str], *, user: str = "0:0", seconds: int = 60) -> Finished:
         """What came of a command inside. Its code and words are the machine's: whoever reads them believes nothing of them."""
@@ -86,10 +91,31 @@ class Smolvm:
         return done
 
     def _call(self, argv: Sequence[str], timeout: float) -> Finished:
+        whole, env = self._told(argv)
+        return run(whole, env=env, cwd="/", timeout=timeout)
+
+    def _told(self, argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
         os.makedirs(self._state, mode=0o700, exist_ok=True)
         program = self._program
         env = {**program.environment(self._state), "XDG_RUNTIME_DIR": self._state}
-        return run([program.path, "--state-dir", self._state, *argv], env=env, cwd="/", timeout=timeout)
+        return [program.path, "--state-dir", self._state, *argv], env
+
+
+class Starting:
+    """A machine that is being started."""
+
+    def __init__(self, begun: Begun) -> None:
+        self._begun = begun
+
+    def finish(self) -> None:
+        """Waits until it runs. Raises what `Smolvm.start` does."""
+        done = self._begun.finish(STARTING)
+        if done.code:
+            raise failures.explain(failures.read(done.code, done.stderr), "start")
+
+    def drop(self) -> None:
+        """Ends smolvm's own part of it. Idempotent."""
+        self._begun.drop()
 
 
 def _json(text: bytes) -> Any:

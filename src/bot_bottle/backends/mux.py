@@ -1,6 +1,6 @@
-"""Many streams over one: what runs where the engine is has nothing but a container's attached stream to its keeper.
+"""Many streams over one: what runs on another kernel has nothing but one stream to its keeper.
 
-A frame is a channel (16 bit), a kind, a length (32 bit, network order), and that many bytes. Channel 0 carries messages (JSON).
+A frame is a channel (16 bit), a kind, a length (32 bit, network order), and that many bytes. Channel 0 carries messages (`Codec`).
 On the others each side may have so many bytes under way that the other has not passed on (`WINDOW`); so that one stream that
 stands still holds up none of the others, and nothing is kept in memory without a bound.
 """
@@ -54,6 +54,23 @@ class Descriptors(NamedTuple):
         return os.write(self.writing, data)
 
 
+class Codec(NamedTuple):
+    """How messages are written and read; what is none raises ValueError."""
+
+    pack: Callable[[Mapping[str, Any]], bytes]
+    unpack: Callable[[bytes], dict[str, Any]]
+
+
+def _object(text: bytes) -> dict[str, Any]:
+    message = json.loads(text)
+    if isinstance(message, dict):
+        return message
+    raise ValueError("a message that is none")
+
+
+JSON = Codec(lambda message: json.dumps(message).encode(), _object)
+
+
 class _Channel:
     """One descriptor of ours. Which directions it has is up to whoever opened it."""
 
@@ -69,8 +86,9 @@ class _Channel:
 class Mux:
     """One side. `hear` gets the other's messages; `run` ends when the stream does."""
 
-    def __init__(self, stream: Stream, hear: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, stream: Stream, hear: Callable[[dict[str, Any]], None], codec: Codec = JSON) -> None:
         self._stream = stream
+        self._codec = codec
         self._hear = hear
         self._channels: dict[int, _Channel] = {}
         self._outgoing = bytearray()
@@ -99,7 +117,7 @@ class Mux:
 
     def say(self, message: Mapping[str, Any]) -> None:
         """Sends the other side a message."""
-        self._send(0, DATA, json.dumps(message).encode())
+        self._send(0, DATA, self._codec.pack(message))
 
     def watch(self, descriptor: int, act: Callable[[], None]) -> None:
         """Calls `act` when `descriptor` can be read."""
@@ -253,10 +271,7 @@ class Mux:
 
     def _frame(self, number: int, kind: bytes, payload: bytes) -> None:
         if number == 0:
-            message = json.loads(payload)
-            if not isinstance(message, dict):
-                raise ValueError("a message that is none")
-            self._hear(message)
+            self._hear(self._codec.unpack(payload))
             return
         channel = self._channels.get(number)
         if channel is None or (kind == DATA and not channel.writes):

@@ -1,4 +1,4 @@
-"""The keeper's side of `guest.c`: the one socket to process 1 of an agent's container, and what is asked over it.
+"""The other side of `guest.c`: the one socket to process 1 of a container that holds an agent, and what is asked over it.
 
 What runs inside has the descriptors that came with the order, and nothing is carried to and fro. The socket is also what the
 container lives by: process 1 ends with it, however the keeper ends.
@@ -14,7 +14,8 @@ from array import array
 from collections.abc import Iterator, Sequence
 
 from bot_bottle.backends.base import Stdio
-from bot_bottle.errors import SandboxError
+from bot_bottle.errors import HostError, SandboxError
+from bot_bottle.host import files
 from bot_bottle.host.spawn import readable
 from bot_bottle.plan.model import Command, File
 from bot_bottle.typed import NamedTuple
@@ -153,11 +154,11 @@ class Line:
 
     def write_files(self, files: Sequence[File]) -> None:
         """Writes `files` as the agent's user. Raises SandboxError."""
-        for batch in _batches(files):
+        for batch in batches(files):
             ours, theirs = socket.socketpair()
             with ours:
                 with theirs:
-                    self.send(Order(_WRITE, b"".join(map(_file, batch))), (theirs.fileno(),))
+                    self.send(Order(_WRITE, b"".join(map(packed, batch))), (theirs.fileno(),))
                 if not readable(ours.fileno(), _PATIENCE):
                     raise SandboxError("The bottle's files can't be written", details="it took too long")
                 kind, value = _heard(ours.fileno())
@@ -170,6 +171,15 @@ class Line:
     def close(self) -> None:
         """Ends process 1 with everything in the bottle. Idempotent."""
         self.sock.close()
+
+
+def program(machine: str = "") -> bytes:
+    """The program that is process 1. Raises HostError where there is none for `machine` (default: this one)."""
+    machine = machine or os.uname().machine
+    try:
+        return files.read(files.beside(__file__, f"guest.{machine}"))
+    except FileNotFoundError as error:
+        raise HostError(f"There is no process 1 for this machine ({machine})") from error
 
 
 def spoken(command: Command, *, runnable: bool = True) -> bytes | None:
@@ -194,18 +204,19 @@ def wait_taken_over(sock: socket.socket, patience: float) -> bool:
     return bool(waiting.poll(patience * 1000)) and sock.recv(1) == b"+"
 
 
-def _file(file: File) -> bytes:
+def packed(file: File) -> bytes:
+    """`file` as process 1 reads it."""
     target = os.fsencode(file.target)
     head = struct.pack("=3I", len(target), file.mode & 0o777, len(file.content))
     return head + target + b"\0" + file.content
 
 
-def _batches(files: Sequence[File]) -> Iterator[list[File]]:
+def batches(files: Sequence[File]) -> Iterator[list[File]]:
     """`files` in orders that are not too long. Raises SandboxError for one that is."""
     batch: list[File] = []
     size = 0
     for file in files:
-        needs = len(_file(file))
+        needs = len(packed(file))
         if needs > LARGEST or "\0" in file.target:
             raise SandboxError(
                 "The bottle's files can't be written", details=f"{file.target}: too much at once"

@@ -1,0 +1,141 @@
+"""What machines are made from: root file systems, unpacked. `prepare` is the one entry.
+
+A folder is taken as it is. Everything else is unpacked once into the cache, into a folder that is named after what it was made
+of: an archive by its content, an engine's image by its id, our own by its list of packages. It is made beside its place and moved
+there whole.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from bot_bottle.digest import sha256_hex
+from bot_bottle.errors import HostError
+from bot_bottle.host.alone import alone
+from bot_bottle.plan.model import INSIDE_HOME, INSIDE_USER, ImageSpec
+from bot_bottle.typed import TYPE_CHECKING, Any, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from bot_bottle.backends.smolmachines.unpacking import Unpacking
+
+Say = Callable[[str], None]
+Fill = Callable[["Unpacking"], Mapping[str, Any]]
+"""Unpacks an image, and answers its configuration (`Env`, …)."""
+
+SCHEMA: Final = 1
+"""Raised when the same source makes another root file system."""
+_NEEDED = ("usr/bin", "etc", "tmp")
+"""What smolvm knows a root file system by, and what everything in it needs."""
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_MADE, _ROOTFS, _NEW = "made.json", "rootfs", ".new-"
+
+
+class PreparedImage(NamedTuple):
+    """A root file system, and who the agent is in it. `digest` says what it is, `size` is in bytes, 0 where nobody counted."""
+
+    rootfs: Path
+    digest: str
+    user: str
+    uid: int
+    gid: int
+    home: str
+    path: str
+    size: int
+
+
+class Source(NamedTuple):
+    """What an image is made of: `mark` tells it from every other, `fill` makes it."""
+
+    mark: str
+    fill: Fill
+
+
+def prepare(wanted: ImageSpec, *, cache: Path, say: Say) -> PreparedImage:
+    """The root file system that `wanted` means, made where it is not there. Raises BotBottleError of several kinds."""
+    if wanted.reference.startswith("/") and os.path.isdir(wanted.reference):
+        return _folder(Path(wanted.reference))
+    try:
+        os.makedirs(cache, mode=0o700, exist_ok=True)
+        source = _source(wanted, cache, say)
+        digest = sha256_hex(json.dumps([SCHEMA, source.mark]).encode())[:40]
+        found = _made(cache / digest)
+        if found is None:
+            with alone(str(cache / ".lock"), lambda: say("Waiting for another image to be made")):
+                found = _made(cache / digest) or _make(cache, digest, source)
+    except OSError as error:
+        raise HostError("The image can't be made", details=f"{error.filename}: {error.strerror}") from error
+    return found
+
+
+def forget(cache: Path) -> list[str]:
+    """Removes every image that was made; they are made again when they are wanted. For when no bottle runs."""
+    if not cache.is_dir():
+        return []
+    said = []
+    with alone(str(cache / ".lock"), lambda: None):
+        for one in sorted(cache.iterdir()):
+            if one.is_dir():
+                shutil.rmtree(one, ignore_errors=True)
+                said.append(f"removed the root file system {one.name[:12]}")
+    return said
+
+
+def _folder(root: Path) -> PreparedImage:
+    if missing := [name for name in _NEEDED if not (root / name).is_dir()]:
+        raise HostError(f"{root} is no unpacked root file system", details=f"missing: {', '.join(missing)}")
+    return _prepared(root, sha256_hex(f"{root} {root.stat().st_mtime_ns}".encode()), {}, 0)
+
+
+def _prepared(root: Path, digest: str, config: Mapping[str, Any], size: int) -> PreparedImage:
+    """The agent is whoever starts the bottle: the files of the workspace are theirs."""
+    told = [str(one) for one in config.get("Env") or () if str(one).startswith("PATH=/")]
+    path = told[-1].removeprefix("PATH=") if told else _PATH
+    return PreparedImage(root, digest, INSIDE_USER, os.getuid(), os.getgid(), INSIDE_HOME, path, size)
+
+
+def _source(wanted: ImageSpec, cache: Path, say: Say) -> Source:
+    from bot_bottle.backends.smolmachines import sources
+
+    if wanted.reference.startswith("/"):
+        return sources.archive(wanted.reference, cache / "archives.json", say)
+    if wanted.reference or wanted.dockerfile:
+        return sources.engine(wanted, say)
+    return sources.own(wanted, say)
+
+
+def _made(place: Path) -> PreparedImage | None:
+    try:
+        known = json.loads((place / _MADE).read_bytes())
+        return _prepared(place / _ROOTFS, place.name, known["config"], int(known["size"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _make(cache: Path, digest: str, source: Source) -> PreparedImage:
+    """Under the lock, so that whatever else is half made is nobody's any more."""
+    from bot_bottle.backends.smolmachines.unpacking import Unpacking
+
+    for left in (*cache.glob(f"{_NEW}*"), cache / digest):
+        shutil.rmtree(left, ignore_errors=True)
+    fresh = cache / f"{_NEW}{digest}"
+    root = fresh / _ROOTFS
+    root.mkdir(parents=True, mode=0o755)
+    try:
+        into = Unpacking(str(root))
+        try:
+            config = source.fill(into)
+        finally:
+            into.close()
+        with suppress(FileExistsError):
+            (root / "tmp").mkdir(mode=0o755)
+        if missing := [name for name in _NEEDED if not (root / name).is_dir()]:
+            raise HostError("The image has no root file system", details=f"missing: {', '.join(missing)}")
+        known: dict[str, Any] = {"config": {"Env": list(config.get("Env") or ())}, "size": into.size}
+        (fresh / _MADE).write_text(json.dumps(known))
+        os.rename(fresh, cache / digest)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return _prepared(cache / digest / _ROOTFS, digest, known["config"], into.size)

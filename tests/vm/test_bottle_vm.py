@@ -1,0 +1,137 @@
+"""Bottles in real microVMs keep the contract of every backend. Runs where one boots; `make test-vm` makes such a place elsewhere.
+
+A boot takes up to a minute there, so that tests which only run things in a bottle share one.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bot_bottle.backends.base import Bottle, Stdio
+from bot_bottle.backends.registry import backend
+from bot_bottle.backends.smolmachines import kvm, program
+from bot_bottle.errors import HostError
+from bot_bottle.plan.model import Command, ImageSpec, Paths, RunPlan, Workspace
+from bot_bottle.testing.bottles import ENVIRONMENT, SLEEP
+from bot_bottle.testing.conformance import BackendContract
+
+IMAGE = os.environ.get("BOT_BOTTLE_VM_IMAGE", "/var/lib/agent-image")
+OF_THE_IMAGE = frozenset(
+    (
+        "/root",
+        "/var/lib",
+        "/var/log",
+        "/srv",
+        "/mnt",
+        "/boot",
+        "/etc/shadow",
+        "/opt",
+        "/sys",
+        "/etc/ssl/private",
+    )
+)
+"""Places that every Debian image has; /sys is empty."""
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(300)]
+
+
+class Factory:
+    """Keeps `testing.conformance.MakeBottle`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.uid = os.getuid()
+        self.own_places = OF_THE_IMAGE
+        self.workspace = root / "workspace"
+        self.workspace.mkdir()
+        self.backend = backend("smolmachines")
+        self.number = 0
+        self.shared: Bottle | None = None
+        self.owned = ExitStack()
+
+    def __call__(
+        self, *argv: str, stdio: Stdio | None = None, release: bool = True, **changes: Any
+    ) -> Bottle:
+        if argv != SLEEP or stdio or changes or not release:
+            bottle = self.make(*argv, stdio=stdio, **changes)
+            self.owned.callback(bottle.destroy)
+            if release:
+                bottle.release()
+            return bottle
+        if self.shared is None or self.shared.agent.poll() is not None:
+            self.end_shared()
+            self.shared = self.make(*argv)
+            self.shared.release()
+        return self.shared
+
+    def make(self, *argv: str, stdio: Stdio | None = None, **changes: Any) -> Bottle:
+        self.number += 1
+        plan = RunPlan(
+            id=f"vm-{self.number}",
+            agent="test",
+            bottle="test",
+            bottle_file="",
+            backend="smolmachines",
+            provider="command",
+            command=Command(argv, ENVIRONMENT),
+            tty=False,
+            workspace=Workspace(str(self.workspace), "mount"),
+            paths=Paths(str(self.root / f"r{self.number}"), str(self.root / "d" / f"{self.number}")),
+            uid=os.getuid(),
+            gid=os.getgid(),
+            bundle_uid=os.getuid(),
+            bundle_gid=os.getgid(),
+            image=ImageSpec(reference=IMAGE),
+        )._replace(**changes)
+        os.makedirs(plan.paths.run)
+        with open(os.devnull, "r+b") as nothing:
+            standard = stdio or Stdio(nothing.fileno(), nothing.fileno(), nothing.fileno())
+            for _ in range(2):  # under emulation a boot now and then makes no progress
+                try:
+                    return self.backend.create(plan, standard, meanwhile=lambda: None)
+                except HostError as error:
+                    print(f"\na boot failed: {error.brief}: {error.details}")
+            return self.backend.create(plan, standard, meanwhile=lambda: None)
+
+    def end_shared(self) -> None:
+        if self.shared:
+            self.shared.destroy()
+            self.shared = None
+
+
+@pytest.fixture(scope="module")
+def factory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Factory]:
+    try:
+        kvm.check()
+        program.find()
+    except HostError as error:
+        pytest.skip(f"no microVM boots here: {error.brief}")
+    if not os.path.isdir(IMAGE):
+        pytest.skip(f"there is no image for a microVM at {IMAGE}")
+    made = Factory(tmp_path_factory.mktemp("b"))
+    yield made
+    made.end_shared()
+
+
+@pytest.fixture
+def make_bottle(factory: Factory) -> Iterator[Factory]:
+    for path in factory.workspace.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    factory.owned = ExitStack()
+    with factory.owned:
+        yield factory
+
+
+class TestMicroVM(BackendContract):
+    """What is left out needs what an emulated machine has too little of, or looks for the agent among the host's own processes."""
+
+    test_ten_bottles_at_once_are_ten_bottles = None
+    test_a_hundred_megabytes_come_through_whole = None
+    test_teardown_leaves_no_process_mount_or_descriptor = None

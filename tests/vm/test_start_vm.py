@@ -1,0 +1,170 @@
+"""The installed program with bottles in real microVMs: start, the door, copies, and whoever takes part killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bot_bottle.backends.smolmachines import kvm, program
+from bot_bottle.backends.smolmachines.smolvm import Smolvm
+from bot_bottle.errors import HostError
+
+IMAGE = os.environ.get("BOT_BOTTLE_VM_IMAGE", "/var/lib/agent-image")
+DEADLINE = 120.0
+ENTRY = "from bot_bottle.cli.main import entry; entry()"
+PROBE = """
+import socket, sys
+def asked(place, request):
+    with socket.create_connection(place, 60) as sock:
+        sock.sendall(request)
+        return sock.recv(4096).split(b"\\r\\n")[0].decode()
+head = b"GET %s HTTP/1.1\\r\\nHost: denied.example.org\\r\\nConnection: close\\r\\n\\r\\n"
+print(asked(("127.0.0.1", 3128), head % b"http://denied.example.org/"))
+print(asked(("192.0.2.7", 80), head % b"/"))
+sys.exit(7)
+"""
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(400)]
+
+
+class Place:
+    """A home and a repository."""
+
+    def __init__(self, root: Path) -> None:
+        self.home, self.work = root / "h", root / "w"
+        for folder in (
+            self.home / ".bot-bottle" / "bottles",
+            self.home / ".bot-bottle" / "agents",
+            self.work,
+        ):
+            folder.mkdir(parents=True)
+        self.env = {
+            "HOME": str(self.home),
+            "PATH": os.environ["PATH"],
+            "LANG": "C.UTF-8",
+            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path.startswith("/")),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        self.write("bottles/vm.md", f"---\nbackend: smolmachines\nimage: {{reference: {IMAGE}}}\n---\n")
+
+    def write(self, name: str, text: str) -> None:
+        path = self.home / ".bot-bottle" / name
+        path.write_text(text)
+        path.chmod(0o600)
+
+    def agent(self, *command: str) -> None:
+        self.write(
+            "agents/probe.md", f"---\nprovider: command\nbottle: vm\ncommand: {json.dumps(command)}\n---\n"
+        )
+
+    def argv(self, *words: str) -> list[str]:
+        return [sys.executable, "-c", ENTRY, *words]
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.argv(*words), env=self.env, cwd=self.work, capture_output=True, text=True, timeout=350, check=False,
+            stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def start(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Under emulation a boot now and then makes no progress for longer than smolvm waits."""
+        for _ in range(2):
+            done = self.run("start", "probe", "--headless", *words)
+            if "did not boot" not in done.stderr:
+                break
+        print(done.stdout, done.stderr)
+        return done
+
+    @property
+    def machines(self) -> Smolvm:
+        return Smolvm(program.find(), str(self.home / ".local" / "state" / "bot-bottle" / "smolvm"))
+
+
+def until(condition: Callable[[], Any], what: str) -> Any:
+    end = time.monotonic() + DEADLINE
+    while not (answer := condition()):
+        assert time.monotonic() < end, what
+        time.sleep(0.1)
+    return answer
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    try:
+        kvm.check()
+        program.find()
+    except HostError as error:
+        pytest.skip(f"no microVM boots here: {error.brief}")
+    if not os.path.isdir(IMAGE):
+        pytest.skip(f"there is no image for a microVM at {IMAGE}")
+    return Place(tmp_path_factory.mktemp("s"))
+
+
+def test_the_agent_s_exit_code_is_the_run_s_and_its_requests_reach_the_bundle(place: Place) -> None:
+    place.agent("sh", "-c", f"exec /usr/bin/python3 -I -c '{PROBE}' > out 2>&1")
+    done = place.start("--workspace", "mount")
+    said = (place.work / "out").read_text()
+    assert [line.split()[1] for line in said.splitlines()] == ["403", "403"], said
+    assert done.returncode == 7
+    assert place.machines.names() == []
+
+
+def test_a_copy_keeps_the_repository_as_it_was_and_brings_the_changes_back(place: Place) -> None:
+    (place.work / "out").write_text("before\n")
+    place.agent("sh", "-c", "echo after > out; echo hello")
+    done = place.start()
+    assert (done.returncode, done.stdout) == (0, "hello\n")
+    assert (place.work / "out").read_text() == "before\n"
+    assert "+after" in place.run("diff").stdout
+
+
+@pytest.fixture
+def running(place: Place) -> Iterator[tuple[subprocess.Popen[bytes], str, int]]:
+    """A bottle whose agent sleeps: its keeper, its machine's name and process."""
+    place.agent("sh", "-c", "touch ready; exec sleep 1000")
+    (place.work / "ready").unlink(missing_ok=True)
+    argv = place.argv("start", "probe", "--headless", "--workspace", "mount")
+    keeper = subprocess.Popen(
+        argv, env=place.env, cwd=place.work, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        until(lambda: (place.work / "ready").exists() or keeper.poll() is not None, "the agent runs")
+        (name,) = place.machines.names()
+        yield keeper, name, int((place.machines.status(name) or {})["pid"])
+    finally:
+        keeper.kill()
+        keeper.communicate()
+        place.run("cleanup")
+
+
+def test_a_keeper_that_is_killed_takes_its_machine_along_and_cleanup_removes_the_rest(place, running) -> None:
+    keeper, name, pid = running
+    keeper.kill()
+    keeper.wait()
+    until(lambda: is_gone(pid), "the machine's process ends with the keeper")
+    assert place.machines.names() == [name]
+    said = place.run("cleanup")
+    assert name in said.stdout + said.stderr
+    assert place.machines.names() == []
+
+
+def test_a_machine_that_is_killed_ends_the_run_and_leaves_nothing(place, running) -> None:
+    keeper, _, pid = running
+    os.kill(pid, signal.SIGKILL)
+    assert keeper.wait(DEADLINE) != 0
+    assert place.machines.names() == []
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
