@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -83,7 +84,7 @@ class Place:
 
     @property
     def machines(self) -> Smolvm:
-        return Smolvm(program.find(), str(self.home / ".local" / "state" / "bot-bottle" / "smolvm"))
+        return Smolvm(program.find(), str(self.home / ".local" / "state" / "bot-bottle" / "vm"))
 
 
 def until(condition: Callable[[], Any], what: str) -> Any:
@@ -95,7 +96,7 @@ def until(condition: Callable[[], Any], what: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def place() -> Iterator[Place]:
     try:
         kvm.check()
         program.find()
@@ -103,7 +104,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
         pytest.skip(f"no microVM boots here: {error.brief}")
     if not os.path.isdir(IMAGE):
         pytest.skip(f"there is no image for a microVM at {IMAGE}")
-    return Place(tmp_path_factory.mktemp("s"))
+    with tempfile.TemporaryDirectory(prefix="s", dir="/tmp") as root:  # smolvm's sockets need short paths
+        yield Place(Path(root))
 
 
 def test_the_agent_s_exit_code_is_the_run_s_and_its_requests_reach_the_bundle(place: Place) -> None:
@@ -140,7 +142,7 @@ def running(place: Place) -> Iterator[tuple[subprocess.Popen[bytes], str, int]]:
         yield keeper, name, int((place.machines.status(name) or {})["pid"])
     finally:
         keeper.kill()
-        keeper.communicate()
+        print(keeper.communicate()[1])
         place.run("cleanup")
 
 
