@@ -61,8 +61,8 @@ class Wire(Stream, Protocol):
 class There(NamedTuple):
     """What is at the other end. `name` begins a sentence; `orphaned` is called in the carrier when the keeper has ended.
 
-    The carrier keeps the descriptors `keeps` for that. When one of `parts` becomes readable, something without which it can't be has
-    ended, as the text beside it says, and it is ended, too.
+    The carrier keeps the descriptors `keeps` for that. When one of `parts` becomes readable, something that it needs has ended,
+    as the text beside it says, and it is ended, too.
     """
 
     name: str
