@@ -236,6 +236,21 @@ def test_paths_that_are_too_long_for_sockets_are_refused_before_anything_is_made
     assert not machine.too_long(make_plan(Path("/run/user/1000/x/y")))
 
 
+def test_channels_are_numbered_anew_and_never_those_of_what_still_runs(make_bottle: Factory) -> None:
+    reader, writer = os.pipe()
+    with open(os.devnull, "r+b") as nothing:
+        stdio = Stdio(nothing.fileno(), writer, nothing.fileno())
+        bottle = make_bottle("sh", "-c", "echo first; sleep 1000; echo last", stdio=stdio)
+    os.close(writer)
+    assert os.read(reader, 100) == b"first\n"
+    bottle._channel = 65534  # as after some twenty thousand commands
+    for number in range(5):
+        assert shell(bottle, f"echo {number}").stdout == b"%d\n" % number
+    assert bottle._channel < 20
+    bottle.destroy()
+    os.close(reader)
+
+
 def test_stdio_is_kept_apart_from_what_the_caller_closes(make_bottle: Factory) -> None:
     reader, writer = os.pipe()
     with open(os.devnull, "r+b") as nothing:

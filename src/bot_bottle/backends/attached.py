@@ -344,7 +344,7 @@ class Process:
 
     def __init__(self, attached: Attached, number: int, report: socket.socket) -> None:
         self._attached = attached
-        self._number = number
+        self.number = number
         self._report = report.detach()
         self._code: int | None = None
 
@@ -377,7 +377,7 @@ class Process:
     def signal(self, number: int) -> None:
         if self.poll() is None:
             with contextlib.suppress(SandboxError):
-                self._attached.tell({"do": "signal", "number": self._number, "signal": number})
+                self._attached.tell({"do": "signal", "number": self.number, "signal": number})
 
     def give_up(self, code: int) -> None:
         """It never ran, and never will."""
