@@ -21,7 +21,7 @@ test: lint unit  ## set-up, lint, types, import contracts and every test
 unit: setup  ## the tests alone; ARGS="-k name" chooses
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadgroup $(ARGS)
 
-test-vm: setup  ## the tests that need a microVM: here, or in a machine that is emulated for them (as root, 12 minutes at most)
+test-vm: setup  ## the tests that need a microVM: here, or in a machine that is emulated for them (as root, 22 minutes at most)
 	-@$(PYTHON) tools/bootstrap.py --vm
 	$(BIN)/python tools/test_vm.py
 

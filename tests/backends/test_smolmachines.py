@@ -4,40 +4,20 @@ What a kernel of its own changes is shown by `tests/vm`; everything of ours is t
 what the agent's place is made of.
 """
 
-import os
 from collections.abc import Iterator
-from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 
 from backends.conftest import OF_THE_IMAGE
-from bot_bottle.backends.registry import backend
-from bot_bottle.plan.model import INSIDE_GID, INSIDE_UID, ImageSpec
-from bot_bottle.testing.conformance import BackendContract, MakeBottle
+from bot_bottle.testing.conformance import BackendContract
 from support import machines
 from support.backends import Factory
 
 
 @pytest.fixture
-def make_bottle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeBottle]:
-    image, why_not = machines.root_fs()
-    if why_not:
-        pytest.skip(why_not)
-    machines.stand_in(monkeypatch)
-    root = tmp_path / "data" / "r"
-    root.mkdir(parents=True)
-    with ExitStack() as owned:
-        made = Factory(
-            root,
-            backend("smolmachines"),
-            owned,
-            uid=INSIDE_UID,
-            own_places=OF_THE_IMAGE,
-            image=ImageSpec(reference=str(image)),
-        )
-        os.chown(made.workspace, INSIDE_UID, INSIDE_GID)
-        yield made
+def make_bottle(monkeypatch: pytest.MonkeyPatch) -> Iterator[Factory]:
+    with machines.short_folder() as folder:
+        yield from machines.bottles(folder, monkeypatch, OF_THE_IMAGE)
 
 
 class TestSmolmachines(BackendContract):

@@ -4,12 +4,19 @@ import fcntl
 import os
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import pytest
+
+from bot_bottle.backends.registry import backend
 from bot_bottle.backends.smolmachines import backend as ours
 from bot_bottle.backends.smolmachines import program
-from bot_bottle.plan.model import INSIDE_GID, INSIDE_UID
+from bot_bottle.plan.model import INSIDE_GID, INSIDE_UID, ImageSpec
 from support import stand_in_smolvm
+from support.backends import Factory
 from support.engine import base_image
 
 FOLDER = base_image.FOLDER.parent / "machines"
@@ -39,3 +46,28 @@ def stand_in(patch) -> None:
     path = os.path.abspath(stand_in_smolvm.__file__)
     patch.setattr(program, "find", lambda: program.Program(path))
     patch.setattr(ours, "ids", lambda: (INSIDE_UID, INSIDE_GID))
+
+
+@contextmanager
+def short_folder() -> Iterator[Path]:
+    """A folder whose path is short enough for smolvm's sockets."""
+    with tempfile.TemporaryDirectory(prefix="m", dir="/tmp") as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
+
+
+def bottles(folder: Path, patch, own_places: frozenset[str] = frozenset()) -> Iterator[Factory]:
+    """A factory of bottles over the stand-in, which are destroyed at the end."""
+    image, why_not = root_fs()
+    if why_not:
+        pytest.skip(why_not)
+    stand_in(patch)
+    root = folder / "data" / "r"
+    root.mkdir(parents=True)
+    with ExitStack() as owned:
+        spec = ImageSpec(reference=str(image))
+        made = Factory(
+            root, backend("smolmachines"), owned, uid=INSIDE_UID, own_places=own_places, image=spec
+        )
+        os.chown(made.workspace, INSIDE_UID, INSIDE_GID)
+        yield made

@@ -134,4 +134,5 @@ class TestMicroVM(BackendContract):
 
     test_ten_bottles_at_once_are_ten_bottles = None
     test_a_hundred_megabytes_come_through_whole = None
+    test_a_command_that_takes_too_long_is_killed_and_says_so = None
     test_teardown_leaves_no_process_mount_or_descriptor = None

@@ -2,9 +2,12 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -83,7 +86,7 @@ class Place:
 
     @property
     def machines(self) -> Smolvm:
-        return Smolvm(program.find(), str(self.home / ".local" / "state" / "bot-bottle" / "smolvm"))
+        return Smolvm(program.find(), str(self.home / ".local" / "state" / "bot-bottle" / "vm"))
 
 
 def until(condition: Callable[[], Any], what: str) -> Any:
@@ -95,7 +98,7 @@ def until(condition: Callable[[], Any], what: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def place() -> Iterator[Place]:
     try:
         kvm.check()
         program.find()
@@ -103,7 +106,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
         pytest.skip(f"no microVM boots here: {error.brief}")
     if not os.path.isdir(IMAGE):
         pytest.skip(f"there is no image for a microVM at {IMAGE}")
-    return Place(tmp_path_factory.mktemp("s"))
+    with tempfile.TemporaryDirectory(prefix="s", dir="/tmp") as root:  # smolvm's sockets need short paths
+        yield Place(Path(root))
 
 
 def test_the_agent_s_exit_code_is_the_run_s_and_its_requests_reach_the_bundle(place: Place) -> None:
@@ -121,7 +125,8 @@ def test_a_copy_keeps_the_repository_as_it_was_and_brings_the_changes_back(place
     done = place.start()
     assert (done.returncode, done.stdout) == (0, "hello\n")
     assert (place.work / "out").read_text() == "before\n"
-    assert "+after" in place.run("diff").stdout
+    (run,) = re.findall(r"bot-bottle diff (\S+)", done.stderr)
+    assert "+after" in place.run("diff", run).stdout
 
 
 @pytest.fixture
@@ -140,7 +145,7 @@ def running(place: Place) -> Iterator[tuple[subprocess.Popen[bytes], str, int]]:
         yield keeper, name, int((place.machines.status(name) or {})["pid"])
     finally:
         keeper.kill()
-        keeper.communicate()
+        print(keeper.communicate()[1])
         place.run("cleanup")
 
 
@@ -168,3 +173,58 @@ def is_gone(pid: int) -> bool:
             return file.read().rpartition(")")[2].split()[0] == "Z"
     except OSError:
         return True
+
+
+ASKER = """
+import asyncio, json, os, sys
+sys.path.insert(0, "/workspace/lib")
+import httpx2
+from mcp.client.client import Client
+from mcp.client.streamable_http import streamable_http_client
+
+async def call(tool, arguments):
+    with open(os.environ["BOT_BOTTLE_SUPERVISE_TOKEN_FILE"]) as file:
+        headers = {"authorization": "Bearer " + file.read()}
+    async with httpx2.AsyncClient(headers=headers, timeout=httpx2.Timeout(120), trust_env=False) as http:
+        async with Client(streamable_http_client(os.environ["BOT_BOTTLE_SUPERVISE_URL"], http_client=http)) as client:
+            return (await client.call_tool(tool, arguments)).structured_content
+
+async def main():
+    tool, arguments = "pipelock-block", {"urls": ["https://api.example.org/new"], "reason": "to read it"}
+    while True:
+        answer = await call(tool, arguments)
+        with open("/workspace/told", "w") as file:
+            json.dump(answer, file)
+        if answer["state"] not in ("pending", "approved"):
+            return
+        tool, arguments = "supervise-await", {"proposal": answer["proposal_id"]}
+
+asyncio.run(main())
+"""
+
+
+def test_an_agent_asks_by_the_protocol_s_own_client_and_hears_what_was_decided(place: Place) -> None:
+    import mcp
+
+    site = Path(mcp.__file__).parent.parent
+    shutil.copytree(
+        site, place.work / "lib", ignore=shutil.ignore_patterns("textual", "docker", "rich", "pygments")
+    )
+    (place.work / "ask.py").write_text(ASKER)
+    place.write(
+        "bottles/vm.md", f"---\nbackend: smolmachines\nimage: {{reference: {IMAGE}}}\nsupervise: true\n---\n"
+    )
+    place.agent("sh", "-c", "exec /usr/bin/python3 -I /workspace/ask.py > out 2>&1")
+    argv = place.argv("start", "probe", "--headless", "--workspace", "mount")
+    with subprocess.Popen(argv, env=place.env, cwd=place.work, stdin=subprocess.DEVNULL) as keeper:
+        try:
+            shown = until(
+                lambda: json.loads(place.run("approvals", "list", "--json").stdout or "[]"), "it asks"
+            )[0]
+            done = place.run("approvals", "approve", f"{shown['id']}@{shown['digest']}", "--json")
+            assert json.loads(done.stdout)[0]["state"] == "applied", done.stderr
+            assert keeper.wait(DEADLINE) == 0, (place.work / "out").read_text()
+        finally:
+            print((place.work / "out").read_text() if (place.work / "out").exists() else "no output")
+            keeper.kill()
+    assert json.loads((place.work / "told").read_text())["state"] == "applied"

@@ -16,6 +16,7 @@ import termios
 import time
 import tty
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from bot_bottle.backends.mux import JSON, Codec, Mux, Stream, is_socket
@@ -30,6 +31,7 @@ _KILLED = 128 + 9
 _MOST_ENDS = 4
 _UNREAD = 1.0
 """Seconds that the end of a process waits for what it wrote to be read here; then its end is said, and the rest comes later."""
+_SHORT = 512
 _LOOK = 0.25
 """Seconds between looks at the size of terminals."""
 
@@ -59,13 +61,15 @@ class Wire(Stream, Protocol):
 class There(NamedTuple):
     """What is at the other end. `name` begins a sentence; `orphaned` is called in the carrier when the keeper has ended.
 
-    The carrier keeps the descriptors `keeps` for that.
+    The carrier keeps the descriptors `keeps` for that. When one of `parts` becomes readable, something that it needs has ended,
+    as the text beside it says, and it is ended, too.
     """
 
     name: str
     codec: Codec = JSON
     orphaned: Callable[[], object] = spawn.nothing
     keeps: tuple[int, ...] = ()
+    parts: tuple[tuple[int, str], ...] = ()
 
 
 class Attached:
@@ -83,7 +87,7 @@ class Attached:
         try:
             with theirs:
                 carrier = _Carrier(stream, theirs, there)
-                kept = (theirs.fileno(), *set(stream.sources()), *there.keeps)
+                kept = (theirs.fileno(), *set(stream.sources()), *there.keeps, *dict(there.parts))
                 self._pid, report = spawn.fork(lambda _: carrier.run(), keep=kept)
                 os.close(report)
         finally:
@@ -207,13 +211,30 @@ class _Carrier:
         os.setsid()
         self._stream.begin()
         self._mux.watch(self._line.fileno(), self._take)
+        for descriptor, words in self._there.parts:
+            self._mux.watch(descriptor, partial(self._lacks, words))
         try:
             self._mux.run(tick=self._tick)
         except (OSError, ValueError) as error:
             self._stream.words = self._stream.words or str(error).encode()
         for number in list(self._reports):
+            self._say_lost(number)
             self._say_ended(number, _KILLED)
         self._tell({"over": self._stream.words.decode(errors="replace").strip() or "it ended"})
+
+    def _lacks(self, words: str) -> None:
+        self._stream.words = words.encode()
+        raise OSError(words)
+
+    def _say_lost(self, number: int) -> None:
+        """Whoever reads what the process says hears why there is no more of it."""
+        last = self._mux.descriptor(self._reports[number].channels[-1])
+        if last is not None:
+            words = self._stream.words.decode(errors="replace").strip()
+            text = f"bot-bottle: {self._there.name} has ended{': ' * bool(words)}{words}\r\n"
+            with contextlib.suppress(OSError):
+                if spawn.writable(last, 0):
+                    os.write(last, text.encode()[:_SHORT])
 
     def _tell(self, message: dict[str, Any]) -> None:
         try:
@@ -323,7 +344,7 @@ class Process:
 
     def __init__(self, attached: Attached, number: int, report: socket.socket) -> None:
         self._attached = attached
-        self._number = number
+        self.number = number
         self._report = report.detach()
         self._code: int | None = None
 
@@ -356,7 +377,7 @@ class Process:
     def signal(self, number: int) -> None:
         if self.poll() is None:
             with contextlib.suppress(SandboxError):
-                self._attached.tell({"do": "signal", "number": self._number, "signal": number})
+                self._attached.tell({"do": "signal", "number": self.number, "signal": number})
 
     def give_up(self, code: int) -> None:
         """It never ran, and never will."""

@@ -62,7 +62,7 @@ def _confinement() -> Iterator[Finding]:
 
 
 def _microvms() -> Iterator[Finding]:
-    """Nothing that runs today needs them, so that what is amiss with them is a note."""
+    """Only bottles with `backend: smolmachines` need them, so that what is amiss with them is a note."""
     from bot_bottle.backends.smolmachines import doctor, kvm
 
     try:

@@ -24,6 +24,7 @@ _PATIENCE = 60.0
 """Seconds for a machine that runs to start our programs; under emulation it takes a few."""
 
 _LARGEST_LIST = 1 << 20
+_SHORTER = "Have XDG_STATE_HOME and XDG_RUNTIME_DIR name folders whose paths are shorter"
 
 
 class SmolmachinesBackend:
@@ -91,6 +92,8 @@ def _make(
 ) -> MachineBottle:
     folder = machine.folder(plan)
     names = machine.names(plan)
+    if problem := machine.too_long(plan):
+        raise HostError("The sockets of a microVM need shorter paths", details=problem, resolution=_SHORTER)
     _programs(folder, owned)
     relay = relayed.Relay(f"{folder}/door.sock")
     owned.callback(relay.end)
@@ -107,7 +110,8 @@ def _make(
     meanwhile()
     starting.finish()
     orphaned, keeps = _with_the_keeper(machines, names.machine, owned)
-    attached = line.take(_PATIENCE, orphaned, keeps)
+    door = (relay.fileno(), "its door's relay has ended")
+    attached = line.take(_PATIENCE, orphaned, keeps, (door,))
     owned.callback(attached.close)
     relay.wait_for_inside(_PATIENCE)
     uid, gid = ids()

@@ -1,5 +1,6 @@
 """A bottle that a virtual machine holds, as the process that created it sees it."""
 
+import errno
 import os
 import socket
 from collections.abc import Sequence
@@ -32,6 +33,8 @@ class MachineBottle:
         self._owned = owned
         self._numbers = 1
         self._running: list[Process] = []
+        self._channels: dict[int, tuple[int, ...]] = {}
+        self._channel = 0
         self._released = self._destroyed = False
         kept = [os.dup(descriptor) for descriptor in stdio[:3]]
         self._stdio = Stdio(kept[0], kept[1], kept[2], stdio.tty)
@@ -59,7 +62,7 @@ class MachineBottle:
         text = guest.spoken(command)
         if text is None or len(text) > guest.LARGEST:
             text = guest.spoken(command._replace(argv=(command.argv[0][:4096], ""), env=()), runnable=False)
-        take = self._attached.channel
+        take = self._free_channel
         ends = [End(take(), stdio.stdin, writes=stdio.tty)]
         if not stdio.tty:
             ends += [End(take(), one, reads=False) for one in (stdio.stdout, stdio.stderr)]
@@ -67,9 +70,22 @@ class MachineBottle:
             "do": "spawn", "number": number, "tty": stdio.tty, "channels": [end.channel for end in ends],
             "text": said(text or b""),
         }  # fmt: skip
+        self._channels[number] = tuple(end.channel for end in ends)
         answer = self._attached.ask(order, ends, report=report)
         if failed := answer["failed"]:
+            if failed == errno.EPIPE:  # process 1 has just ended
+                raise SandboxError(GONE)
             raise SandboxError("A process could not be started in the bottle", details=os.strerror(failed))
+
+    def _free_channel(self) -> int:
+        """A number that no process that runs has: they are used again, and there are 65,535."""
+        live = {process.number for process in (*self._running, self.agent) if process.poll() is None}
+        self._channels = {number: taken for number, taken in self._channels.items() if number in live}
+        taken = {channel for channels in self._channels.values() for channel in channels}
+        self._channel = self._channel % 65535 + 1
+        while self._channel in taken:
+            self._channel = self._channel % 65535 + 1
+        return self._channel
 
     def write_files(self, files: Sequence[File]) -> None:
         self._must_run()
@@ -77,6 +93,8 @@ class MachineBottle:
             order = {"do": "write", "text": said(b"".join(map(guest.packed, batch)))}
             answer = self._attached.ask(order)
             if failed := answer["failed"]:
+                if failed == errno.EPIPE:
+                    raise SandboxError(GONE)
                 name = batch[min(answer["more"], len(batch) - 1)].target
                 raise SandboxError(
                     "The bottle's files can't be written", details=f"{name}: {os.strerror(failed)}"

@@ -118,15 +118,21 @@ class Waiting:
             self._sock.close()
             raise HostError("The bottle's line can't be made", details=f"{path}: {error}") from error
 
-    def take(self, patience: float, orphaned: Callable[[], object], keeps: tuple[int, ...]) -> Attached:
-        """The connection, carried from now on; nobody else can make one. Raises SandboxError."""
+    def take(
+        self,
+        patience: float,
+        orphaned: Callable[[], object] = spawn.nothing,
+        keeps: tuple[int, ...] = (),
+        parts: tuple[tuple[int, str], ...] = (),
+    ) -> Attached:
+        """The connection, carried from now on (see `attached.There`); nobody else can make one. Raises SandboxError."""
         try:
             if not spawn.readable(self._sock.fileno(), patience):
                 raise SandboxError(f"The bottle's machine did not answer within {patience:.0f} s")
             connection, _ = self._sock.accept()
         finally:
             self.close()
-        return Attached(_Connection(connection), There("The bottle's machine", CODEC, orphaned, keeps))
+        return Attached(_Connection(connection), There("The bottle's machine", CODEC, orphaned, keeps, parts))
 
     def close(self) -> None:
         """Idempotent."""

@@ -13,6 +13,9 @@ from bot_bottle.typed import Final, NamedTuple
 BOTTLE: Final = "/.bottle"
 """The folder inside with the programs of ours, which the agent's place does not have."""
 DOOR, LINE = "/.door/door", "/.door/line"
+_SMOLVMS: Final = f".cache/smolvm/vms/{'0' * 16}/port-forward.sock"
+"""The longest of smolvm's own, below its state."""
+_LONGEST: Final = 107
 _SHOWN: Final = "/.shown"
 _MIB, _GIB = 1024**2, 1024**3
 _MEMORY: Final = 4 * _GIB
@@ -32,12 +35,19 @@ class Names(NamedTuple):
 def names(plan: RunPlan) -> Names:
     """The names of a run's machine."""
     root = os.path.dirname(os.path.dirname(plan.paths.state))
-    return Names(f"bb-{sha256_hex(root.encode())[:6]}-{plan.id}", f"{root}/smolvm")
+    return Names(f"bb-{sha256_hex(root.encode())[:6]}-{plan.id}", f"{root}/vm")
 
 
 def folder(plan: RunPlan) -> str:
     """Below the run's folder: programs and sockets. Its path is short, as those of sockets have to be."""
     return f"{plan.paths.run}/vm-{crc32(plan.id.encode()):08x}"
+
+
+def too_long(plan: RunPlan) -> str:
+    """The longest path that a socket of the machine would have, where no socket can have it; else empty."""
+    paths = (f"{folder(plan)}/door.sock", f"{names(plan).state}/{_SMOLVMS}")
+    longest = max(paths, key=len)
+    return longest if len(os.fsencode(longest)) > _LONGEST else ""
 
 
 def workspace(plan: RunPlan) -> str:
