@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from bot_bottle.backends.docker import container, door, programs
+from bot_bottle.backends import guest
+from bot_bottle.backends.docker import container, door
 from bot_bottle.backends.execution import run
 from bot_bottle.door.model import Listener
 from bot_bottle.door.passing import receive_listeners
@@ -269,7 +270,7 @@ def test_a_mount_that_is_not_in_the_image_is_refused_by_name(tmp_path) -> None:
 def test_the_helper_touches_no_network_that_has_more_than_lo(tmp_path) -> None:
     """Were an engine ever to put the agent's container into the host's network, the door would cut the host off."""
     program, folder = tmp_path / "guest", tmp_path / "door"
-    program.write_bytes(programs.guest())
+    program.write_bytes(guest.program())
     program.chmod(0o755)
     helper = door.Helper(None, "", str(folder))  # type: ignore[arg-type]  # nothing is started by an engine
     script = """

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any, cast
@@ -62,7 +63,7 @@ def _digest(path: str, memory: Path, say: Say) -> str:
         say("Reading the image")
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     known[path] = [mark, digest]
-    fresh = memory.with_suffix(f".{os.getpid()}")
+    fresh = memory.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
     fresh.write_text(json.dumps(known))
     fresh.replace(memory)
     return digest
