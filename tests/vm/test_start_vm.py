@@ -221,8 +221,13 @@ def test_an_agent_asks_by_the_protocol_s_own_client_and_hears_what_was_decided(p
         try:
             listed = ("approvals", "list", "--json")
             shown = until(
-                lambda: json.loads(place.run(*listed).stdout or "[]"), "it asks", every=5.0, within=270.0
-            )[0]
+                lambda: json.loads(place.run(*listed).stdout or "[]") or keeper.poll() is not None,
+                "it asks",
+                every=5.0,
+                within=270.0,
+            )
+            assert shown is not True, f"the run ended with {keeper.returncode}"
+            [shown] = shown
             done = place.run("approvals", "approve", f"{shown['id']}@{shown['digest']}", "--json")
             assert json.loads(done.stdout)[0]["state"] == "applied", done.stderr
             assert keeper.wait(DEADLINE) == 0, (place.work / "out").read_text()
