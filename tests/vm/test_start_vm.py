@@ -89,11 +89,12 @@ class Place:
         return Smolvm(program.find(), str(self.home / ".local" / "state" / "bot-bottle" / "vm"))
 
 
-def until(condition: Callable[[], Any], what: str) -> Any:
-    end = time.monotonic() + DEADLINE
+def until(condition: Callable[[], Any], what: str, *, every: float = 0.1, within: float = DEADLINE) -> Any:
+    """`every`: a look that is a program of its own takes the processor from what it waits for."""
+    end = time.monotonic() + within
     while not (answer := condition()):
         assert time.monotonic() < end, what
-        time.sleep(0.1)
+        time.sleep(every)
     return answer
 
 
@@ -218,9 +219,15 @@ def test_an_agent_asks_by_the_protocol_s_own_client_and_hears_what_was_decided(p
     argv = place.argv("start", "probe", "--headless", "--workspace", "mount")
     with subprocess.Popen(argv, env=place.env, cwd=place.work, stdin=subprocess.DEVNULL) as keeper:
         try:
+            listed = ("approvals", "list", "--json")
             shown = until(
-                lambda: json.loads(place.run("approvals", "list", "--json").stdout or "[]"), "it asks"
-            )[0]
+                lambda: json.loads(place.run(*listed).stdout or "[]") or keeper.poll() is not None,
+                "it asks",
+                every=5.0,
+                within=270.0,
+            )
+            assert shown is not True, f"the run ended with {keeper.returncode}"
+            [shown] = shown
             done = place.run("approvals", "approve", f"{shown['id']}@{shown['digest']}", "--json")
             assert json.loads(done.stdout)[0]["state"] == "applied", done.stderr
             assert keeper.wait(DEADLINE) == 0, (place.work / "out").read_text()
