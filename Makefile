@@ -8,7 +8,7 @@ ARGS ?=
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-vm unit lint fmt lock demo pictures bench fuzz relay clean
+.PHONY: help setup test test-vm gitea unit lint fmt lock demo pictures bench fuzz relay clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -24,6 +24,9 @@ unit: setup  ## the tests alone; ARGS="-k name" chooses
 test-vm: setup  ## the tests that need a microVM: here, or in a machine that is emulated for them (as root, 12 minutes at most)
 	-@$(PYTHON) tools/bootstrap.py --vm
 	$(BIN)/python tools/test_vm.py
+
+gitea:  ## build the forge of the git gate's tests, once, in some minutes (Go and a C compiler); without it they are skipped
+	$(PYTHON) tools/make_gitea.py
 
 lint: setup  ## ruff, mypy and the import contracts
 	$(BIN)/ruff check .

@@ -44,6 +44,7 @@ TEST_TOOLS = (
     Tool("openssl", "openssl", "makes the tests' certificates"),
     Tool("nghttp", "nghttp2-client", "is a client that the tests put into a bottle"),
     Tool("nghttpd", "nghttp2-server", "is the HTTP/2 server behind the tests' bottles"),
+    Tool("nginx", "nginx-light", "is before the git servers of the tests; it is not started as a service"),
     Tool("tinyproxy", "tinyproxy-bin", "is the company's proxy in the tests"),
     Tool("ssh", "openssh-client", "is a client that the tests put into a bottle"),
     Tool("chromium", "chromium", "is the browser in which the inbox's page is tried"),

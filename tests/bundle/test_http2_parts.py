@@ -1,5 +1,6 @@
 """The parts of HTTP/2 by themselves, against everything: what they let through is what was judged, and nothing breaks them."""
 
+import asyncio
 import contextlib
 from collections.abc import Iterator
 from typing import Any
@@ -163,14 +164,14 @@ def test_every_message_is_looked_at_before_a_byte_of_it_goes_on(
     data = b"".join(bytes((flag,)) + len(text).to_bytes(4, "big") + text for flag, text in messages)
     seen: list[tuple[int, bytes]] = []
 
-    def look(text: bytes, compressed: bool) -> bytes:
+    async def look(text: bytes, compressed: bool) -> bytes:
         seen.append((int(compressed), text))
         return text
 
     reader = grpc.Messages(look, limit)
     out = bytearray()
     for part in cut(data, sizes):
-        out += reader.feed(part)
+        out += asyncio.run(reader.feed(part))
         done = b"".join(
             bytes((flag,)) + len(text).to_bytes(4, "big") + text for flag, text in messages[: len(seen)]
         )
@@ -186,11 +187,14 @@ def test_every_message_is_looked_at_before_a_byte_of_it_goes_on(
 
 @given(st.binary(max_size=60), PIECES)
 def test_what_are_no_grpc_messages_goes_no_further(data: bytes, sizes: list[int]) -> None:
-    reader = grpc.Messages(lambda text, _: text, 20)
+    async def look(text: bytes, _: bool) -> bytes:
+        return text
+
+    reader = grpc.Messages(look, 20)
     out = bytearray()
     with contextlib.suppress(BadMessage):
         for part in cut(data, sizes):
-            out += reader.feed(part)
+            out += asyncio.run(reader.feed(part))
         reader.end()
         assert bytes(out) == data
     assert data.startswith(bytes(out))

@@ -2,19 +2,25 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
-from types import SimpleNamespace
-from typing import Any
+import random
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
+from bot_bottle.bundle.egress import held
+from bot_bottle.bundle.egress.asking import Asking
+from bot_bottle.bundle.egress.denial import Refusal
 from bot_bottle.bundle.egress.guard import SecretGuard
+from bot_bottle.bundle.egress.pardon import Pardon
+from bot_bottle.bundle.model import BundleLimits
 from bot_bottle.policy.egress import Wanted
-from bot_bottle.policy.model import EgressPolicy, Route, SecretsPolicy
+from bot_bottle.policy.model import EgressPolicy, OnMatch, Route, SecretsPolicy
+from bot_bottle.policy.secrets.scanner import MOST_MATCHES
 from bot_bottle.policy.secrets.windows import WINDOW
 from tests.bundle.harness import Server, read_response, served
 from tests.bundle.test_guard import PROXY, SENSITIVE, TOKEN, Api, Place, post
 from tests.bundle.test_intercept import memory
+from tests.support.tokens import crc_token
 
 MIB = 1 << 20
 TURN = '{"role": "user", "content": "def look(self):\\n    return self.table[name]  # \\u2019, 100%"}, '
@@ -101,11 +107,27 @@ def test_the_longest_takes_bounded_memory_and_one_that_is_longer_is_refused(plac
         assert json.loads(read_response(sock)[1])["reason"] == "body_too_large"
 
 
-def test_others_have_their_turn_between_the_windows_of_a_long_one() -> None:
-    route = Route("plain.test", 80, "http")
-    guard = SecretGuard(
-        EgressPolicy((route,), secrets=SecretsPolicy()), {}, (), key=b"", note=lambda *_: None
-    )
+ROUTE = Route("plain.test", 80, "http")
+WANTED = Wanted("plain.test", 80, "http")
+Look = Callable[[SecretGuard, bytes], Awaitable[bytes]]
+
+
+async def through_a_body(guard: SecretGuard, data: bytes) -> bytes:
+    asking = Asking(lambda _: None, limits=BundleLimits(), able=False)
+    pardon = Pardon(asking, asyncio.Future, lambda *_: None, str)
+    return await guard.collected(data, [], WANTED, ROUTE, pardon)
+
+
+async def through_a_message(guard: SecretGuard, data: bytes) -> bytes:
+    return await guard.frame(data, WANTED, ROUTE)
+
+
+async def through_a_grpc_message(guard: SecretGuard, data: bytes) -> bytes:
+    return await guard.whole(data, [], WANTED, ROUTE)
+
+
+async def turns_of_others(search: Awaitable[bytes]) -> tuple[int, bytes]:
+    """How often another one ran meanwhile, and what was found."""
     turns = 0
 
     async def others() -> None:
@@ -114,13 +136,69 @@ def test_others_have_their_turn_between_the_windows_of_a_long_one() -> None:
             turns += 1
             await asyncio.sleep(0)
 
-    async def search(size: int) -> int:
-        other = asyncio.ensure_future(others())
-        await asyncio.sleep(0)
-        before = turns
-        pardon: Any = SimpleNamespace()  # nothing is found that it could be asked for
-        await guard.collected(conversation(size), [], Wanted("plain.test", 80, "http"), route, pardon)
-        other.cancel()
-        return turns - before
+    other = asyncio.ensure_future(others())
+    await asyncio.sleep(0)
+    before = turns
+    found = await search
+    other.cancel()
+    return turns - before, found
 
-    assert asyncio.run(search(9 * WINDOW + 9)) - asyncio.run(search(WINDOW // 2)) >= 9
+
+def a_guard(on_match: OnMatch = "block") -> SecretGuard:
+    policy = EgressPolicy((ROUTE,), secrets=SecretsPolicy(on_match=on_match))
+    return SecretGuard(policy, {}, (), key=b"", note=lambda *_: None)
+
+
+LOOKS = pytest.mark.parametrize("look", [through_a_body, through_a_message, through_a_grpc_message])
+
+
+@LOOKS
+def test_others_have_their_turn_between_the_windows_of_a_long_one(look: Look) -> None:
+    def turns(size: int) -> int:
+        return asyncio.run(turns_of_others(look(a_guard(), conversation(size))))[0]
+
+    assert turns(9 * WINDOW + 9) - turns(WINDOW // 2) >= 9
+
+
+@LOOKS
+def test_others_have_it_too_while_stars_are_put_and_all_is_searched_again(look: Look) -> None:
+    size = 4 * WINDOW + 9
+    clean, dirty = conversation(size), conversation(size, (WINDOW, TOKEN), (3 * WINDOW, TOKEN))
+    searched, _ = asyncio.run(turns_of_others(look(a_guard("redact"), clean)))
+    starred, found = asyncio.run(turns_of_others(look(a_guard("redact"), dirty)))
+    assert found == dirty.replace(TOKEN.encode(), b"*" * len(TOKEN))
+    assert starred >= 2 * searched + 8  # all windows twice, and one for each encoding that is looked for
+
+
+def test_a_body_with_more_secrets_than_are_told_of_is_refused_instead_of_taking_minutes() -> None:
+    tokens = [crc_token("ghp", random.Random(number)) for number in range(MOST_MATCHES + 1)]
+    places = [(number * WINDOW // 8, token) for number, token in enumerate(tokens)]
+    with pytest.raises(Refusal) as refused:
+        asyncio.run(through_a_message(a_guard("redact"), conversation(5 * WINDOW, *places)))
+    assert refused.value.reason == "secret_found"
+    body = conversation(5 * WINDOW, *places[:-1])
+    assert b"*" * len(TOKEN) in asyncio.run(through_a_message(a_guard("redact"), body))
+
+
+def test_a_message_that_is_being_looked_at_gives_way_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(held, "MOST", 100)
+    monkeypatch.setattr(held, "PATIENCE", -1.0)  # whatever is coming has been for long enough
+
+    async def crowd(*, whole: bool) -> None:
+        first, second = held.Held(WANTED), held.Held(WANTED)
+        try:
+            async with first.coming():
+                first.are(80)
+                if whole:
+                    first.whole()
+                second.are(80)
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+        finally:
+            first.nothing()
+            second.nothing()
+
+    for whole, reason in ((True, "body_too_large"), (False, "body_stalled")):
+        with pytest.raises(Refusal) as refused:
+            asyncio.run(crowd(whole=whole))
+        assert refused.value.reason == reason

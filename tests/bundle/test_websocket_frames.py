@@ -1,5 +1,6 @@
 """The reader of WebSocket frames against everything: it reads what was written, and nothing that it refuses goes on."""
 
+import asyncio
 from collections.abc import Iterable, Iterator
 
 import pytest
@@ -10,6 +11,7 @@ from websockets.frames import Frame
 from websockets.streams import StreamReader
 
 from bot_bottle.bundle.egress.denial import Refusal
+from bot_bottle.bundle.egress.held import Held
 from bot_bottle.bundle.egress.websocket.frames import (
     BINARY,
     PING,
@@ -23,6 +25,7 @@ from bot_bottle.bundle.egress.websocket.frames import (
     written,
 )
 from bot_bottle.bundle.egress.websocket.looking import Looking, Starring
+from bot_bottle.policy.egress import Wanted
 from bot_bottle.policy.secrets.hiding import Reflection, Words
 
 CONTROLS = st.builds(Control, st.sampled_from((PING, PONG)), st.binary(max_size=125))
@@ -156,24 +159,27 @@ def test_masking_is_its_own_opposite(data: bytes, key: bytes) -> None:
 def test_a_message_is_looked_at_whole_or_goes_nowhere(parts: list[bytes], limit: int) -> None:
     seen: list[bytes] = []
 
-    def look(data: bytes) -> bytes:
+    async def look(data: bytes) -> bytes:
         seen.append(data)
         if len(data) > limit:
             raise Refusal(403, "body_too_large", "")
         return data
 
-    looking = Looking(look, limit)
+    counted = Held(Wanted("a.test", 443, "https"))
+    looking = Looking(look, limit, counted)
     out: list[Piece | Control] = []
     whole = b"".join(parts)
     try:
         for item in frames_of(BINARY, parts, []):
-            out += looking.take(item)
+            out += asyncio.run(looking.take(item))
     except Refusal:
         assert len(whole) > limit
         assert out == []
     else:
         assert seen == [whole]
         assert messages_in(out) == [(BINARY, whole)]
+    finally:
+        counted.nothing()
 
 
 @given(st.binary(max_size=40), st.binary(max_size=40), st.lists(st.integers(1, 9), max_size=20))
@@ -184,7 +190,7 @@ def test_a_credential_is_starred_across_fragments_and_the_length_stays(
     message = before + secret + behind
     starring = Starring(lambda: Reflection(Words([secret])))
     pieces = frames_of(TEXT, list(cut(message, sizes)), [Control(PING, b"p")])
-    out = [one for item in pieces for one in starring.take(item)]
+    out = [one for item in pieces for one in asyncio.run(starring.take(item))]
     (text,) = [data for kind, data in messages_in(out) if kind == TEXT]
     assert secret not in text
     assert len(text) == len(message)

@@ -96,10 +96,10 @@ def test_the_rate_is_what_wrk_says_and_requests_that_failed_are_no_rate() -> Non
 
 
 def test_a_tool_that_is_missing_is_named_with_the_package_that_has_it() -> None:
-    import through
+    import nginx
 
     with pytest.raises(NotMeasured, match="apt-get install wrk"):
-        through._tool("no-such-wrk", "wrk")
+        nginx.tool("no-such-wrk", "wrk")
 
 
 def test_memory_is_counted_for_descendants_and_not_for_the_agent(monkeypatch: pytest.MonkeyPatch) -> None:

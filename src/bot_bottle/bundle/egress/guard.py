@@ -13,7 +13,7 @@ from typing import Any
 from bot_bottle.bundle.egress.bodies import collect
 from bot_bottle.bundle.egress.denial import Refusal, explain
 from bot_bottle.bundle.egress.heads import Body, Headers, values
-from bot_bottle.bundle.egress.held import Held, turn
+from bot_bottle.bundle.egress.held import Held, Steps, at_once, in_turns, turn
 from bot_bottle.bundle.egress.hooks import Head
 from bot_bottle.bundle.egress.pardon import NOTHING, Pardon, Passed, SecretHeld
 from bot_bottle.bundle.egress.wire import Wire
@@ -21,7 +21,7 @@ from bot_bottle.bundle.model import Injection
 from bot_bottle.digest import sha256_hex
 from bot_bottle.policy.egress import Wanted
 from bot_bottle.policy.model import EgressPolicy, Route, SecretsPolicy
-from bot_bottle.policy.secrets.hiding import Reflection, Words, spellings, without
+from bot_bottle.policy.secrets.hiding import Reflection, Words, each_without, spellings, without
 from bot_bottle.policy.secrets.known import Known
 from bot_bottle.policy.secrets.scanner import MOST_MATCHES, Match, Scanner, TooTangled
 from bot_bottle.policy.secrets.shapes import HARD
@@ -115,7 +115,7 @@ class SecretGuard:
     ) -> Head:
         """The head as it may go on, with the secrets in `passed`. Raises Refusal."""
         looks = self._scanner(route).looks_for_anything
-        if looks and self._matches(_joined(method, target, headers), route, wanted, "head"):
+        if looks and at_once(self._matches(_joined(method, target, headers), route, wanted, "head")):
             self._settle(method.encode(), route, wanted, "method", passed, changeable=False)
             target = self._settle(target, route, wanted, "url", passed)
             headers = [self._field(name, value, route, wanted, passed) for name, value in headers]
@@ -173,27 +173,25 @@ class SecretGuard:
         plain = self._plain(data, codings, wanted, route) if codings else data
         if plain is None:
             return data
-        found: list[Match] = []
-        for some in self._steps(plain, route, wanted, "body"):
-            found += some
-            if len(plain) > WINDOW:
-                await turn(WINDOW)
+        found = await in_turns(self._matches(plain, route, wanted, "body"))
         if not found:
             return data
-        changed = await pardon.through(
-            lambda passed: self._settled(
-                found, plain, route, wanted, "body", passed, changeable=plain is data
+        changed = await pardon.through_turns(
+            lambda passed: in_turns(
+                self._settled(found, plain, route, wanted, "body", passed, changeable=plain is data)
             ),
             holds=len(data),
         )
         return changed if plain is data else data
 
-    def whole(self, data: bytes, headers: Headers, wanted: Wanted, route: Route) -> bytes:
-        """The same of a message, at once. Raises Refusal."""
-        plain = self._plain(data, _codings(headers), wanted, route)
+    async def whole(self, data: bytes, headers: Headers, wanted: Wanted, route: Route) -> bytes:
+        """The same of a message, about which nobody is asked. Raises Refusal."""
+        codings = _codings(headers)
+        await turn(self._most_unpacked if codings else len(data))
+        plain = self._plain(data, codings, wanted, route)
         if plain is None:
             return data
-        changed = self._settle(plain, route, wanted, "body", changeable=plain is data)
+        changed = await in_turns(self._settling(plain, route, wanted, "body", changeable=plain is data))
         return changed if plain is data else data
 
     def _plain(self, data: bytes, codings: Sequence[str], wanted: Wanted, route: Route) -> bytes | None:
@@ -214,13 +212,14 @@ class SecretGuard:
         """Up to which size messages are looked at whole; None where there is nothing to look for."""
         return self._rules.limit if self._scanner(route).looks_for_anything else None
 
-    def frame(self, data: bytes, wanted: Wanted, route: Route) -> bytes:
+    async def frame(self, data: bytes, wanted: Wanted, route: Route) -> bytes:
         """One whole message of a connection that was switched to messages, as it may go on. Raises Refusal."""
         if len(data) > self._rules.limit:
             if self._searches(route) and self._rules.oversize == "block":
                 raise _refusal("body_too_large", wanted, place="message")
             return data
-        return self._settle(data, route, wanted, "message")
+        await turn(len(data))
+        return await in_turns(self._settling(data, route, wanted, "message"))
 
     def reflection(self, route: Route) -> Reflection | None:
         """What hides the credential of `route` in a stream of what comes back."""
@@ -244,11 +243,24 @@ class SecretGuard:
         *,
         changeable: bool = True,
     ) -> bytes:
+        """A part of a head as it may go on. Raises Refusal."""
+        return at_once(self._settling(data, route, wanted, place, passed, changeable=changeable))
+
+    def _settling(
+        self,
+        data: bytes,
+        route: Route,
+        wanted: Wanted,
+        place: str,
+        passed: Passed = NOTHING,
+        *,
+        changeable: bool = True,
+    ) -> Steps[bytes]:
         """`data` as it may go on. Raises Refusal."""
-        found = self._matches(data, route, wanted, place)
-        return (
-            self._settled(found, data, route, wanted, place, passed, changeable=changeable) if found else data
-        )
+        found = yield from self._matches(data, route, wanted, place)
+        if not found:
+            return data
+        return (yield from self._settled(found, data, route, wanted, place, passed, changeable=changeable))
 
     def _settled(
         self,
@@ -260,18 +272,16 @@ class SecretGuard:
         passed: Passed = NOTHING,
         *,
         changeable: bool = True,
-    ) -> bytes:
+    ) -> Steps[bytes]:
         """The same, with what was `found` in it."""
         matches = list({(one.detector, one.text): one for one in found if one.text not in passed}.values())
         if not matches:
             return data
         on_match = route.on_match or self._rules.on_match
         secrets_only = not any(_is_placeholder(match) for match in matches)
-        if changeable and secrets_only and on_match == "redact":
-            changed = data
-            for match in matches:
-                changed = without(changed, match.text)
-            if not self._matches(changed, route, wanted, place):
+        if changeable and secrets_only and on_match == "redact" and len(matches) <= MOST_MATCHES:
+            changed = yield from self._redacted(data, matches)
+            if not (yield from self._matches(changed, route, wanted, place)):
                 for match in matches:
                     self._note("egress.redacted", {**self._asked(wanted), **self._describe(match, place)})
                 return changed
@@ -281,6 +291,16 @@ class SecretGuard:
         worst = next(filter(_is_placeholder, matches), matches[0])
         reason = "placeholder_misused" if _is_placeholder(worst) else "secret_found"
         raise _refusal(reason, wanted, **self._describe(worst, place))
+
+    @staticmethod
+    def _redacted(data: bytes, matches: Sequence[Match]) -> Steps[bytes]:
+        """`data` with stars for `matches`, each encoding of each a step."""
+        for match in matches:
+            for changed in each_without(data, match.text):
+                data = changed
+                if len(data) > WINDOW:
+                    yield WINDOW
+        return data
 
     def _to_be_asked(self, matches: Sequence[Match], wanted: Wanted, place: str) -> SecretHeld:
         """All of `matches` as one thing that a person is asked about."""
@@ -296,9 +316,14 @@ class SecretGuard:
     def _asked(self, wanted: Wanted) -> dict[str, Any]:
         return {**wanted.asked(), "path": self.shown(wanted.path)}
 
-    def _matches(self, data: bytes, route: Route, wanted: Wanted, place: str) -> list[Match]:
-        """What must not go there. Raises Refusal when that can't be said."""
-        return [match for found in self._steps(data, route, wanted, place) for match in found]
+    def _matches(self, data: bytes, route: Route, wanted: Wanted, place: str) -> Steps[list[Match]]:
+        """What must not go there, each window a step. Raises Refusal when that can't be said."""
+        matches: list[Match] = []
+        for found in self._steps(data, route, wanted, place):
+            matches += found
+            if len(data) > WINDOW:
+                yield WINDOW
+        return matches
 
     def _steps(self, data: bytes, route: Route, wanted: Wanted, place: str) -> Iterator[list[Match]]:
         """The same bit by bit."""

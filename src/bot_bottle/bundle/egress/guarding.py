@@ -77,14 +77,14 @@ class Guarding:
     ) -> bytes:
         return await self._now().collected(data, headers, wanted, route, pardon)
 
-    def whole(self, data: bytes, headers: Headers, wanted: Wanted, route: Route) -> bytes:
-        return self._now().whole(data, headers, wanted, route)
+    async def whole(self, data: bytes, headers: Headers, wanted: Wanted, route: Route) -> bytes:
+        return await self._now().whole(data, headers, wanted, route)
 
     def message_limit(self, route: Route) -> int | None:
         return self._now().message_limit(route)
 
-    def frame(self, data: bytes, wanted: Wanted, route: Route) -> bytes:
-        return self._now().frame(data, wanted, route)
+    async def frame(self, data: bytes, wanted: Wanted, route: Route) -> bytes:
+        return await self._now().frame(data, wanted, route)
 
     def reflection(self, route: Route) -> Filter | None:
         return self._now().reflection(route)

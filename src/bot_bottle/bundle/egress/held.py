@@ -5,10 +5,10 @@ a client in the bottle is as near as can be, so an honest body is there in a mom
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator
 from contextlib import asynccontextmanager
 from time import monotonic
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 from bot_bottle.bundle.egress.denial import Refusal, explain
 from bot_bottle.policy.egress import Wanted
@@ -19,6 +19,9 @@ PATIENCE = 1.0
 """Seconds that a body may take to come while others have no room."""
 _LONG = 16 * 1024
 _turns = asyncio.Lock()
+T = TypeVar("T")
+Steps = Generator[int, None, T]
+"""Looking at something bit by bit: before each one, how many bytes it has; at the end, what was found."""
 
 
 class Held:
@@ -65,6 +68,10 @@ class Held:
             self._timer = None
             self._coming.pop(self, None)
 
+    def whole(self) -> None:
+        """All of it is here: it is looked at now, and gives way to nobody until there is something new."""
+        self._coming.pop(self, None)
+
     def _give_way(self) -> None:
         self.are(0)
         self._gone = True
@@ -85,3 +92,24 @@ async def turn(size: int) -> None:
     if size >= _LONG:
         async with _turns:
             await asyncio.sleep(0)
+
+
+async def in_turns(steps: Steps[T]) -> T:
+    """What `steps` find; the others have their turn before each one."""
+    while True:
+        try:
+            size = next(steps)
+        except StopIteration as end:
+            found: T = end.value
+            return found
+        await turn(size)
+
+
+def at_once(steps: Steps[T]) -> T:
+    """The same of what is too little for turns."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            found: T = end.value
+            return found

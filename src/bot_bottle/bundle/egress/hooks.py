@@ -60,7 +60,7 @@ class Guard(Protocol):
         """The same of a body that was read already."""
         ...
 
-    def whole(self, data: bytes, headers: Headers, wanted: Wanted, route: Route) -> bytes:
+    async def whole(self, data: bytes, headers: Headers, wanted: Wanted, route: Route) -> bytes:
         """One message of a body, with the fields that say how it is packed, as it may go on."""
         ...
 
@@ -68,7 +68,7 @@ class Guard(Protocol):
         """Up to which size messages are to be given to `frame`; None: they can go on unseen."""
         ...
 
-    def frame(self, data: bytes, wanted: Wanted, route: Route) -> bytes:
+    async def frame(self, data: bytes, wanted: Wanted, route: Route) -> bytes:
         """One whole message of a connection that carries messages, as it may go on. Of one that is longer than the limit the
         beginning, longer than the limit as well: if it may go on, then as it is, and its rest with it."""
         ...

@@ -61,13 +61,13 @@ class Look:
         with _Undecided(wanted, BadMessage, Ended, OSError, TimeoutError):
             return await guard.body(agent, framing, headers, wanted, route, pardon)
 
-    def at_whole(self, data: bytes, headers: Headers, wanted: Wanted, route: Route) -> bytes:
+    async def at_whole(self, data: bytes, headers: Headers, wanted: Wanted, route: Route) -> bytes:
         """A packed message that is here already, as it may go on."""
         guard = self._needed(wanted)
         if guard is None:
             return data
         with _Undecided(wanted):
-            return guard.whole(data, headers, wanted, route)
+            return await guard.whole(data, headers, wanted, route)
 
     async def at_collected(
         self, data: bytes, headers: Headers, wanted: Wanted, route: Route, pardon: Pardon
@@ -87,13 +87,13 @@ class Look:
         with _Undecided(wanted):
             return guard.message_limit(route)
 
-    def at_message(self, data: bytes, wanted: Wanted, route: Route) -> bytes:
+    async def at_message(self, data: bytes, wanted: Wanted, route: Route) -> bytes:
         """One message as it may go on."""
         guard = self._needed(wanted)
         if guard is None:
             return data
         with _Undecided(wanted):
-            return guard.frame(data, wanted, route)
+            return await guard.frame(data, wanted, route)
 
     def reflection(self, route: Route) -> Filter | None:
         """A filter for the head or the body of a response on `route`."""

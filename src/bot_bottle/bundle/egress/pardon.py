@@ -3,7 +3,7 @@
 Where a secret is found, it waits; if it may go, it is looked at again, and what else is found in it is asked about as well.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from bot_bottle.bundle.egress.asking import Asking, Left, Question
@@ -44,6 +44,14 @@ class Pardon:
         while True:
             try:
                 return look(self._passed)
+            except SecretHeld as held:
+                await self._ask(held, holds)
+
+    async def through_turns(self, look: Callable[[Passed], Awaitable[T]], *, holds: int) -> T:
+        """The same of what is looked at bit by bit."""
+        while True:
+            try:
+                return await look(self._passed)
             except SecretHeld as held:
                 await self._ask(held, holds)
 

@@ -1,7 +1,7 @@
 """Putting stars where a known text stands, of the same length, so that nothing around it moves. Pure."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 
 from bot_bottle.policy.secrets import shapes
@@ -24,12 +24,20 @@ _WIDEST, _SEEN, _MOST_SEEN = 16, 4, 6
 
 def without(data: bytes, text: bytes) -> bytes:
     """`data` with stars for `text`, as it is and in the simple encodings (the whole encoded run). Perhaps not all of it."""
+    for changed in each_without(data, text):
+        data = changed
+    return data
+
+
+def each_without(data: bytes, text: bytes) -> Iterator[bytes]:
+    """The same bit by bit: `data` after each encoding, the last one as it is to be."""
     for word in (text, percent(text), text.hex().encode()):
         data = _starred(data, word, fold=True)
+        yield data
     for word in spellings(text):
         if word != text:
             data = _starred(data, word, fold=False)
-    return data
+            yield data
 
 
 def _starred(data: bytes, word: bytes, *, fold: bool) -> bytes:

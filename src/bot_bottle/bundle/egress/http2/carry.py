@@ -58,7 +58,7 @@ class Upload:
                 body += data
                 self._held.are(len(body))
                 if len(body) > limit:
-                    self._first = context.look.at_message(bytes(body), self._wanted, self._route)
+                    self._first = await context.look.at_message(bytes(body), self._wanted, self._route)
                     return None
         return await context.look.at_collected(
             bytes(body), self._request.headers, self._wanted, self._route, pardon
@@ -74,7 +74,7 @@ class Upload:
             while data := await self._agent.read():
                 moved()
                 if self._messages is not None:
-                    data = self._messages.feed(data)
+                    data = await self._messages.feed(data)
                     self._held.are(self._messages.holds)
                 await _sent(upstream.send(data))
                 moved()
@@ -86,13 +86,14 @@ class Upload:
         """Whatever happened: nothing of it is held any more."""
         self._held.nothing()
 
-    def _look(self, message: bytes, compressed: bool) -> bytes:
+    async def _look(self, message: bytes, compressed: bool) -> bytes:
         limit = self._limit
+        self._held.whole()
         if not compressed or (limit is not None and len(message) > limit):
-            return self._context.look.at_message(message, self._wanted, self._route)
+            return await self._context.look.at_message(message, self._wanted, self._route)
         coding = values(self._request.headers, b"grpc-encoding")
         fields = [(b"content-encoding", b",".join(coding) or b"unknown")]
-        return self._context.look.at_whole(message, fields, self._wanted, self._route)
+        return await self._context.look.at_whole(message, fields, self._wanted, self._route)
 
 
 class OtherBroken(Exception):

@@ -1,10 +1,10 @@
-"""The messages of gRPC in a body, so that each can be looked at whole although the body may never end; its refusals. Pure."""
+"""The messages of gRPC in a body, so that each can be looked at whole although the body may never end; its refusals."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from bot_bottle.bundle.egress.heads import BadMessage, Headers
 
-Look = Callable[[bytes, bool], bytes]
+Look = Callable[[bytes, bool], Awaitable[bytes]]
 """One whole message (compressed or not) as it may go on. Raises Refusal. Of one longer than the limit, its beginning."""
 _PREFIX = 5
 _STATUS = {403: 7, 421: 7, 431: 8, 501: 12, 502: 14, 504: 14}
@@ -25,7 +25,7 @@ class Messages:
         """Bytes that wait for the rest of their message."""
         return len(self._held)
 
-    def feed(self, data: bytes) -> bytes:
+    async def feed(self, data: bytes) -> bytes:
         """What may go on now. Raises Refusal, and BadMessage for what are no messages."""
         out = bytearray()
         self._held += data
@@ -42,20 +42,20 @@ class Messages:
             size = int.from_bytes(self._held[1:_PREFIX], "big")
             if len(self._held) - _PREFIX < min(size, self._limit + 1):
                 return bytes(out)
-            out += self._next(size)
+            out += await self._next(size)
 
     def end(self) -> None:
         """Raises BadMessage when the last message is not whole."""
         if self._held or self._passes:
             raise BadMessage("a gRPC message that breaks off")
 
-    def _next(self, size: int) -> bytes:
+    async def _next(self, size: int) -> bytes:
         flag = self._held[0]
         if size > self._limit:
-            self._look(bytes(self._held[_PREFIX : _PREFIX + size]), bool(flag))
+            await self._look(bytes(self._held[_PREFIX : _PREFIX + size]), bool(flag))
             self._passes = _PREFIX + size
             return b""
-        message = self._look(bytes(self._held[_PREFIX : _PREFIX + size]), bool(flag))
+        message = await self._look(bytes(self._held[_PREFIX : _PREFIX + size]), bool(flag))
         del self._held[: _PREFIX + size]
         return bytes((flag,)) + len(message).to_bytes(4, "big") + message
 

@@ -29,7 +29,7 @@ class Messages:
     async def carry(self, via: str, agent: Wire, upstream: Wire, *, deflate: bool) -> str:
         """Carries them until the end, and says how that came."""
         held = Held(self._wanted, self._limit or 0)
-        up: Through = Passing() if self._limit is None else Looking(self._look, self._limit, held.are)
+        up: Through = Passing() if self._limit is None else Looking(self._look, self._limit, held)
         down: Through = Starring(self._filter) if self._stars else Passing()
         try:
             async with held.coming():
@@ -48,8 +48,8 @@ class Messages:
             self._context.failed(via, end.reason, self._wanted, detail=end.detail)
         return end.reason
 
-    def _look(self, data: bytes) -> bytes:
-        return self._context.look.at_message(data, self._wanted, self._route)
+    async def _look(self, data: bytes) -> bytes:
+        return await self._context.look.at_message(data, self._wanted, self._route)
 
     def _filter(self) -> Filter:
         made = self._context.look.reflection(self._route)

@@ -46,7 +46,7 @@ class _Direction:
             if isinstance(self._through, Looking):
                 await turn(self._through.waits + len(data))
             for item in self._reader.feed(data):
-                for one in self._through.take(item):
+                for one in await self._through.take(item):
                     made += written(one, mask=self._mask)
             if made:
                 await self._write(bytes(made))
