@@ -33,6 +33,8 @@ _START = (
 _OWN = f"{PYTHON}/own"
 _OTHERS = ("h11", "re2", "brotli", "_brotli")
 """Modules of others that the gate's processes use."""
+_MEMORY = (("MALLOC_MMAP_THRESHOLD_", "1048576"), ("MALLOC_ARENA_MAX", "2"))
+"""What the C library takes for something large it gives back at once; by itself it would keep more with every large file."""
 _PATIENCE = 1.0, 20.0
 """Seconds for a place to end by itself, which takes it 0.01; and to be made, before it can."""
 
@@ -152,6 +154,7 @@ def _namespaces(place: Place) -> list[str]:
     """Root keeps what it takes to become another user, and does so first; everybody else is alone with a user of their own."""
     words = ["--as-pid-1", "--new-session", "--cap-drop", "ALL"]
     words += ["--clearenv", "--setenv", "LC_ALL", "C.UTF-8", "--setenv", "PATH", PATH]
+    words += [word for name, value in _MEMORY for word in ("--setenv", name, value)]
     words += ["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
     words += [] if place.network else ["--unshare-net"]
     if os.geteuid() == 0:
