@@ -246,3 +246,21 @@ def test_a_bottle_sees_neither_keys_nor_other_mirrors_nor_the_quarantine(gate, p
         "/dev/shm",
         *(f"/dev/{one}" for one in DEVICES),
     }
+
+
+@pytest.mark.parametrize("missing", ["folder", "key"])
+def test_what_is_missing_on_the_host_is_said_at_once_and_the_gate_lives(
+    gated, place_for_git, ssh, upstream, missing
+):
+    known = gates.over_ssh(place_for_git, ssh, upstream, name="there")
+    away = str(place_for_git / "nothing")
+    lacking = known._replace(name="origin", key=away)
+    if missing == "folder":
+        lacking = GitRemote("origin", away, str(place_for_git / "mirrors/away.git"), rules=gates.ONLY_REFS)
+    gate = gated(lacking, known)
+    done = gate.git("clone", "-q", gate.url(), "work")
+    assert done.code != 0
+    assert f"its {missing} is not there on the host" in done.said, (done.said, gate.events)
+    assert "git.unavailable" in gate.kinds()
+    gate.clone(remote="there")
+    assert "git.died" not in gate.kinds()

@@ -7,6 +7,9 @@ import pytest
 from tests.launch.keeping import Kept
 from tests.launch.test_asks import approve, kinds, reject, states, waiting
 
+from bot_bottle.policy.approval import Terms
+from bot_bottle.policy.approval_change import Standing
+from bot_bottle.policy.approval_show import Changed, problem
 from bot_bottle.policy.git import GitRules
 
 FINGERPRINT = "0123456789abcdef0123"
@@ -83,6 +86,18 @@ def test_a_ref_is_asked_shown_granted_at_the_gate_and_told_in_that_order(kept):
     ("asked", "rules"),
     [
         ({"ref": "refs/tags/v1"}, GitRules(tags=("v1",))),
+        (
+            {"ref": "bot/x", "operation": "force"},
+            GitRules(push=("bot/*", "bot/x"), force=("refs/heads/bot/x",)),
+        ),
+        (
+            {"ref": "main", "operation": "delete"},
+            GitRules(push=("bot/*", "main"), delete=("refs/heads/main",)),
+        ),
+        (
+            {"ref": "refs/tags/v1", "operation": "force"},
+            GitRules(tags=("v1",), force=("refs/tags/v1",)),
+        ),
         ({"path": ".github/workflows/x.yml"}, GitRules(paths=(".github/workflows/x.yml",))),
         ({"fingerprint": FINGERPRINT}, GitRules(allowed=(FINGERPRINT,))),
     ],
@@ -92,6 +107,26 @@ def test_a_tag_a_path_and_a_finding_are_granted_exactly(kept, asked, rules):
     approve(kept, shown)
     assert states(answers) == ["pending", "applied"]
     assert kept.gate.orders[-1] == ("origin", rules, None)
+
+
+def test_force_and_delete_are_shown_as_what_they_are(kept):
+    _, forced = ask(kept, ref="bot/x", operation="force")
+    assert forced.added == (
+        "- git origin: push the branch bot/x, also with force: what it has now is left behind",
+    )
+    assert any("can be lost" in note for note in forced.effect.notes)
+    _, deleted = ask(kept, ref="refs/tags/v1", operation="delete")
+    assert deleted.added == ("- git origin: push the tag v1, and delete it",)
+    assert any("can be lost" in note for note in deleted.effect.notes)
+
+
+def test_what_is_pushed_for_good_is_written_by_hand_and_that_is_said(kept):
+    _, shown = ask(kept, ref="main")
+    standing = Standing(kept.policy, kept.policy)
+    why = problem(
+        shown.proposal, standing, Terms(scope="manifest"), Changed(kept.policy, kept.policy, (), ())
+    )
+    assert "by hand" in why
 
 
 def test_a_finding_is_shown_with_where_it_was_found_and_never_with_the_secret(kept):
@@ -175,6 +210,10 @@ def test_a_change_of_the_egress_policy_and_a_git_grant_leave_each_other_alone(ke
         ({"remote": "evil", "ref": "main"}, "no remote of that name"),
         ({"operation": "fetch"}, "allowed already"),
         ({}, "Name the `ref`"),
+        ({"operation": "force"}, "Name the `ref`"),
+        ({"operation": "delete", "fingerprint": FINGERPRINT}, "Name the `ref`"),
+        ({"operation": "mirror", "ref": "main"}, "push, fetch, force or delete"),
+        ({"operation": "delete", "ref": "bot/*"}, "one branch or tag"),
         ({"ref": "bot/*"}, "one branch or tag"),
         ({"ref": "refs/notes/x"}, "one branch or tag"),
         ({"ref": "main..other"}, "one branch or tag"),

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from bot_bottle.policy.approval import Ask, Effect
 from bot_bottle.policy.approval_change import Standing
 from bot_bottle.policy.approval_cover import covers
-from bot_bottle.policy.approval_git import wish
+from bot_bottle.policy.approval_git import DELETE, FORCE, wish
 from bot_bottle.policy.approval_text import clean
 from bot_bottle.policy.egress import decide, decide_request, intercepted_names, matches, names_allowed
 from bot_bottle.policy.git import BRANCHES
@@ -141,6 +141,8 @@ def _of_push(ask: Ask, refusals: Refusals) -> Iterator[str]:
         yield "What was found there leaves for the upstream, and can't be taken back."
     if one.path and (why := protected(one.path)):
         yield f"{one.path} is protected: {why.what}."
+    if one.operation in (FORCE, DELETE):
+        yield "What the upstream has there alone can be lost by it, also what others have pushed meanwhile."
     if one.ref.startswith(BRANCHES) and one.ref.removeprefix(BRANCHES) in (
         "main",
         "master",

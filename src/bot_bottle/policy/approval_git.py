@@ -12,6 +12,11 @@ _FINGERPRINT = re.compile(r"[0-9a-f]{20}")
 _PATTERN = re.compile(r"[*?\\]")
 
 
+FORCE, DELETE = "force", "delete"
+OPERATIONS = ("push", "fetch", FORCE, DELETE)
+_AND = {FORCE: ", also with force: what it has now is left behind", DELETE: ", and delete it"}
+
+
 class Wish(NamedTuple):
     """What may be pushed to `remote` that may not now. Each of the others is empty where it is not asked for."""
 
@@ -19,6 +24,8 @@ class Wish(NamedTuple):
     ref: str = ""
     path: str = ""
     fingerprint: str = ""
+    operation: str = "push"
+    """With `ref`: `force` is to move it other than forward, `delete` to delete it."""
 
 
 def full_ref(text: str) -> str:
@@ -49,6 +56,10 @@ def over(rules: GitRules, wishes: Iterable[Wish]) -> GitRules:
             rules = rules._replace(tags=(*rules.tags, one.ref.removeprefix(TAGS)))
         elif one.ref:
             rules = rules._replace(push=(*rules.push, one.ref.removeprefix(BRANCHES)))
+        if one.ref and one.operation == FORCE:
+            rules = rules._replace(force=(*rules.force, one.ref))
+        if one.ref and one.operation == DELETE:
+            rules = rules._replace(delete=(*rules.delete, one.ref))
         if one.path:
             rules = rules._replace(paths=(*rules.paths, one.path))
         if one.fingerprint:
@@ -63,6 +74,7 @@ def lines(one: Wish) -> tuple[str, ...]:
         kind = "tag" if one.ref.startswith(TAGS) else "branch"
         found.append(
             f"- git {one.remote}: push the {kind} {one.ref.removeprefix(BRANCHES).removeprefix(TAGS)}"
+            + _AND.get(one.operation, "")
         )
     if one.path:
         found.append(f"- git {one.remote}: change {one.path}")
@@ -82,6 +94,8 @@ def problem(one: Wish, operation: str, rules: Rules) -> str:
         return (
             f"Fetching from {one.remote} is allowed already; if it fails, its upstream can't be reached now."
         )
+    if one.operation in _AND and not one.ref:
+        return f"Name the `ref` of the one branch or tag to {one.operation}."
     if not (one.ref or one.path or one.fingerprint):
         return "Name the `ref`, the `path` or the `fingerprint` that the refusal named."
     return ""
@@ -92,6 +106,8 @@ def is_allowed(one: Wish, rules: Rules) -> bool:
     held = dict(rules)[one.remote]
     return (
         (not one.ref or is_granted(one.ref, held))
+        and (one.operation != FORCE or matches(one.ref, held.force))
+        and (one.operation != DELETE or matches(one.ref, held.delete))
         and (not one.path or matches(one.path, held.paths))
         and (not one.fingerprint or one.fingerprint in held.allowed)
     )

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from bot_bottle.policy.approval import TOOLS, Ask
-from bot_bottle.policy.approval_git import full_ref, is_exact_path, is_fingerprint
+from bot_bottle.policy.approval_git import OPERATIONS, full_ref, is_exact_path, is_fingerprint
 from bot_bottle.policy.approval_text import FIELD, clean
 from bot_bottle.policy.egress import REASONS
 from bot_bottle.policy.hosts import canonical_host, why_no_name
@@ -175,8 +175,8 @@ def _capability(given: dict[str, Any]) -> dict[str, Any]:
 
 def _git(given: dict[str, Any]) -> dict[str, Any]:
     operation = given.get("operation")
-    if operation not in ("push", "fetch"):
-        raise _NoAsk("`operation` must be push or fetch.")
+    if operation not in OPERATIONS:
+        raise _NoAsk("`operation` must be push, fetch, force or delete.")
     found = {"remote": _short(given, "remote"), "ref": _short(given, "ref"), "operation": operation}
     if found["ref"]:
         found["ref"] = full_ref(found["ref"])

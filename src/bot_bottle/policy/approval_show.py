@@ -112,7 +112,12 @@ def problem(proposal: Proposal, standing: Standing, terms: Terms, change: Change
     if proposal.state != "pending":
         return f"it was decided already: {proposal.state}"
     if terms.scope not in scopes(proposal.ask):
-        return f"it can be approved for: {', '.join(scopes(proposal.ask))}"
+        by_hand = (
+            "; what may be pushed for good is written into the bottle's file by hand, at the remote"
+            if proposal.ask.kind == "git"
+            else ""
+        )
+        return f"it can be approved for: {', '.join(scopes(proposal.ask))}{by_hand}"
     if terms.scope == "time" and not SHORTEST_TIME <= terms.seconds <= LONGEST_TIME:
         return f"a time must be from {SHORTEST_TIME} seconds to {LONGEST_TIME // 86400} days"
     if terms.scope != "time" and terms.seconds:

@@ -10,7 +10,6 @@ import json
 import os
 import select
 import signal
-import socket
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -18,14 +17,12 @@ from functools import partial
 from bot_bottle.backends.namespace import enter, failures, profile, program, stage, view
 from bot_bottle.backends.namespace.holder import program as holder_program
 from bot_bottle.errors import BotBottleError, HostError, SandboxError
-from bot_bottle.host import kernel, spawn
+from bot_bottle.host import kernel, lifeline, spawn
 from bot_bottle.plan.model import Mount, RunPlan
 from bot_bottle.typed import NamedTuple
 
 _PATIENCE = 60.0
 """Seconds that bubblewrap may take; it takes 0.01."""
-
-_lifelines: set[socket.socket] | None = None
 
 
 class Sandbox(NamedTuple):
@@ -40,7 +37,7 @@ def make(
 ) -> Sandbox:
     """Makes the place and waits until everything is in it, doing `meanwhile` first. What was made is in `owned`, also after a
     failure."""
-    life, theirs = _lifeline(owned)
+    life, theirs = lifeline.pair(owned)
     info, said = (os.memfd_create(name) for name in ("info", "said"))
     owned.callback(os.close, info)
     owned.callback(os.close, said)
@@ -68,24 +65,6 @@ def make(
     outer = enter.find_way_in(pid)
     owned.callback(os.close, outer)
     return Sandbox(holder, outer)
-
-
-def _lifeline(owned: ExitStack) -> tuple[socket.socket, socket.socket]:
-    """A pair of sockets of which ours is in no other process: whoever is forked from this one closes it at once."""
-    global _lifelines
-    if _lifelines is None:
-        _lifelines = set()
-        os.register_at_fork(after_in_child=_drop_lifelines)
-    life, theirs = socket.socketpair()
-    _lifelines.add(life)
-    owned.callback(_lifelines.discard, life)
-    owned.callback(life.close)
-    return life, theirs
-
-
-def _drop_lifelines() -> None:
-    for life in _lifelines or ():
-        life.close()
 
 
 def _end(bubblewrap: spawn.Child, info: int) -> None:

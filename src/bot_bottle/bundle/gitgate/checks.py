@@ -93,7 +93,8 @@ class _Checking:
         self._places: list[Place | list[Place]] = []
         """Whose each text is that waits for gitleaks; of a text of names, whose each line."""
         self._names: dict[str, Place] = {}
-        self._texts: set[bytes] = set()
+        self._texts: set[str] = set()
+        """Digests of those that were looked at: a text can be long."""
         self._told: set[tuple[str, str, str]] = set()
         self._bytes = 0
         self._commits = 0
@@ -222,8 +223,9 @@ class _Checking:
     # Looking
 
     def _once(self, text: bytes, place: Place) -> None:
-        if text not in self._texts:
-            self._texts.add(text)
+        digest = sha256_hex(text)
+        if digest not in self._texts:
+            self._texts.add(digest)
             self._text(text, place)
 
     def _text(self, data: bytes, place: Place) -> None:

@@ -77,7 +77,9 @@ class Capability(_Arguments):
 
 
 class Git(_Arguments):
-    operation: Literal["push", "fetch"] = Field(description="What was refused.")
+    operation: Literal["push", "fetch", "force", "delete"] = Field(
+        description="What was refused; force is a push that is not forward, or moves a tag. These two need `ref`."
+    )
     remote: str = Field("", max_length=500, description="The remote's name or address.")
     ref: str = Field("", max_length=500, description="The one branch or tag, when its name was refused.")
     path: str = Field("", max_length=400, description="The one protected path, when that was refused.")

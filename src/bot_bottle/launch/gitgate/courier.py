@@ -55,6 +55,8 @@ class Remote:
         self.rules: dict[str, Any] = dict(order["rules"])
         self.once: dict[str, Any] | None = order.get("once")
         """What holds for one push that would not pass by `rules`."""
+        self.lacks = str(order.get("lacks", ""))
+        """Why it can't be entered at all."""
         self.changes = 0
         self.turn = threading.Lock()
         """One push after the other while something is good for one alone."""
@@ -112,8 +114,11 @@ class Courier:
         return {"ok": False, "why": "the gate could not do it"}
 
     def _refresh(self, remote: Remote, service: str) -> Answer:
-        said = remote.mirror.refresh()
         operation = "push" if service == "git-receive-pack" else "fetch"
+        if remote.lacks:
+            self._event("git.unavailable", remote, {"operation": operation, "why": remote.lacks})
+            return {"ok": False, "why": f"{remote.name} can't be reached now: {remote.lacks}"}
+        said = remote.mirror.refresh()
         if said.code:
             self._event("git.unavailable", remote, {"operation": operation, "why": plain(said.stderr)})
             return {"ok": False, "why": f"{remote.name} can't be reached now: {explain(said.stderr)}"}

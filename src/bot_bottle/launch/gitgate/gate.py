@@ -168,7 +168,7 @@ class Gate:
         place: jail.Place,
         order: Mapping[str, object],
     ) -> None:
-        def begin(keeper: int) -> spawn.Child:
+        def begin(keeper: int) -> jail.Jailed:
             return jail.start(module, (keeper, *(line.fileno() for line in lines)), place)
 
         user = {"uid": 0, "gid": 0}
@@ -178,11 +178,13 @@ class Gate:
 
     def _keys(self) -> tuple[tuple[str, str], ...]:
         return tuple(
-            (os.path.realpath(one.key), f"{_KEYS}/{one.name}") for one in self._git.remotes if one.key
+            (os.path.realpath(one.key), f"{_KEYS}/{one.name}")
+            for one in self._git.remotes
+            if one.key and not _lack(one)
         )
 
     def _locals(self) -> tuple[tuple[str, str], ...]:
-        found = (one.url for one in self._git.remotes if parse(one.url).kind == "local")
+        found = (one.url for one in self._git.remotes if parse(one.url).kind == "local" and not _lack(one))
         return tuple((os.path.realpath(path), path) for path in found)
 
     # What they are told
@@ -218,6 +220,7 @@ class Gate:
             "authorization": held.value.reveal() if held else "",
             "rules": self._rules[remote.name]._asdict(),
             "once": _document(self._once.get(remote.name)),
+            "lacks": _lack(remote),
         }
 
     def base(self) -> tuple[tuple[str, GitRules], ...]:
@@ -349,6 +352,15 @@ class Gate:
         if any(process.waiting or not process.ready for process in self._processes.values()):
             waits.append(_LOOK_EVERY)
         return min(waits, default=None)
+
+
+def _lack(remote: GitRemote) -> str:
+    """What of this host the remote needs and can't be had; empty when it is there."""
+    if parse(remote.url).kind == "local" and not os.path.isdir(remote.url):
+        return "its folder is not there on the host; tell the operator"
+    if remote.key and not os.path.isfile(remote.key):
+        return "its key is not there on the host; tell the operator"
+    return ""
 
 
 def _document(rules: GitRules | None) -> dict[str, Any] | None:
