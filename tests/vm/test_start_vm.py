@@ -186,7 +186,7 @@ from mcp.client.streamable_http import streamable_http_client
 async def call(tool, arguments):
     with open(os.environ["BOT_BOTTLE_SUPERVISE_TOKEN_FILE"]) as file:
         headers = {"authorization": "Bearer " + file.read()}
-    async with httpx2.AsyncClient(headers=headers, timeout=httpx2.Timeout(120), trust_env=False) as http:
+    async with httpx2.AsyncClient(headers=headers, timeout=httpx2.Timeout(120), verify=False, trust_env=False) as http:
         async with Client(streamable_http_client(os.environ["BOT_BOTTLE_SUPERVISE_URL"], http_client=http)) as client:
             return (await client.call_tool(tool, arguments)).structured_content
 
