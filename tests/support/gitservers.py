@@ -99,10 +99,11 @@ class Server:
 
     def stop(self) -> None:
         """Ends it and what it has started, connections too. Idempotent."""
-        for pid in descendants(self.process.pid) if self.process.poll() is None else ():
+        theirs = descendants(self.process.pid) if self.process.poll() is None else []
+        self.process.kill()  # first: nginx would start another worker for each that ends
+        for pid in theirs:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        self.process.kill()
         self.process.wait()
 
 
