@@ -60,6 +60,9 @@ def unpack(root, *layers, layered=False, bounds=BOUNDS):
     into = Unpacking(str(root), bounds)
     try:
         for layer in layers:
+            if layered:
+                with tarfile.open(fileobj=io.BytesIO(layer)) as archive:
+                    into.take_away(archive)
             with tarfile.open(fileobj=io.BytesIO(layer)) as archive:
                 into.add(archive, layered=layered)
     finally:
@@ -159,7 +162,8 @@ def test_an_archive_that_ends_too_early_is_refused(place, cut):
     path.write_bytes(whole[:cut])
     into = Unpacking(str(place / "root"))
     with pytest.raises(HostError):
-        archives.unpack(str(path), into, said_to_nobody)
+        with path.open("rb") as file:
+            archives.unpack(file, into, said_to_nobody)
     into.close()
 
 
@@ -305,6 +309,72 @@ def test_an_archive_without_a_root_file_system_is_refused_and_leaves_nothing(tmp
     with pytest.raises(HostError, match="no root file system"):
         prepared(path, cache)
     assert [one.name for one in cache.iterdir() if one.is_dir()] == []
+
+
+def test_an_archive_that_is_changed_after_its_digest_was_taken_is_not_taken_for_the_first(tmp_path, cache):
+    path, good = tmp_path / "rootfs.tar", tar(*ROOT_FS)
+    path.write_bytes(good)
+    evil = tar(*ROOT_FS, entry("usr/bin/evil", b"e"))
+
+    def change(said):
+        """In place, when it has its digest and is about to be unpacked."""
+        if said == "Unpacking the root file system":
+            path.write_bytes(evil)
+
+    def swap(said):
+        """Another in its place, when its digest is being taken."""
+        if said == "Reading the image":
+            (tmp_path / "evil").write_bytes(evil)
+            (tmp_path / "evil").replace(path)
+
+    for act in (change, swap):
+        path.write_bytes(good)
+        with pytest.raises(HostError, match="changed while it was read"):
+            prepared(path, cache, act)
+        path.write_bytes(good)
+        assert not (prepared(path, cache).rootfs / "usr/bin/evil").exists()
+        shutil.rmtree(cache)
+
+
+@pytest.mark.parametrize("header", ["path", "comment"])
+def test_a_header_that_is_larger_than_any_has_to_be_is_refused_before_it_is_read(tmp_path, cache, header):
+    path = tmp_path / "rootfs.tar.gz"
+    made, content = entry("etc/x", b"x")
+    made.pax_headers = {header: "y" * (8 << 20)}
+    held = io.BytesIO()
+    with tarfile.open(fileobj=held, mode="w:gz", format=tarfile.PAX_FORMAT) as archive:
+        archive.addfile(made, io.BytesIO(content))
+    path.write_bytes(held.getvalue())
+    with pytest.raises(HostError) as refused:
+        prepared(path, cache)
+    assert "header" in str(refused.value.details)
+
+
+def test_an_image_of_layers_has_few_parts(tmp_path, cache):
+    path = tmp_path / "image.tar"
+    path.write_bytes(tar(entry("manifest.json", b"[]"), *(entry(f"p{number}") for number in range(10_001))))
+    with pytest.raises(HostError) as refused:
+        prepared(path, cache)
+    assert "parts" in str(refused.value.details)
+
+
+def test_a_root_file_system_that_was_taken_away_is_made_again(tmp_path, cache):
+    path = tmp_path / "rootfs.tar"
+    path.write_bytes(tar(*ROOT_FS))
+    shutil.rmtree(prepared(path, cache).rootfs)
+    assert (prepared(path, cache).rootfs / "usr/bin/tool").exists()
+
+
+def test_what_a_bottle_is_made_from_is_not_forgotten_while_one_runs(own_home, monkeypatch):
+    from bot_bottle.host import paths
+    from bot_bottle.operate import images as operated
+
+    folder = Path(paths.state_root()) / "images" / "abc"
+    folder.mkdir(parents=True)
+    assert operated.forget(frozenset({"smolmachines"})) == []
+    assert folder.exists()
+    assert len(operated.forget(frozenset({"namespace"}))) == 1
+    assert not folder.exists()
 
 
 def test_an_image_that_is_not_there_is_said(cache):

@@ -6,9 +6,9 @@ from bot_bottle.errors import HostError
 from bot_bottle.host import paths
 
 
-def forget() -> list[str]:
+def forget(in_use: frozenset[str] = frozenset()) -> list[str]:
     """Removes the images that were built for bottles and that none uses, where ever one was."""
-    return [*_of_machines(), *_of_engines()]
+    return [*([] if "smolmachines" in in_use else _of_machines()), *_of_engines()]
 
 
 def _of_machines() -> list[str]:

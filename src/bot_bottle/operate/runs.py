@@ -294,8 +294,9 @@ def cleanup(*, forget: bool) -> list[str]:
             store.forget_run(record.id)
             said.append(f"{record.id}: forgotten")
         now = time.time()
-        oldest = min((run.started_at for run in store.runs(states=ALIVE)), default=now)
-        said += images.forget() if forget else []
+        alive = store.runs(states=ALIVE)
+        oldest = min((run.started_at for run in alive), default=now)
+        said += images.forget(frozenset(run.backend for run in alive)) if forget else []
         said += trust.forget_copies(paths.data_root(), now=now, oldest_run=oldest)
     return said
 

@@ -2,16 +2,19 @@
 
 import hashlib
 import json
+import lzma
 import os
 import tarfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import IO, Any, NamedTuple
 
-from bot_bottle.backends.smolmachines.unpacking import Unpacking
+from bot_bottle.backends.smolmachines.unpacking import BOUNDS, BoundedInfo, Unpacking, members
 from bot_bottle.errors import HostError, PlanError
 
 _LARGEST_TEXT = 8 << 20
+_MOST_PARTS = 10_000
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
@@ -24,47 +27,52 @@ class _Layers(NamedTuple):
     """Whether names are digests of what they name."""
 
 
-def unpack(path: str, into: Unpacking, say: Callable[[str], None]) -> Mapping[str, Any]:
+def unpack(file: IO[bytes], into: Unpacking, say: Callable[[str], None]) -> Mapping[str, Any]:
     """Puts the image together in `into`; its configuration (`Env`, …), empty for a bare one. Raises HostError, PlanError."""
-    with _opened(path) as archive:
-        found = _layers(archive)
-        if found is None:
+    with _opened(file) as archive:
+        kind = _kind(archive)
+    with _opened(file) as archive:
+        if kind is None:
             say("Unpacking the root file system")
-        else:
-            for number, name in enumerate(found.names, 1):
-                say(f"Unpacking the image: layer {number} of {len(found.names)}")
-                with _layer(archive, name, found.checked) as layer:
-                    into.add(layer, layered=True)
-            config = found.config.get("config")
-            return config if isinstance(config, dict) else {}
-    with _opened(path) as archive:
-        into.add(archive)
-    return {}
+            into.add(archive)
+            return {}
+        found = kind(archive)
+        for number, name in enumerate(found.names, 1):
+            say(f"Unpacking the image: layer {number} of {len(found.names)}")
+            with _layer(archive, name, found.checked) as layer:
+                into.take_away(layer)
+            with _layer(archive, name, checked=False) as layer:
+                into.add(layer, layered=True)
+        config = found.config.get("config")
+        return config if isinstance(config, dict) else {}
 
 
 @contextmanager
-def _opened(path: str) -> Iterator[tarfile.TarFile]:
+def _opened(file: IO[bytes]) -> Iterator[tarfile.TarFile]:
+    file.seek(0)
     try:
-        with tarfile.open(path, mode="r:*") as archive:
+        with tarfile.open(fileobj=file, mode="r:*", tarinfo=BoundedInfo) as archive:
             yield archive
-    except (tarfile.TarError, EOFError) as error:
-        raise HostError(
-            "The image can't be unpacked", details=f"{path}: {error or 'it ends too early'}"
-        ) from error
+    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
+        raise HostError("The image can't be unpacked", details=str(error) or "it ends too early") from error
     except OSError as error:
-        raise HostError(
-            "The image can't be unpacked", details=f"{path}: {error.strerror or error}"
-        ) from error
+        raise HostError("The image can't be unpacked", details=error.strerror or str(error)) from error
 
 
-def _layers(archive: tarfile.TarFile) -> _Layers | None:
-    """None for a bare root file system."""
-    names = {name.removeprefix("./") for name in archive.getnames()}
-    if "etc" in names or "usr" in names:
-        return None
-    if "manifest.json" in names:
-        return _saved(archive)
-    return _oci(archive) if {"oci-layout", "index.json"} <= names else None
+def _kind(archive: tarfile.TarFile) -> Callable[[tarfile.TarFile], _Layers] | None:
+    """What reads its layers; None for a bare root file system."""
+    found, count = set(), 0
+    for member in members(archive, BOUNDS.entries):
+        name, count = member.name.removeprefix("./"), count + 1
+        if name.split("/", 1)[0] in ("etc", "usr"):
+            return None
+        if name in ("manifest.json", "oci-layout", "index.json"):
+            found.add(name)
+    if found and count > _MOST_PARTS:
+        raise HostError("The image can't be unpacked", details=f"it has more than {_MOST_PARTS} parts")
+    if "manifest.json" in found:
+        return _saved
+    return _oci if {"oci-layout", "index.json"} <= found else None
 
 
 def _saved(archive: tarfile.TarFile) -> _Layers:
@@ -137,7 +145,7 @@ def _layer(archive: tarfile.TarFile, name: str, checked: bool) -> Iterator[tarfi
                 resolution="Save it again with gzip, or uncompressed.",
             )  # fmt: skip
         file.seek(0)
-        with tarfile.open(fileobj=file, mode="r:*") as layer:
+        with tarfile.open(fileobj=file, mode="r:*", tarinfo=BoundedInfo) as layer:
             yield layer
 
 

@@ -109,6 +109,8 @@ def _source(wanted: ImageSpec, cache: Path, say: Say) -> Source:
 def _made(place: Path) -> PreparedImage | None:
     try:
         known = json.loads((place / _MADE).read_bytes())
+        if not all((place / _ROOTFS / name).is_dir() for name in _NEEDED):
+            return None
         return _prepared(place / _ROOTFS, place.name, known["config"], int(known["size"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -14,7 +14,7 @@ from typing import IO, Any, cast
 
 from bot_bottle.backends.smolmachines.images import Say, Source
 from bot_bottle.backends.smolmachines.unpacking import Unpacking
-from bot_bottle.errors import BotBottleError, HostError, NotFoundError
+from bot_bottle.errors import HostError, NotFoundError
 from bot_bottle.plan.model import ImageSpec
 
 SUITE = "bookworm"
@@ -42,38 +42,57 @@ def archive(path: str, memory: Path, say: Say) -> Source:
     def fill(into: Unpacking) -> Mapping[str, Any]:
         from bot_bottle.backends.smolmachines import archives
 
-        return archives.unpack(path, into, say)
+        with open(path, "rb") as file:
+            _check_unchanged(file, mark)
+            config = archives.unpack(file, into, say)
+            _check_unchanged(file, mark)
+        return config
 
     try:
-        return Source(f"archive {_digest(path, memory, say)}", fill)
+        mark, digest = _digest(path, memory, say)
+        return Source(f"archive {digest}", fill)
     except FileNotFoundError as error:
         raise NotFoundError(f"There is no image {path}") from error
 
 
-def _digest(path: str, memory: Path, say: Say) -> str:
+def _mark(file: IO[bytes]) -> list[int]:
+    """What tells an open file from what it was, and from every other."""
+    facts = os.fstat(file.fileno())
+    return [facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns]
+
+
+def _check_unchanged(file: IO[bytes], mark: list[int]) -> None:
+    if _mark(file) != mark:
+        raise HostError("The image was changed while it was read", resolution="Start it again.")
+
+
+def _digest(path: str, memory: Path, say: Say) -> tuple[list[int], str]:
+    """The file's mark, and the digest of what it has."""
     with open(path, "rb") as file:
-        facts = os.fstat(file.fileno())
-        mark = [facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns]
+        mark = _mark(file)
         try:
             known = json.loads(memory.read_bytes())
             if known[path][0] == mark:
-                return str(known[path][1])
+                return mark, str(known[path][1])
         except (OSError, ValueError, KeyError, TypeError, IndexError):
             known = {}
         say("Reading the image")
         digest = hashlib.file_digest(file, "sha256").hexdigest()
+        _check_unchanged(file, mark)
     known[path] = [mark, digest]
     fresh = memory.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
     fresh.write_text(json.dumps(known))
     fresh.replace(memory)
-    return digest
+    return mark, digest
 
 
 def own(wanted: ImageSpec, say: Say) -> Source:
     """Our own image: by an engine where there is one, else from packages. Raises HostError when neither can."""
+    from bot_bottle.backends.docker import engine as engines
+
     try:
-        return engine(wanted, say)
-    except BotBottleError as error:
+        engines.connect(os.environ).client.close()
+    except HostError as error:
         if shutil.which("mmdebstrap") is None:
             raise HostError(
                 "There is nothing here that bot-bottle's own image can be made with",
@@ -81,7 +100,8 @@ def own(wanted: ImageSpec, say: Say) -> Source:
                 resolution="Install mmdebstrap and uidmap, or name an image: image: {reference: /srv/image.tar}",
             ) from error
         say(f"Made from Debian's packages: {error.brief}")
-    return packages(say)
+        return packages(say)
+    return engine(wanted, say)
 
 
 def packages(say: Say) -> Source:

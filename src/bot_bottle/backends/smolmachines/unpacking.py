@@ -6,10 +6,13 @@ stands, for those inside. Owners are not kept, nor are devices, pipes, and the r
 read-only, and all of it belongs to whoever unpacked it.
 """
 
+import lzma
 import os
 import shutil
 import tarfile
-from contextlib import suppress
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from bot_bottle.errors import HostError
@@ -17,7 +20,21 @@ from bot_bottle.errors import HostError
 _WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
 """In a layer: what of the layers below is gone (OCI image specification, "Whiteouts")."""
 _DEEPEST = 200
+_LARGEST_HEADER = 1 << 20
+_LONG = (
+    tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK,
+)  # fmt: skip
 _BLOCK = 1 << 20
+
+
+class BoundedInfo(tarfile.TarInfo):
+    """A header that is not larger than headers are: what a long name or a pax header says is read whole."""
+
+    def _proc_member(self, tarfile_: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type in _LONG and self.size > _LARGEST_HEADER:
+            raise tarfile.ReadError("a header is larger than any has to be")
+        found: tarfile.TarInfo = super()._proc_member(tarfile_)  # type: ignore[misc]
+        return found
 
 
 class Bounds(NamedTuple):
@@ -43,19 +60,19 @@ class Unpacking:
         os.close(self._last[1])
         os.close(self._root)
 
-    def add(self, archive: tarfile.TarFile, *, layered: bool = False) -> None:
-        """All that is in `archive`; with `layered` it says of what is below that it is gone. Raises HostError."""
-        try:
-            if layered:  # first: in its own layer a file stays, whatever comes behind it
-                for member in archive.getmembers():
+    def take_away(self, layer: tarfile.TarFile) -> None:
+        """What `layer` says is gone of those below. Before its files are added: those stay. Raises HostError."""
+        with _in_words():
+            for member in members(layer, self._bounds.entries):
+                if _is_whiteout(member.name):
                     self._take_away(member.name)
-            for member in archive:
+
+    def add(self, archive: tarfile.TarFile, *, layered: bool = False) -> None:
+        """All that is in `archive`; a layer's word of what is gone is no file. Raises HostError."""
+        with _in_words():
+            for member in members(archive, self._bounds.entries):
                 if not (layered and _is_whiteout(member.name)):
                     self._member(archive, member)
-        except (tarfile.TarError, EOFError, ValueError) as error:
-            raise _bad(str(error) or "it ends too early") from error
-        except OSError as error:
-            raise _bad(error.strerror or str(error)) from error
 
     def _member(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
         parts = _parts(member.name)
@@ -154,6 +171,27 @@ class Unpacking:
 
 def _is_whiteout(path: str) -> bool:
     return path.rpartition("/")[2].startswith(_WHITEOUT)
+
+
+def members(archive: tarfile.TarFile, most: int) -> Iterator[tarfile.TarInfo]:
+    """One after the other, and none is kept. Raises HostError when there are more than `most`, tarfile's errors."""
+    count = 0
+    while (member := archive.next()) is not None:
+        archive.members.clear()  # type: ignore[attr-defined]
+        count += 1
+        if count > most:
+            raise _bad(f"it has more than {most} files")
+        yield member
+
+
+@contextmanager
+def _in_words() -> Iterator[None]:
+    try:
+        yield
+    except (tarfile.TarError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
+        raise _bad(str(error) or "it ends too early") from error
+    except OSError as error:
+        raise _bad(error.strerror or str(error)) from error
 
 
 def _enter(folder: int, name: str) -> int:
