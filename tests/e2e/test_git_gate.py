@@ -82,6 +82,27 @@ def test_what_the_agent_pushes_arrives_and_the_key_stays_outside(
     assert [one["refs"] for one in events(cli, "git.pushed")]
 
 
+@on_every_backend
+def test_what_it_commits_is_signed_with_a_key_that_it_never_sees(
+    place, cli, repository, ssh, upstream, gitleaks
+):
+    write_remote(
+        place, ssh, upstream, CLONE.format(url=ssh.url(upstream)) + """
+        git commit -q --allow-empty -m Signed && git push -q origin HEAD:refs/heads/bot/signed
+        git cat-file commit HEAD | grep -c 'BEGIN SSH SIGNATURE'; find / -name signing-key 2>/dev/null; true
+    """)  # fmt: skip
+    file = place.home / ".bot-bottle/bottles/default.md"
+    key = ssh.key_for(place.uid, place.home / "signing-key", "other")
+    signing = json.dumps({"key": key, "public": ssh.public("other")})
+    file.write_text(file.read_text().replace('"remotes":', f'"signing": {signing}, "remotes":', 1))
+    done = run(cli)
+    assert (done.code, done.stdout) == (0, "1\n"), (done.stdout, done.stderr)
+    assert len(events(cli, "git.signed")) == 1
+    (place.root / "signers").write_text(f'* namespaces="git" {ssh.public("other")}\n')
+    git(upstream, "-c", f"gpg.ssh.allowedSignersFile={place.root}/signers", "verify-commit", "bot/signed")
+    assert "signs commits and tags with" in cli("plan", "git", "--headless").stdout
+
+
 @pytest.mark.docker
 @pytest.mark.parametrize("backend", ["docker"], indirect=True)
 def test_the_gate_stands_beside_the_keeper_when_the_bundle_is_a_container(

@@ -41,7 +41,7 @@ def test_a_bottle_that_says_nothing_allows_nothing(home) -> None:
         },
         "credentials": {},
         "sensitive": {},
-        "git": {"user_name": None, "user_email": None, "remotes": []},
+        "git": {"user_name": None, "user_email": None, "signing": None, "remotes": []},
         "env": {},
         "supervise": False,
     }

@@ -95,11 +95,18 @@ def test_an_observing_bottle_says_that_it_is_open():
         ),
         ({"egress": egress(route("a.example.org", credential="c", protocol="http", port=80))}, "credential"),
         (
-            {"git": {"user_name": None, "user_email": None, "remotes": [remote(key=None)]}},
+            {"git": {"user_name": None, "user_email": None, "signing": None, "remotes": [remote(key=None)]}},
             "git.remotes: origin: ssh needs `key:`",
         ),
         (
-            {"git": {"user_name": None, "user_email": None, "remotes": [remote(known_host=None)]}},
+            {
+                "git": {
+                    "user_name": None,
+                    "user_email": None,
+                    "signing": None,
+                    "remotes": [remote(known_host=None)],
+                }
+            },
             "ssh needs `known_host:`",
         ),
         (
@@ -107,6 +114,7 @@ def test_an_observing_bottle_says_that_it_is_open():
                 "git": {
                     "user_name": None,
                     "user_email": None,
+                    "signing": None,
                     "remotes": [remote("/srv/x.git", key=None, known_host=None)],
                 }
             },
@@ -117,6 +125,7 @@ def test_an_observing_bottle_says_that_it_is_open():
                 "git": {
                     "user_name": None,
                     "user_email": None,
+                    "signing": None,
                     "remotes": [remote("http://a.example.org/x", key=None, known_host=None)],
                 }
             },
@@ -127,6 +136,7 @@ def test_an_observing_bottle_says_that_it_is_open():
                 "git": {
                     "user_name": None,
                     "user_email": None,
+                    "signing": None,
                     "remotes": [
                         remote(),
                         remote("https://example.org/me/repo", name="again", key=None, known_host=None),

@@ -12,7 +12,7 @@ from bot_bottle.provision.git import identity
 
 
 def document(name=None, email=None):
-    return GitDocument(user_name=name, user_email=email, remotes=[])
+    return GitDocument(user_name=name, user_email=email, signing=None, remotes=[])
 
 
 def read(content, key, folder):

@@ -70,8 +70,9 @@ class Gated:
     """A gate in a folder of its own. `git("clone", gate.url())` is the agent's."""
 
     def __init__(
-        self, folder: Path, *remotes: GitRemote, vault: Vault | None = None, outside: Outside | None = None
-    ) -> None:
+        self, folder: Path, *remotes: GitRemote, vault: Vault | None = None, outside: Outside | None = None,
+        signing_key: str = "",
+    ) -> None:  # fmt: skip
         self.folder = folder
         folder.mkdir(exist_ok=True)
         self.events: list[tuple[str, Mapping[str, object]]] = []
@@ -80,7 +81,11 @@ class Gated:
         plan: Any = SimpleNamespace(bundle_uid=apart, bundle_gid=apart)
         notes = Notes(lambda kind, data: self.events.append((kind, data)), self.warnings.append)
         self.gate = Gate(
-            plan, GitGate(remotes, str(folder / "state/git")), vault or Vault(), outside or Outside(), notes
+            plan,
+            GitGate(remotes, str(folder / "state/git"), signing_key),
+            vault or Vault(),
+            outside or Outside(),
+            notes,
         )
         self.gate.open_door(self)  # type: ignore[arg-type]
         self.loop = Loop()

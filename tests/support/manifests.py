@@ -78,7 +78,7 @@ def manifest(
             "image": None, "runtime": None, "bundle": None,
             "workspace": None, "resources": resources(),
             "egress": egress(), "credentials": {}, "sensitive": {},
-            "git": {"user_name": None, "user_email": None, "remotes": []}, "env": {}, "supervise": False,
+            "git": {"user_name": None, "user_email": None, "signing": None, "remotes": []}, "env": {}, "supervise": False,
             **(bottle or {}),
         },
     }  # type: ignore[typeddict-item]  # fmt: skip

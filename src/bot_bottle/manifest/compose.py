@@ -17,6 +17,7 @@ from bot_bottle.manifest.document import (
     EgressUpstreamDocument,
     GitDocument,
     GitRemoteDocument,
+    GitSigningDocument,
     ImageDocument,
     ResourcesDocument,
     RouteDocument,
@@ -166,8 +167,14 @@ def _git(stated: Sequence[Git]) -> GitDocument:
     return {
         "user_name": _last(users, "name", None),
         "user_email": _last(users, "email", None),
+        "signing": _signing(stated),
         "remotes": list(remotes.values()),
     }
+
+
+def _signing(stated: Sequence[Git]) -> GitSigningDocument | None:
+    found = next((git.signing for git in reversed(stated) if git.signing is not None), None)
+    return None if found is None else {"key": os.path.expanduser(found.key), "public": found.public}
 
 
 def route_document(route: Route) -> RouteDocument:

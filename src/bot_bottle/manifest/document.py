@@ -106,9 +106,15 @@ class GitRemoteDocument(TypedDict):
     max_push: int
 
 
+class GitSigningDocument(TypedDict):
+    key: str
+    public: str
+
+
 class GitDocument(TypedDict):
     user_name: str | None
     user_email: str | None
+    signing: GitSigningDocument | None
     remotes: list[GitRemoteDocument]
 
 

@@ -219,6 +219,13 @@ class GitUser(Strict):
     email: UserText | None = None
 
 
+class GitSigning(Strict):
+    """A key that signs the agent's commits and tags outside the bottle."""
+
+    key: Path = Field(description="The private key (ssh, without a passphrase); it never enters the bottle.")
+    public: KnownHost = Field(description="Its public half, such as `ssh-ed25519 AAAA…`.")
+
+
 class GitRemote(Strict):
     """A remote that the bottle may use through the git gate."""
 
@@ -253,6 +260,7 @@ class Git(Strict):
     """Git inside the bottle."""
 
     user: GitUser | None = None
+    signing: GitSigning | None = Field(None, description="Signs commits and tags; the key stays outside.")
     remotes: list[GitRemote] = Field([])
 
 

@@ -126,6 +126,9 @@ def _seen_inside(plan: RunPlan) -> Iterator[str]:
     """Secrets that are read where the agent could read them, too."""
     named = [(f"credentials.{item.name}", item.source) for item in plan.credentials]
     named += [(f"sensitive.{item.name}", item.source) for item in plan.sensitive]
+    named += (
+        [("git.signing: key", f"file:{plan.git.signing_key}")] if plan.git and plan.git.signing_key else []
+    )
     for remote in plan.git.remotes if plan.git else ():
         named += [(f"git.remotes.{remote.name}: key", f"file:{remote.key}")] if remote.key else []
         named += (

@@ -230,10 +230,14 @@ class GitRemote(NamedTuple):
 
 
 class GitGate(NamedTuple):
-    """The git gate of a run. `folder` is where pushes stand while they are checked; below the run's state."""
+    """The git gate of a run. `folder` is where pushes stand while they are checked; below the run's state.
+
+    `signing_key` is the file of the key that signs commits and tags; empty without.
+    """
 
     remotes: tuple[GitRemote, ...]
     folder: str
+    signing_key: str = ""
 
 
 class RunPlan(NamedTuple):

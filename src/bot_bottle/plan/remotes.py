@@ -81,6 +81,7 @@ def gate(bottle: BottleDocument, *, data_root: str, state: str) -> GitGate | Non
     return GitGate(
         remotes=tuple(_remote(item, bottle["credentials"], data_root) for item in items),
         folder=f"{state}/git",
+        signing_key=signing["key"] if (signing := bottle["git"]["signing"]) else "",
     )
 
 
@@ -137,6 +138,8 @@ def _full(patterns: Sequence[str]) -> tuple[str, ...]:
 def problems(bottle: BottleDocument) -> Iterator[str]:
     """What of the remotes can't be kept, one sentence each."""
     taken: dict[str, str] = {}
+    if bottle["git"]["signing"] and not bottle["git"]["remotes"]:
+        yield "git.signing: the git gate signs, and there is none without `git.remotes`"
     for item in bottle["git"]["remotes"]:
         where = f"git.remotes: {item['name']}"
         yield from (f"{where}: {wrong}" for wrong in _wrong(item, bottle["credentials"]))

@@ -103,6 +103,8 @@ def git(plan: RunPlan) -> list[str]:
             if names
         ]
         found.append(f"{remote.name} → {remote.url}{entered}; may push {'; '.join([pushes, *more])}")
+    if plan.git and plan.git.signing_key:
+        found.append(f"signs commits and tags with {plan.git.signing_key}, outside the bottle")
     return found
 
 

@@ -84,6 +84,15 @@ class Channel:
         if data:
             self.sock.sendall(data)
 
+    def answer(self, text: str) -> None:
+        """The whole answer to a request that was read to its end."""
+        content = text.encode()
+        self.begin(
+            200, [("content-type", "text/plain; charset=utf-8"), ("content-length", str(len(content)))]
+        )
+        self.data(content)
+        self.end()
+
     def refuse(self, status: int, text: str, kind: str = "text/plain; charset=utf-8") -> None:
         """Answers at once; whatever else the client still sends is not read."""
         content = text.encode()

@@ -3,6 +3,7 @@
 What can't be served is answered in git's own words where git has some (`ERR`), so that the agent reads why.
 """
 
+import base64
 import re
 import socket
 import threading
@@ -16,6 +17,7 @@ from bot_bottle.bundle.gitgate import backend, pushes
 from bot_bottle.bundle.gitgate.line import Line, LineEnded
 
 CONNECTIONS = 32
+_LARGEST_SIGNED = 1 << 20
 PUSHES = 4
 """At once; what comes beyond waits."""
 _PATIENCE = 300.0
@@ -90,6 +92,9 @@ class Front:
     def _request(self, channel: backend.Channel, request: h11.Request) -> None:
         target = request.target.decode("ascii", "replace")
         path, _, query = target.partition("?")
+        if path == "/.sign" and request.method == b"POST":
+            self._sign(channel)
+            return
         match = _PATH.fullmatch(path)
         if match is None or match[1] not in self._remotes:
             channel.refuse(404, f"bot-bottle: no remote of this bottle is served at {path[:200]}\n")
@@ -110,6 +115,20 @@ class Front:
                 push = pushes.Push(asked.remote, self._courier, self._remotes[asked.remote]["max_push"])
                 with push:
                     backend.run(channel, request, push.call())
+
+    def _sign(self, channel: backend.Channel) -> None:
+        """A commit or tag, answered with its signature; the key is the courier's."""
+        content = bytearray()
+        for data in channel.body():
+            content += data
+            if len(content) > _LARGEST_SIGNED:
+                channel.refuse(413, "bot-bottle: larger than any commit has to be\n")
+                return
+        answer = self._courier.ask({"do": "sign", "content": base64.b64encode(content).decode()})
+        if answer.get("ok") is True:
+            channel.answer(str(answer["signature"]))
+        else:
+            channel.refuse(403, f"bot-bottle: not signed: {answer.get('why')}\n")
 
     def _asked(self, remote: str, what: str, method: bytes, query: str) -> Asked | None:
         if what == "info/refs":

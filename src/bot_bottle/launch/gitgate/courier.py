@@ -5,6 +5,8 @@ has what was pushed looked at by the checker, and then brings upstream what was 
 upstream's refs are where the agent saw them. A short-lived child of the keeper; nothing here faces the agent.
 """
 
+import base64
+import hashlib
 import os
 import shutil
 import socket
@@ -15,6 +17,7 @@ from typing import Any, NoReturn
 
 from bot_bottle.bundle.gitgate import settings, worker
 from bot_bottle.bundle.gitgate.line import Line, LineEnded
+from bot_bottle.launch.gitgate import signing
 from bot_bottle.launch.gitgate.forward import Forwarder, Pushed
 from bot_bottle.launch.gitgate.mirror import Mirror
 from bot_bottle.launch.gitgate.said import explain, plain
@@ -76,6 +79,8 @@ class Courier:
         self._keeper = keeper
         self._checker = checker
         self._remotes = {str(one["name"]): Remote(one, order) for one in order["remotes"]}
+        self._signing_key = str(order.get("signing_key") or "")
+        self._signing = threading.Semaphore(2)
 
     def hear_keeper(self) -> None:
         """Changed rules; without a keeper it ends."""
@@ -100,6 +105,8 @@ class Courier:
             os._exit(0)
 
     def _answer(self, message: Mapping[str, Any], say: Say) -> Answer:
+        if message.get("do") == "sign":
+            return self._sign(message)
         remote = self._remotes.get(str(message.get("remote")))
         if remote is None:
             return {"ok": False, "why": "no such remote"}
@@ -112,6 +119,26 @@ class Courier:
             self._event("git.failed", remote, {"why": plain(str(error))})
             say(f"bot-bottle: the push could not be carried out: {error.strerror or 'an error of the host'}")
         return {"ok": False, "why": "the gate could not do it"}
+
+    def _sign(self, message: Mapping[str, Any]) -> Answer:
+        if not self._signing_key:
+            return {"ok": False, "why": "this bottle has no key to sign with"}
+        try:
+            content = base64.b64decode(str(message.get("content")), validate=True)
+        except ValueError:
+            content = b""
+        kind = signing.kind(content)
+        if not kind:
+            return {"ok": False, "why": "only commits and tags are signed, as git makes them"}
+        with self._signing:
+            signature, why = signing.sign(content, self._signing_key)
+        data = {
+            "object": kind,
+            "digest": hashlib.sha256(content).hexdigest()[:16],
+            **({"why": why} if why else {}),
+        }
+        self._say("git.unsigned" if why else "git.signed", data)
+        return {"ok": False, "why": why} if why else {"ok": True, "signature": signature.decode()}
 
     def _refresh(self, remote: Remote, service: str) -> Answer:
         operation = "push" if service == "git-receive-pack" else "fetch"
@@ -220,8 +247,11 @@ class Courier:
         return {"ok": pushed.ok}
 
     def _event(self, kind: str, remote: Remote, data: Mapping[str, Any]) -> None:
+        self._say(kind, {"remote": remote.name, **data})
+
+    def _say(self, kind: str, data: Mapping[str, Any]) -> None:
         try:
-            self._keeper.send({"event": kind, "data": {"remote": remote.name, **data}})
+            self._keeper.send({"event": kind, "data": data})
         except LineEnded:
             os._exit(0)
 

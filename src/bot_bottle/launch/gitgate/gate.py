@@ -39,6 +39,7 @@ IDLE = 60.0
 MEMORY = {"gate": 1 << 30, "checker": 2 << 30, "courier": 0}
 """Bytes of memory that each of their programs may have."""
 _MIRRORS, _PUSHES, _HELD, _HOOKS, _KEYS = "/mirrors", "/pushes", "/held", "/hooks", "/keys"
+_SIGNING_KEY = f"{_KEYS}/.signing"
 _LOOK_EVERY = 0.25
 CONFIRM_WITHIN = 2.0
 """Seconds for the courier to say that it goes by changed rules, which takes it 0.001."""
@@ -177,10 +178,14 @@ class Gate:
         self._processes[name] = Process(partial(beside, begin), {**order, **user, "memory": MEMORY[name]})
 
     def _keys(self) -> tuple[tuple[str, str], ...]:
-        return tuple(
-            (os.path.realpath(one.key), f"{_KEYS}/{one.name}")
-            for one in self._git.remotes
-            if one.key and not _lack(one)
+        signing = self._git.signing_key
+        return (
+            *(
+                (os.path.realpath(one.key), f"{_KEYS}/{one.name}")
+                for one in self._git.remotes
+                if one.key and not _lack(one)
+            ),
+            *([(os.path.realpath(signing), _SIGNING_KEY)] if os.path.isfile(signing) else []),
         )
 
     def _locals(self) -> tuple[tuple[str, str], ...]:
@@ -207,7 +212,8 @@ class Gate:
                 "authorization": proxy.authorization.reveal() if proxy.authorization else "",
             }
         remotes = [self._remote(one) for one in self._git.remotes]
-        return {"remotes": remotes, "ca": self._outside.authorities, "proxy": through}
+        key = _SIGNING_KEY if self._git.signing_key else ""
+        return {"remotes": remotes, "ca": self._outside.authorities, "proxy": through, "signing_key": key}
 
     def _remote(self, remote: GitRemote) -> dict[str, object]:
         name = remote.credential.name if remote.credential else ""
