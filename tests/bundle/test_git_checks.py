@@ -142,12 +142,10 @@ def test_every_rule_of_gitleaks_finds_its_sample_wherever_it_stands(
     plant: Plant, pushed: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checks, "MOST", 100_000)
-    samples = real.samples()
-    assert len(samples) > 200
+    samples = real.samples("\n<>\0" if plant is _in_authors_names else "")
+    assert len(samples) > 190
     if plant in NO_PATH:
         samples = {rule: one for rule, one in samples.items() if not one[0]}
-    if plant is _in_authors_names:
-        samples = {rule: one for rule, one in samples.items() if not set("\n<>\0") & set(one[1])}
     plant(pushed, samples)
     pushed.write()
     names = ["bot/x"]
