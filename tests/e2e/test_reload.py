@@ -275,9 +275,13 @@ def test_the_operators_view_adds_up(watched):
     for _ in range(3):
         watched.reaches("http://one.example.org/")
     watched.reaches("http://two.example.org/")
-    hosts = json.loads(watched.cli("egress", run, "--json").stdout)["hosts"]
-    by_host = {row["host"]: row for row in hosts}
-    assert by_host["one.example.org"]["allowed"] == 3
+
+    def counted():
+        """What is told of each host, once all of it is in the record."""
+        rows = {row["host"]: row for row in json.loads(watched.cli("egress", run, "--json").stdout)["hosts"]}
+        return rows if rows.get("one.example.org", {}).get("allowed") == 3 else None
+
+    by_host = wait_for(counted, "three requests to be counted")
     assert by_host["one.example.org"]["down"] > 0
     assert by_host["two.example.org"]["refused"] == 1
     shown = watched.cli("egress", run)
