@@ -154,6 +154,25 @@ def test_more_than_may_be_under_way_ends_it():
         side.mux.close(1)
 
 
+@pytest.mark.parametrize("frame", [HEAD.pack(7, mux.DATA, 0), HEAD.pack(7, mux.DATA, 1) + b"x"])
+def test_answers_that_nobody_reads_do_not_heap_up(frame, monkeypatch):
+    monkeypatch.setattr(mux, "MOST_UNSENT", 1 << 20)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        side = Side(ours)
+        side.thread.start()
+        theirs.settimeout(30)
+        with contextlib.suppress(OSError):
+            for _ in range(40):
+                theirs.sendall(frame * 20_000)
+                if not side.thread.is_alive():
+                    break
+        theirs.shutdown(socket.SHUT_WR)
+        side.thread.join(30)
+        assert isinstance(side.error, ValueError)
+        assert len(side.mux._outgoing) < 2 << 20
+
+
 @given(st.binary(max_size=200))
 def test_nothing_that_comes_does_more_than_end_it(noise):
     ours, theirs = socket.socketpair()

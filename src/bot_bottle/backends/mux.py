@@ -20,6 +20,8 @@ DATA, END, CREDIT, SHUT = b"d", b"e", b"c", b"x"
 WINDOW = 256 * 1024
 LARGEST = 16 << 20
 """Bytes of one message."""
+MOST_UNSENT = 4 * LARGEST
+"""Bytes that may wait for the other side to read: an honest one always reads."""
 _BLOCK = 32 * 1024
 _PIPE = 4096
 """What a pipe with room takes without waiting (PIPE_BUF, pipe(7))."""
@@ -260,6 +262,8 @@ class Mux:
                 if channel := self._channels.get(number):
                     channel.under_way -= length
                 continue
+            if len(self._outgoing) > MOST_UNSENT:
+                raise ValueError("nothing is read that is sent")
             if length > (LARGEST if number == 0 else WINDOW):
                 raise ValueError("a frame that is too large")
             if len(self._incoming) < HEAD.size + length:
