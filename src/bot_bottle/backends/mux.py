@@ -186,6 +186,8 @@ class Mux:
                 continue
             if state & (select.POLLOUT | select.POLLERR) and channel.waiting:
                 self._pass_on(number, channel)
+            elif state & select.POLLHUP and channel.waiting:  # a full terminal that nobody has any more
+                self._nobody_reads(number, channel)
             if (
                 state & (select.POLLIN | select.POLLHUP | select.POLLERR)
                 and channel.reads
@@ -220,16 +222,19 @@ class Mux:
             done = os.write(channel.descriptor, channel.waiting[:_PIPE])
         except BlockingIOError:
             return
-        except OSError:  # nobody reads it any more
-            channel.waiting.clear()
-            channel.writes = False
-            self._send(number, SHUT, b"")
-            self._perhaps_close(number, channel)
+        except OSError:
+            self._nobody_reads(number, channel)
             return
         del channel.waiting[:done]
         self._outgoing += HEAD.pack(number, CREDIT, done)
         if channel.ending and not channel.waiting:
             self._end_writing(number, channel)
+
+    def _nobody_reads(self, number: int, channel: _Channel) -> None:
+        channel.waiting.clear()
+        channel.writes = False
+        self._send(number, SHUT, b"")
+        self._perhaps_close(number, channel)
 
     def _end_writing(self, number: int, channel: _Channel) -> None:
         channel.writes = False
