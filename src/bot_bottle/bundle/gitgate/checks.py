@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from bot_bottle.bundle.gitgate import gitleaks
 from bot_bottle.bundle.gitgate.model import CheckFailed, Finding, GitRules, Update
-from bot_bottle.bundle.gitgate.objects import Change, Object, Pushed
+from bot_bottle.bundle.gitgate.objects import Change, Content, Object, Pushed
 from bot_bottle.bundle.gitgate.unpacking import Budget, unpacked
 from bot_bottle.digest import sha256_hex
 from bot_bottle.host import git
@@ -165,7 +165,7 @@ class _Checking:
         for one in self.pushed.contents(small):
             self._file(one.data, blobs[one.id])
 
-    def _file(self, data: bytes, place: Place) -> None:
+    def _file(self, data: Content, place: Place) -> None:
         self._text(data, place)
         for inner in unpacked(data, Budget()):
             inside = place._replace(path=place.path + clean(inner.inside, _NAME), what="within the file")
@@ -176,7 +176,7 @@ class _Checking:
 
     def _message(self, one: Object, ref: str) -> None:
         """The texts of a commit or tag: its message; its header, without what is an id or a time."""
-        header, _, message = one.data.partition(b"\n\n")
+        header, _, message = bytes(one.data).partition(b"\n\n")
         place = Place(ref, one.id, "", one.id)
         people = []
         others = []
@@ -228,7 +228,7 @@ class _Checking:
             self._texts.add(digest)
             self._text(text, place)
 
-    def _text(self, data: bytes, place: Place) -> None:
+    def _text(self, data: Content, place: Place) -> None:
         """Looks for secrets in `data`."""
         self.pushed.left()
         try:
@@ -248,7 +248,7 @@ class _Checking:
             else:
                 self._secret(_seen(leak), place, leak.line)
 
-    def _own(self, data: bytes) -> Iterator[tuple[int, Seen]]:
+    def _own(self, data: Content) -> Iterator[tuple[int, Seen]]:
         """The bottle's own secrets and tokens of known shapes, in whatever encoding: the line, and what."""
         lines = 0
         for at in range(0, max(1, len(data)), _BLOCK):
@@ -257,7 +257,7 @@ class _Checking:
                 line = lines + self._line(block, match.detector, match.text)
                 own = match.known.name if match.known else ""
                 yield line, Seen("own-secret" if own else match.detector, match.text, own, match.encoding)
-            lines += data.count(b"\n", at, at + _BLOCK)
+            lines += block.count(b"\n", 0, _BLOCK)
 
     def _line(self, block: bytes, detector: str, text: bytes) -> int:
         """The line in which it begins, from 1: as it stands, else by halving what it is still found in."""

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from bot_bottle.bundle.gitgate.model import CheckFailed
+from bot_bottle.bundle.gitgate.objects import Content
 
 MODULE = "github.com/zricethezav/gitleaks/v8"
 VERSION = "v8.30.1"
@@ -91,7 +92,7 @@ class Gitleaks:
     def __exit__(self, *_: object) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def add(self, key: int, data: bytes, *, name: str = "") -> Iterator[Leak]:
+    def add(self, key: int, data: Content, *, name: str = "") -> Iterator[Leak]:
         """Takes a text in; what was found in this and earlier ones, when a batch is full."""
         suffix = next((ours for end, ours in _SUFFIXES if name.lower().endswith(end)), "")
         lines = at = 0
@@ -107,7 +108,7 @@ class Gitleaks:
                 yield from self.look()
             if at + PIECE >= len(data):
                 return
-            lines += data.count(b"\n", at, at + PIECE - OVERLAP)
+            lines += piece.count(b"\n", 0, PIECE - OVERLAP)
             at += PIECE - OVERLAP
 
     def look(self) -> Iterator[Leak]:
