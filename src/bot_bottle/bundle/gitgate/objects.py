@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from bot_bottle.bundle.gitgate import settings
 from bot_bottle.bundle.gitgate.model import CheckFailed
+from bot_bottle.bundle.gitgate.waiting import wait
 
 OBJECTS, CHANGES = 2_000_000, 500_000
 """Objects of a push, and paths that its commits change, at most."""
@@ -26,7 +27,7 @@ MEMORY = 1 << 30
 _TAGS_DEEP = 8
 _BLOCK = 1 << 16
 _LONGEST_WORD = 1 << 16
-_COMMIT_BYTES = 4 << 20
+COMMIT_BYTES, _TAG_BYTES = 1 << 20, 4 << 20
 """Bytes of one commit or tag at most; they are read whole."""
 _LARGE = 1 << 20
 """Bytes of an object from which on its content is kept on the disk while it is looked at."""
@@ -98,14 +99,12 @@ class Pushed:
         """The tags that `name` is or leads through, and the commit behind them; empty when that is no commit."""
         tags: list[Object] = []
         while len(tags) < _TAGS_DEEP:
-            [(kind, size)] = self.sizes([name]).values()
+            [(kind, _)] = self.sizes([name]).values()
             if kind == "commit":
                 return tuple(tags), name
             if kind != "tag":
                 return tuple(tags), ""
-            if size > _COMMIT_BYTES:
-                raise TooMuch("a tag is larger than any tag has to be")
-            [tag] = self.contents([name])
+            [tag] = self.contents([name], longest=_TAG_BYTES)
             tags.append(tag)
             name = bytes(tag.data).partition(b"\n")[0].removeprefix(b"object ").decode("ascii", "replace")
         raise TooMuch("tags of tags of tags")
@@ -152,14 +151,19 @@ class Pushed:
                 found[name] = kind, size
         return found
 
-    def contents(self, ids: Iterable[str]) -> Iterator[Object]:
-        """The objects, in this order, one at a time: whoever asks has looked at their sizes. Raises CheckFailed, OSError."""
+    def contents(self, ids: Iterable[str], *, longest: int = 0) -> Iterator[Object]:
+        """The objects, in this order, one at a time. Raises CheckFailed, OSError.
+
+        Whoever asks has looked at their sizes, or says what the `longest` may be.
+        """
         asked = "".join(f"{one}\n" for one in ids)
         if not asked:
             return
         with self._git("cat-file", "--batch", stdin=asked) as said:
             while (line := said.line()) is not None:
                 name, kind, size = _header(line)
+                if longest and size > longest:
+                    raise TooMuch(f"a {kind} is longer than any {kind} has to be")
                 data = said.exactly(size) if size < _LARGE else self._kept(said, size)
                 said.exactly(1)
                 yield Object(name, kind, data)
@@ -188,7 +192,7 @@ class Pushed:
                 try:
                     resource.prlimit(process.pid, resource.RLIMIT_DATA, (MEMORY, MEMORY))
                     yield _Said(process.stdout.fileno(), self)
-                    code = process.wait(self.left())
+                    code = wait(process, self.left())
                 except subprocess.TimeoutExpired as error:
                     raise TooMuch("looking at what was pushed takes too long") from error
                 finally:
