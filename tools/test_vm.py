@@ -13,14 +13,22 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 GUEST = ROOT / "tools" / "kvm-guest"
-WHOLE, SHORTEST, BOOT = 22 * 60, 400, 120
-NOT_RUN = 77
+WHOLE, SHORTEST, BOOT = 22 * 60, 120, 120
+NOT_RUN, TOOK_TOO_LONG = 77, 124
+SHARES = {
+    "bottles": ("tests/vm/test_bottle_vm.py", "tests/vm/test_kept_vm.py"),
+    "program": tuple(f"tests/vm/test_{name}_vm.py" for name in ("relay", "start", "hostile", "killed")),
+}
+"""Each in a machine of its own, at once where there is room: a boot inside keeps one processor busy."""
+PROGRAMS = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 WHY_NOT = ROOT / "build" / "test-vm-not-run"
 NEEDED = ("qemu-system-x86_64", "qemu-img", "mmdebstrap", "mke2fs", "zstd", "cpio", "ssh", "depmod")
 PYTEST = ("pytest", "_pytest", "pluggy", "iniconfig", "packaging", "pygments", "py.py", "pytest_timeout.py")
@@ -40,26 +48,70 @@ def kvm_works() -> bool:
     return os.path.isdir(os.environ.get("BOT_BOTTLE_VM_IMAGE", "/var/lib/agent-image"))
 
 
-def guest(*words: str, timeout: float, loud: bool = True) -> int:
-    """Runs `tools/kvm-guest`; answers its exit code, 124 when it took too long."""
-    try:
-        out = None if loud else subprocess.DEVNULL
-        return subprocess.run(
-            [str(GUEST), *words], timeout=timeout, stdin=subprocess.DEVNULL, stdout=out, check=False
-        ).returncode
-    except subprocess.TimeoutExpired:
-        return 124
+class Guest:
+    """One emulated machine, beside others."""
+
+    def __init__(self, share: str, number: int, brought: Path) -> None:
+        self._share = share
+        self._env = {
+            **os.environ,
+            "KVM_GUEST_NAME": f"test-{share}",
+            "KVM_GUEST_PORT": str(int(os.environ.get("KVM_GUEST_PORT", "2223")) + number),
+            "KVM_GUEST_BRING": str(brought),
+        }
+
+    def up(self) -> bool:
+        return self._call("up", timeout=BOOT) == 0
+
+    def down(self) -> None:
+        self._call("down", timeout=30)
+
+    def _call(self, *words: str, timeout: float) -> int:
+        try:
+            return subprocess.run(
+                [str(GUEST), *words], env=self._env, timeout=timeout, check=False,
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            ).returncode  # fmt: skip
+        except subprocess.TimeoutExpired:
+            return TOOK_TOO_LONG
+
+    def tests(self, more: str, timeout: float) -> int:
+        """Runs them as a user without rights, and shows every line as it comes; answers pytest's exit code."""
+        words = (
+            "cd /opt/brought && BOT_BOTTLE_VM_OWN=/opt/brought/own.tar PYTHONDONTWRITEBYTECODE=1 "
+            "PYTHONPATH=/opt/brought/src:/opt/brought/site:/opt/brought/tests python3 -m pytest -c pytest.ini "
+            f"-o cache_dir=/tmp/pytest-cache -rA -v --durations=0 --durations-min=3 {more} {' '.join(SHARES[self._share])}"
+        )
+        argv = [str(GUEST), "ssh", f"su node -s /bin/sh -c '{words}'"]
+        with subprocess.Popen(
+            argv, env=self._env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        ) as running:
+            reader = threading.Thread(target=self._show, args=(running,), daemon=True)
+            reader.start()
+            try:
+                code = running.wait(max(timeout, 0))
+            except subprocess.TimeoutExpired:
+                running.kill()
+                code = TOOK_TOO_LONG
+            reader.join(5)
+        return code
+
+    def _show(self, running: subprocess.Popen[bytes]) -> None:
+        for line in running.stdout or ():
+            print(f"{self._share}: {line.decode(errors='replace').rstrip()}", flush=True)
 
 
 def bring(folder: Path) -> Path:
-    """What the guest needs of this checkout: the package, what that needs, the tests, and pytest."""
+    """A disk with what the guest needs of this checkout: the package, what that needs, the tests, and pytest."""
     import pytest
 
     site = Path(pytest.__file__).parent.parent
-    bring_requirements(folder / "bot-bottle" / "site")
-    made = folder / "bot-bottle"
+    bring_requirements(folder / "brought" / "site")
+    made = folder / "brought"
     shutil.copytree(ROOT / "src", made / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-    shutil.copytree(ROOT / "tests" / "vm", made / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("vm", "support"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / "tests" / name, made / "tests" / name, ignore=ignored)
     information = [path.name for path in site.glob("*.dist-info") if path.name.partition("-")[0] in PYTEST]
     for name in (*PYTEST, *information):
         if (site / name).is_dir():
@@ -72,7 +124,10 @@ def bring(folder: Path) -> Path:
         else:
             shutil.copy(site / name, made / "site" / name)
     (made / "pytest.ini").write_text("[pytest]\nmarkers =\n  vm\n  timeout\n")
-    return made
+    disk = folder / "brought.ext4"
+    mke2fs = shutil.which("mke2fs", path=PROGRAMS) or "mke2fs"
+    subprocess.run([mke2fs, "-q", "-t", "ext4", "-O", "^has_journal", "-d", made, disk, "2G"], check=True)
+    return disk
 
 
 def bring_requirements(target: Path) -> None:
@@ -101,16 +156,34 @@ def bring_requirements(target: Path) -> None:
             shutil.copy(source, target / file)
 
 
-def once(folder: Path, seconds: float) -> int:
-    """One boot of the guest, and the tests in it as a user without rights."""
+def share(name: str, number: int, brought: Path, until: float) -> bool:
+    """A share of the tests in a machine of its own. What failed is tried once more; in a new machine when this one hung."""
+    machine = Guest(name, number, brought)
+    more, is_up = "", False
     try:
-        if guest("up", timeout=BOOT) or guest("put", str(folder), "/opt", timeout=BOOT):
-            return 124
-        words = "cd /opt/bot-bottle && PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=src:site " \
-            "python3 -m pytest -p no:cacheprovider -c pytest.ini -rA -v -x tests"  # fmt: skip
-        return guest("ssh", f"su node -s /bin/sh -c '{words}'", timeout=seconds)
+        for attempt in (1, 2):
+            is_up = is_up or machine.up()
+            code = machine.tests(more, until - time.monotonic()) if is_up else TOOK_TOO_LONG
+            print(f"test-vm: {name}: attempt {attempt} ended with {code}", flush=True)
+            if code == 0:
+                return True
+            if code == 1:
+                more = "--last-failed"
+            else:
+                machine.down()
+                more, is_up = "", False
+            if until - time.monotonic() < SHORTEST:
+                break
+        return False
     finally:
-        guest("down", timeout=30)
+        machine.down()
+
+
+def at_once() -> int:
+    """How many emulated machines: each takes a processor and its memory."""
+    available = re.search(r"MemAvailable:\s*(\d+)", Path("/proc/meminfo").read_text())
+    has_room = available is not None and int(available[1]) > 8 << 20
+    return len(SHARES) if has_room and len(os.sched_getaffinity(0)) > 1 else 1
 
 
 def main() -> int:
@@ -123,8 +196,7 @@ def main() -> int:
             check=False,
         )
         return say("PASSED" if done.returncode == 0 else "FAILED", "on this machine")
-    search = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
-    missing = [name for name in NEEDED if shutil.which(name, path=search) is None]
+    missing = [name for name in NEEDED if shutil.which(name, path=PROGRAMS) is None]
     if missing or os.geteuid() or os.uname().machine != "x86_64":
         why = (
             f"missing: {', '.join(missing)}"
@@ -132,20 +204,17 @@ def main() -> int:
             else "building the emulated machine needs root on x86_64"
         )
         return say("NOT RUN", why)
-    if guest("build", timeout=WHOLE / 2):
+    if subprocess.run([GUEST, "build"], check=False, stdin=subprocess.DEVNULL).returncode:
         return say("NOT RUN", "the emulated machine could not be built")
+    print(f"test-vm: the emulated machine is there after {time.monotonic() - began:.0f} s", flush=True)
     with tempfile.TemporaryDirectory(prefix="bot-bottle-vm-") as folder:
         brought = bring(Path(folder))
-        for attempt in (1, 2):
-            code = once(brought, WHOLE - (time.monotonic() - began))
-            if code == 0:
-                return say(
-                    "PASSED", f"in the emulated machine, attempt {attempt}, {time.monotonic() - began:.0f} s"
-                )
-            print(f"test-vm: attempt {attempt} ended with {code}", flush=True)
-            if WHOLE - (time.monotonic() - began) < SHORTEST + BOOT:
-                break
-    return say("FAILED", "in the emulated machine")
+        with ThreadPoolExecutor(at_once()) as pool:
+            done = list(
+                pool.map(lambda one: share(one[1], one[0], brought, began + WHOLE), enumerate(SHARES))
+            )
+    took = f"in the emulated machine, {time.monotonic() - began:.0f} s"
+    return say("PASSED" if all(done) else "FAILED", took)
 
 
 def say(result: str, what: str) -> int:
