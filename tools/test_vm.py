@@ -6,6 +6,7 @@ Everything has a bound. Under emulation one boot in twenty hangs, and then it is
 with the reason, and its exit code is 0 only for PASSED; it is 77 for NOT RUN.
 """
 
+import compileall
 import os
 import re
 import shutil
@@ -18,14 +19,18 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from py_compile import PycInvalidationMode
+
+from bot_bottle.digest import sha256_hex
+from bot_bottle.errors import BotBottleError
 
 ROOT = Path(__file__).resolve().parent.parent
 GUEST = ROOT / "tools" / "kvm-guest"
-WHOLE, SHORTEST, BOOT = 22 * 60, 120, 120
+WHOLE, SHORTEST, BOOT, SILENT = 22 * 60, 120, 120, 240
 NOT_RUN, TOOK_TOO_LONG = 77, 124
 SHARES = {
-    "bottles": ("tests/vm/test_bottle_vm.py", "tests/vm/test_kept_vm.py"),
-    "program": tuple(f"tests/vm/test_{name}_vm.py" for name in ("relay", "start", "hostile", "killed")),
+    "bottles": ("tests/vm/test_bottle_vm.py", "tests/vm/test_killed_vm.py"),
+    "program": tuple(f"tests/vm/test_{name}_vm.py" for name in ("relay", "start", "hostile", "kept")),
 }
 """Each in a machine of its own, at once where there is room: a boot inside keeps one processor busy."""
 PROGRAMS = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
@@ -35,7 +40,6 @@ PYTEST = ("pytest", "_pytest", "pluggy", "iniconfig", "packaging", "pygments", "
 
 
 def kvm_works() -> bool:
-    sys.path.insert(0, str(ROOT / "src"))
     from bot_bottle.backends.smolmachines import kvm, program
     from bot_bottle.errors import HostError
 
@@ -53,6 +57,8 @@ class Guest:
 
     def __init__(self, share: str, number: int, brought: Path) -> None:
         self._share = share
+        self._passed: set[str] = set()
+        self._heard = 0.0
         self._env = {
             **os.environ,
             "KVM_GUEST_NAME": f"test-{share}",
@@ -75,30 +81,38 @@ class Guest:
         except subprocess.TimeoutExpired:
             return TOOK_TOO_LONG
 
-    def tests(self, more: str, timeout: float) -> int:
-        """Runs them as a user without rights, and shows every line as it comes; answers pytest's exit code."""
+    def tests(self, timeout: float) -> int:
+        """Runs those that have not passed yet, as a user without rights, and shows what is said; answers pytest's exit code."""
+        rest = " ".join(f"--deselect {name}" for name in sorted(self._passed))
         words = (
             "cd /opt/brought && BOT_BOTTLE_VM_OWN=/opt/brought/own.tar PYTHONDONTWRITEBYTECODE=1 "
             "PYTHONPATH=/opt/brought/src:/opt/brought/site:/opt/brought/tests python3 -m pytest -c pytest.ini "
-            f"-o cache_dir=/tmp/pytest-cache -rA -v --durations=0 --durations-min=3 {more} {' '.join(SHARES[self._share])}"
+            f"-p no:cacheprovider -rA -v --durations=0 --durations-min=3 {rest} {' '.join(SHARES[self._share])}"
         )
         argv = [str(GUEST), "ssh", f"su node -s /bin/sh -c '{words}'"]
+        end = time.monotonic() + timeout
         with subprocess.Popen(
             argv, env=self._env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         ) as running:
             reader = threading.Thread(target=self._show, args=(running,), daemon=True)
+            self._heard = time.monotonic()
             reader.start()
-            try:
-                code = running.wait(max(timeout, 0))
-            except subprocess.TimeoutExpired:
-                running.kill()
-                code = TOOK_TOO_LONG
+            while (code := running.poll()) is None:
+                if time.monotonic() > min(end, self._heard + SILENT):
+                    running.kill()
+                    code = TOOK_TOO_LONG
+                    break
+                time.sleep(0.2)
             reader.join(5)
         return code
 
     def _show(self, running: subprocess.Popen[bytes]) -> None:
-        for line in running.stdout or ():
-            print(f"{self._share}: {line.decode(errors='replace').rstrip()}", flush=True)
+        for raw in running.stdout or ():
+            line = raw.decode(errors="replace").rstrip()
+            self._heard = time.monotonic()
+            if found := re.match(r"(tests/\S+) PASSED", line):
+                self._passed.add(found[1])
+            print(f"{self._share}: {line}", flush=True)
 
 
 def bring(folder: Path) -> Path:
@@ -112,7 +126,11 @@ def bring(folder: Path) -> Path:
     for name in ("vm", "support"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / "tests" / name, made / "tests" / name, ignore=ignored)
-    information = [path.name for path in site.glob("*.dist-info") if path.name.partition("-")[0] in PYTEST]
+    information = [
+        path.name
+        for path in site.glob("*.dist-info")
+        if path.name.partition("-")[0] in (*PYTEST, "pytest_timeout")
+    ]
     for name in (*PYTEST, *information):
         if (site / name).is_dir():
             shutil.copytree(
@@ -124,10 +142,35 @@ def bring(folder: Path) -> Path:
         else:
             shutil.copy(site / name, made / "site" / name)
     (made / "pytest.ini").write_text("[pytest]\nmarkers =\n  vm\n  timeout\n")
+    # An emulated processor takes minutes to compile what is imported; a Python that is another than the guest's does no harm.
+    compileall.compile_dir(made, quiet=2, workers=0, invalidation_mode=PycInvalidationMode.UNCHECKED_HASH)
+    shutil.copy(own_image(), made / "own.tar")
     disk = folder / "brought.ext4"
     mke2fs = shutil.which("mke2fs", path=PROGRAMS) or "mke2fs"
     subprocess.run([mke2fs, "-q", "-t", "ext4", "-O", "^has_journal", "-d", made, disk, "2G"], check=True)
     return disk
+
+
+def own_image() -> Path:
+    """bot-bottle's own image, as an archive, made as for a user whose host has no engine. Raises BotBottleError."""
+    from bot_bottle.backends.smolmachines import sources
+    from bot_bottle.backends.smolmachines.unpacking import Unpacking
+
+    source = sources.packages(lambda words: print(f"test-vm: {words}", flush=True))
+    archive = ROOT / "build" / "vm" / f"{sha256_hex(source.mark.encode())[:16]}.tar"
+    if not archive.exists():
+        archive.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="bot-bottle-own-") as folder:
+            os.chmod(folder, 0o755)
+            into = Unpacking(folder)
+            try:
+                source.fill(into)
+            finally:
+                into.close()
+            fresh = archive.with_suffix(".fresh")
+            subprocess.run(["tar", "-C", folder, "-cf", fresh, "."], check=True)
+            fresh.rename(archive)
+    return archive
 
 
 def bring_requirements(target: Path) -> None:
@@ -157,26 +200,31 @@ def bring_requirements(target: Path) -> None:
 
 
 def share(name: str, number: int, brought: Path, until: float) -> bool:
-    """A share of the tests in a machine of its own. What failed is tried once more; in a new machine when this one hung."""
+    """A share of the tests in a machine of its own. What has not passed is tried once more; in a new machine when this one hung."""
     machine = Guest(name, number, brought)
-    more, is_up = "", False
+    is_up = False
     try:
         for attempt in (1, 2):
             is_up = is_up or machine.up()
-            code = machine.tests(more, until - time.monotonic()) if is_up else TOOK_TOO_LONG
+            code = machine.tests(until - time.monotonic()) if is_up else TOOK_TOO_LONG
             print(f"test-vm: {name}: attempt {attempt} ended with {code}", flush=True)
             if code == 0:
                 return True
-            if code == 1:
-                more = "--last-failed"
-            else:
+            if code != 1:
                 machine.down()
-                more, is_up = "", False
+                is_up = False
             if until - time.monotonic() < SHORTEST:
                 break
         return False
     finally:
         machine.down()
+
+
+def take_down(*_: object) -> None:
+    """Ends all machines at once, and with them whatever waits for one."""
+    for name in SHARES:
+        Guest(name, 0, Path()).down()
+    os._exit(TOOK_TOO_LONG)
 
 
 def at_once() -> int:
@@ -187,7 +235,7 @@ def at_once() -> int:
 
 
 def main() -> int:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(124))  # so that the guest is taken down
+    signal.signal(signal.SIGTERM, take_down)
     began = time.monotonic()
     if kvm_works():
         done = subprocess.run(
@@ -208,13 +256,16 @@ def main() -> int:
         return say("NOT RUN", "the emulated machine could not be built")
     print(f"test-vm: the emulated machine is there after {time.monotonic() - began:.0f} s", flush=True)
     with tempfile.TemporaryDirectory(prefix="bot-bottle-vm-") as folder:
-        brought = bring(Path(folder))
+        try:
+            brought = bring(Path(folder))
+        except BotBottleError as error:
+            return say("FAILED", f"{error.brief}: {error.details}")
         with ThreadPoolExecutor(at_once()) as pool:
-            done = list(
+            passed = list(
                 pool.map(lambda one: share(one[1], one[0], brought, began + WHOLE), enumerate(SHARES))
             )
     took = f"in the emulated machine, {time.monotonic() - began:.0f} s"
-    return say("PASSED" if all(done) else "FAILED", took)
+    return say("PASSED" if all(passed) else "FAILED", took)
 
 
 def say(result: str, what: str) -> int:
