@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -170,8 +169,3 @@ def children(pid: int, first: bytes) -> list[int]:
     """The processes that `pid` started and whose arguments begin with `first`."""
     found = _read(pid, f"task/{pid}/children").split()
     return [int(one) for one in found if _read(int(one), "cmdline").startswith(first)]
-
-
-def freeze(pid: int) -> None:
-    """As a machine whose kernel hangs."""
-    os.kill(pid, signal.SIGSTOP)
