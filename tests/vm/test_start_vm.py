@@ -9,6 +9,8 @@ import pytest
 
 from support.microvms import DEADLINE, Place, until
 
+IMPORTED = 270.0
+"""Seconds in which an emulated machine in an emulated machine imports the protocol's client out of a mounted folder."""
 PROBE = """
 import socket, sys
 def asked(place, request):
@@ -43,12 +45,14 @@ def test_a_copy_keeps_the_repository_as_it_was_and_brings_the_changes_back(place
 
 
 ASKER = """
-import asyncio, json, os, sys
+import asyncio, json, os, sys, time
 open("/workspace/ready", "w").close()
 sys.path.insert(0, "/workspace/lib")
 import httpx2
 from mcp.client.client import Client
 from mcp.client.streamable_http import streamable_http_client
+
+print("imported after", time.process_time(), flush=True)
 
 async def call(tool, arguments):
     with open(os.environ["BOT_BOTTLE_SUPERVISE_TOKEN_FILE"]) as file:
@@ -88,6 +92,7 @@ def test_an_agent_asks_by_the_protocol_s_own_client_and_hears_what_was_decided(p
                 lambda: place.run(*listed).stdout.strip() not in ("", "[]") or keeper.poll() is not None,
                 "it asks",
                 every=5.0,
+                within=IMPORTED,
             )
             assert keeper.poll() is None, f"the run ended with {keeper.returncode}"
             [shown] = json.loads(place.run(*listed).stdout)
