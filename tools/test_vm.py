@@ -121,7 +121,7 @@ def bring(folder: Path) -> Path:
 
     site = Path(pytest.__file__).parent.parent
     bring_requirements(folder / "brought" / "site")
-    made = folder / "brought"
+    made = folder / "files"
     shutil.copytree(ROOT / "src", made / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     for name in ("vm", "support"):
         ignored = shutil.ignore_patterns("__pycache__")
@@ -220,6 +220,15 @@ def share(name: str, number: int, brought: Path, until: float) -> bool:
         machine.down()
 
 
+def built() -> bool:
+    """Makes what the emulated machines are started from, once."""
+    try:
+        done = subprocess.run([GUEST, "build"], timeout=WHOLE / 2, check=False, stdin=subprocess.DEVNULL)
+    except subprocess.TimeoutExpired:
+        return False
+    return done.returncode == 0
+
+
 def take_down(*_: object) -> None:
     """Ends all machines at once, and with them whatever waits for one."""
     for name in SHARES:
@@ -240,6 +249,7 @@ def main() -> int:
     if kvm_works():
         done = subprocess.run(
             [sys.executable, "-m", "pytest", "-q", "-rA", str(ROOT / "tests" / "vm")],
+            env={**os.environ, "BOT_BOTTLE_VM_OWN": str(own_image())},
             timeout=WHOLE,
             check=False,
         )
@@ -252,18 +262,22 @@ def main() -> int:
             else "building the emulated machine needs root on x86_64"
         )
         return say("NOT RUN", why)
-    if subprocess.run([GUEST, "build"], check=False, stdin=subprocess.DEVNULL).returncode:
+    if not built():
         return say("NOT RUN", "the emulated machine could not be built")
     print(f"test-vm: the emulated machine is there after {time.monotonic() - began:.0f} s", flush=True)
-    with tempfile.TemporaryDirectory(prefix="bot-bottle-vm-") as folder:
-        try:
-            brought = bring(Path(folder))
-        except BotBottleError as error:
-            return say("FAILED", f"{error.brief}: {error.details}")
+    folder = ROOT / "build" / "vm" / "brought"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        brought = bring(folder)
         with ThreadPoolExecutor(at_once()) as pool:
             passed = list(
                 pool.map(lambda one: share(one[1], one[0], brought, began + WHOLE), enumerate(SHARES))
             )
+    except BotBottleError as error:
+        return say("FAILED", f"{error.brief}: {error.details}")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
     took = f"in the emulated machine, {time.monotonic() - began:.0f} s"
     return say("PASSED" if all(passed) else "FAILED", took)
 
