@@ -120,7 +120,7 @@ def bring(folder: Path) -> Path:
     import pytest
 
     site = Path(pytest.__file__).parent.parent
-    bring_requirements(folder / "brought" / "site")
+    bring_requirements(folder / "files" / "site")
     made = folder / "files"
     shutil.copytree(ROOT / "src", made / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     for name in ("vm", "support"):
