@@ -61,6 +61,10 @@ BENCH_TOOLS = (
 ENGINE_TOOLS = (
     Tool("dockerd", "docker.io", "is the engine of the Docker tests; they start it, where none answers"),
     Tool("mmdebstrap", "mmdebstrap", "makes the image that theirs are built on"),
+    Tool("rootlesskit", "rootlesskit", "is needed by their rootless engine"),
+    Tool("newuidmap", "uidmap", "is needed by their rootless engine"),
+    Tool("slirp4netns", "slirp4netns", "is needed by their rootless engine"),
+    Tool("fuse-overlayfs", "fuse-overlayfs", "is needed by their rootless engine"),
 )
 DOCKER_SOCKET = Path("/var/run/docker.sock")
 PICTURE_TOOLS = (Tool("pngquant", "pngquant", "makes the documents' pictures small"),)
