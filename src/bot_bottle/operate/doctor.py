@@ -101,7 +101,9 @@ def _branches() -> Iterator[Finding]:
     if can_share(folder):
         yield Finding("branches", "ok", "copies of stopped bottles share their blocks")
     else:
-        yield Finding("branches", "ok", "copies of stopped bottles are whole: the file system shares no blocks")
+        yield Finding(
+            "branches", "ok", "copies of stopped bottles are whole: the file system shares no blocks"
+        )
 
 
 def _docker() -> Iterator[Finding]:
