@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -133,6 +132,8 @@ class _Rounds:
 
 def _memory(gate: object, large: int, progress: Progress) -> Figure:
     """Private memory of everything of the gate's, at its peak, for a small and a large push."""
+    from support.watching import Peak
+
     work = gate.clone("memory", remote="unsearched")  # type: ignore[attr-defined]
     peaks = []
     for size in (SMALL // 4 if large < LARGE else SMALL, large):
@@ -140,11 +141,11 @@ def _memory(gate: object, large: int, progress: Progress) -> Figure:
         for number in range(4):
             (work / f"data-{number}").write_bytes(os.urandom(size << 18))
         gate.commit(work)  # type: ignore[attr-defined]
-        with _Watch(gate) as watch:
+        with Peak(gate.processes) as watch:  # type: ignore[attr-defined]
             done = gate.git("push", "-q", "origin", f"HEAD:refs/heads/bot/m{size}", cwd=work, timeout=900)  # type: ignore[attr-defined]
         if done.code:
             raise NotMeasured(f"a push of {size} MiB: {done.said[-500:]}")
-        peaks.append(watch.peak / 1024)
+        peaks.append(watch.kib / 1024)
     small, full = peaks
     name = f"peak memory, push of {large} MiB (refs judged, own secrets sought)"
     return figure(
@@ -157,34 +158,3 @@ def _memory(gate: object, large: int, progress: Progress) -> Figure:
         goal="at most 2 x",
         ok=full <= 2 * small,
     )
-
-
-class _Watch:
-    def __init__(self, gate: object) -> None:
-        self.gate = gate
-        self.peak = 0
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-
-    def __enter__(self) -> "_Watch":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        from support.gitservers import descendants
-
-        while not self._over.wait(0.1):
-            pids = [pid for own in list(self.gate.gate.pids.values()) for pid in (own, *descendants(own))]  # type: ignore[attr-defined]
-            self.peak = max(self.peak, sum(map(_private, pids)))
-
-
-def _private(pid: int) -> int:
-    try:
-        text = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return 0
-    return sum(int(line.split()[1]) for line in text.splitlines() if line.startswith("RssAnon:"))

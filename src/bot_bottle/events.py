@@ -1,6 +1,7 @@
 """What an event is: one line of the record of what happened, chained by hash. Pure; the store keeps them.
 
-Kinds are `ROOM.WHAT`: `run.planned run.started run.ended run.reaped`, `record.late`, `workspace.flagged`, `door.opened door.closed
+Kinds are `ROOM.WHAT`: `run.planned run.started run.ended run.reaped run.branched`, `record.late`, `workspace.flagged`,
+`door.opened door.closed
 door.authority`, `policy.changed policy.refused`, `credential.renewed credential.failed`, `egress.allowed
 egress.observed egress.redacted egress.refused egress.failed egress.closed egress.folded`, `dns.refused`,
 `git.fetched git.pushed

@@ -9,24 +9,8 @@ import pytest
 
 from bot_bottle.backends.registry import backend
 from bot_bottle.plan.model import INSIDE_UID, ImageSpec
-from support.backends import Factory
+from support.backends import OF_THE_IMAGE, Factory
 from support.engine import BASE
-
-OF_THE_IMAGE = frozenset(
-    [
-        "/root",
-        "/var/lib",
-        "/var/log",
-        "/srv",
-        "/mnt",
-        "/boot",
-        "/etc/shadow",
-        "/opt",
-        "/sys",
-        "/etc/ssl/private",
-    ]
-)
-"""Places that every Debian image has; /sys is empty."""
 
 
 @pytest.fixture

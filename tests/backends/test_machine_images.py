@@ -433,22 +433,24 @@ images.prepare(ImageSpec(reference=sys.argv[1]), cache=Path(sys.argv[2]), say=pr
 """
 
 
+SLOW = KILLED.replace(
+    "images.prepare", "import time, bot_bottle.backends.smolmachines.unpacking as u\n"
+    "write = u.Unpacking._write\n"
+    "def slow(self, *words):\n"
+    "    write(self, *words)\n"
+    "    self.entries > 20 and (print('now', flush=True), time.sleep(600))\n"
+    "u.Unpacking._write = slow\n"
+    "images.prepare", 1,
+)  # fmt: skip
+
+
 def test_who_is_killed_while_making_one_leaves_nothing_that_is_taken_for_whole(tmp_path, cache):
     """The archive is a pipe that stays open in the midst of a file, until its reader is killed."""
     whole = tar(*ROOT_FS, *(entry(f"usr/bin/{number}", b"x" * 100_000) for number in range(30)))
     path = tmp_path / "rootfs.tar"
     path.write_bytes(whole)
-    script = KILLED.replace(
-        "images.prepare", "import time, bot_bottle.backends.smolmachines.unpacking as u\n"
-        "write = u.Unpacking._write\n"
-        "def slow(self, *words):\n"
-        "    write(self, *words)\n"
-        "    self.entries > 20 and (print('now', flush=True), time.sleep(600))\n"
-        "u.Unpacking._write = slow\n"
-        "images.prepare", 1,
-    )  # fmt: skip
     with subprocess.Popen(
-        [sys.executable, "-c", script, str(path), str(cache)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", SLOW, str(path), str(cache)], stdout=subprocess.PIPE, text=True
     ) as making:
         assert making.stdout is not None
         wait_for(lambda: making.stdout.readline().strip() == "now", "it to be in the midst")
@@ -457,6 +459,53 @@ def test_who_is_killed_while_making_one_leaves_nothing_that_is_taken_for_whole(t
     image = prepared(path, cache)
     assert len(os.listdir(image.rootfs / "usr/bin")) == 31
     assert not list(cache.glob(".new-*"))
+
+
+def test_another_image_is_made_meanwhile_and_what_is_half_made_is_its_makers(tmp_path, cache):
+    path, other = tmp_path / "rootfs.tar", tmp_path / "other.tar"
+    path.write_bytes(tar(*ROOT_FS, *(entry(f"usr/bin/{number}", b"x" * 100_000) for number in range(30))))
+    other.write_bytes(tar(*ROOT_FS))
+    with subprocess.Popen(
+        [sys.executable, "-c", SLOW, str(path), str(cache)], stdout=subprocess.PIPE, text=True
+    ) as making:
+        assert making.stdout is not None
+        wait_for(lambda: making.stdout.readline().strip() == "now", "it to be in the midst")
+        said = []
+        made = []
+        beside = threading.Thread(
+            target=lambda: made.append(prepared(other, cache, said.append)), daemon=True
+        )
+        beside.start()
+        beside.join(60)
+        half = list(cache.glob(".new-*"))
+        making.send_signal(signal.SIGKILL)
+    assert made, "it waited for an image that is not its own"
+    assert len(half) == 1
+    assert not [one for one in said if "Waiting" in one]
+    other.write_bytes(tar(*ROOT_FS, entry("usr/bin/new", b"x")))
+    prepared(other, cache)
+    assert not list(cache.glob(".new-*")), "of whoever was killed"
+
+
+def test_a_folder_is_shown_as_it_is_now_whatever_was_changed_deep_in_it(tmp_path, cache):
+    root = tmp_path / "rootfs"
+    for name in ("usr/bin", "etc", "tmp"):
+        (root / name).mkdir(parents=True)
+    before = prepared(root, cache)
+    (root / "usr/bin/new").write_bytes(b"new")
+    assert prepared(root, cache) == before
+    assert (prepared(root, cache).rootfs / "usr/bin/new").read_bytes() == b"new"
+    assert before.rootfs == root
+    assert not cache.exists() or not list(cache.iterdir()), "nothing of it is cached"
+
+
+def test_a_machine_that_smolvm_packed_is_no_image(tmp_path, cache):
+    """It would bring mounts, a command and resources of its own."""
+    path = tmp_path / "packed.smolmachine"
+    path.write_bytes(b"\x28\xb5\x2f\xfd" + b"packed" * 1000)
+    with pytest.raises(HostError):
+        prepared(path, cache)
+    assert not [one for one in cache.iterdir() if one.is_dir()]
 
 
 def test_all_of_them_can_be_forgotten(tmp_path, cache):

@@ -19,6 +19,7 @@ from bot_bottle.errors import SandboxError
 from bot_bottle.testing.bottles import DEADLINE, SLEEP, shell
 from support import machines
 from support.backends import Factory, make_plan
+from support.microvms import children, is_gone
 from support.waiting import wait_for
 
 MARK = "1000.25"
@@ -136,7 +137,8 @@ sys.stdin.read()
 """
 
 
-def test_a_keeper_that_is_killed_takes_its_machine_along(folder: Path) -> None:
+@pytest.mark.parametrize("is_slow", [False, True], ids=["at once", "when its carrier gets to run"])
+def test_a_keeper_that_is_killed_takes_its_machine_along(folder: Path, is_slow: bool) -> None:
     _, why_not = machines.root_fs()
     if why_not:
         pytest.skip(why_not)
@@ -147,9 +149,17 @@ def test_a_keeper_that_is_killed_takes_its_machine_along(folder: Path) -> None:
         assert keeper.stdout.readline() == b"ready\n"
         state = str(folder / "data" / "vm")
         assert processes(state, b"/.bottle/deputy")
+        carriers = children(keeper.pid, sys.executable.encode()) if is_slow else []
+        assert len(carriers) == is_slow
+        hung = [*carriers, *(processes(state, b"/.bottle/deputy") if is_slow else ())]
+        for pid in hung:  # so that nothing ends the machine but whoever kills it
+            os.kill(pid, signal.SIGSTOP)
         keeper.kill()
         keeper.wait()
+        for pid in carriers:
+            os.kill(pid, signal.SIGCONT)
         wait_for(lambda: not processes(state, b""), "the machine to end")
+        wait_for(lambda: all(map(is_gone, carriers)), "the carrier to end")
 
 
 @pytest.mark.parametrize(

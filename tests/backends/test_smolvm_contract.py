@@ -135,3 +135,14 @@ def test_the_machine_s_process_gets_none_of_our_environment(without_kvm, monkeyp
     assert "ANTHROPIC_API_KEY" not in env
     assert (env["SMOLVM_SECCOMP"], env["SMOLVM_LANDLOCK"]) == ("enforce", "enforce")
     assert env["HOME"] == "/home"
+
+
+def test_its_own_branch_wants_a_machine_that_runs(smolvm, image):
+    """Which is why it can't be had of a stopped bottle: its machine is gone."""
+    smolvm.create(machine(image))
+    argv = ["--error-format", "json", "machine", "branch", "--from", "one", "--name", "two"]
+    done = smolvm._call(argv, 60)
+    assert done.code == 1
+    assert b"is not running" in done.stderr
+    assert smolvm.names() == ["one"]
+    smolvm.delete("one")

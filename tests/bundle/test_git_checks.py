@@ -6,7 +6,9 @@ import gzip
 import io
 import lzma
 import os
+import random
 import subprocess
+import sys
 import sysconfig
 import zipfile
 import zlib
@@ -21,6 +23,7 @@ from bot_bottle.bundle.gitgate.model import CheckFailed, Finding, GitRules, Upda
 from bot_bottle.policy.git import NOTHING
 from bot_bottle.secret import Secret
 from support import gitleaks as real
+from support import tokens
 from support.repositories import Repository
 
 TOKEN = "ghp_" + "9pX3kqv8TzRnWmYc2dLs5bHf7gJt1aUe4iOo"
@@ -591,7 +594,9 @@ def test_without_gitleaks_nothing_is_pushed_unless_the_bottle_says_so(
     assert look(pushed, rules=GitRules(gitleaks=False)) == []
 
 
-@pytest.mark.parametrize("said", ["exit 0", "echo '[]'; exit 2", "echo '{'", "kill -9 $$", "echo null"])
+@pytest.mark.parametrize(
+    "said", ["exit 0", "echo '[]'; exit 2", "echo '[]'", "echo '{'", "kill -9 $$", "echo null"]
+)
 def test_a_gitleaks_that_breaks_off_fails_the_check(
     said: str, pushed: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -605,6 +610,19 @@ def test_a_gitleaks_that_breaks_off_fails_the_check(
         look(pushed)
 
 
+def test_a_gitleaks_that_does_not_wait_for_what_it_shall_look_at_looks_at_it_nevertheless(
+    pushed: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "gitleaks"
+    waits_for_nothing = 'case "$*" in *"$HOME/none") ;; *) exit 3 ;; esac; rm -f "$HOME/none"'
+    program.write_text(f'#!/bin/sh\n{waits_for_nothing}\nexec {gitleaks.find()} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    pushed.commit("bot/x", {"a.txt": f"token = {TOKEN}\n"})
+    pushed.write()
+    assert "github-pat" in rules_found(look(pushed))
+
+
 def test_the_check_leaves_nothing_behind(
     pushed: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -616,6 +634,40 @@ def test_the_check_leaves_nothing_behind(
     before = sorted(os.listdir(pushed.folder))
     assert look(pushed)
     assert os.listdir(place) == []
+    assert sorted(os.listdir(pushed.folder)) == before
+
+
+_ALONE = """
+import resource, sys
+from pathlib import Path
+from bot_bottle.bundle.gitgate import checks, objects
+from bot_bottle.bundle.gitgate.model import GitRules, Update
+from bot_bottle.policy.git import NOTHING
+from bot_bottle.policy.secrets.scanner import Scanner
+Scanner().scan(b"%41 AKIA")
+has = next(int(line.split()[1]) << 10 for line in open("/proc/self/status") if line.startswith("VmData"))
+resource.setrlimit(resource.RLIMIT_DATA, (has + (40 << 20), resource.RLIM_INFINITY))
+objects.MEMORY = 40 << 20
+rules = GitRules(gitleaks=False, max_file=1 << 30)
+for one in checks.check(Path(sys.argv[1]), [Update("refs/heads/bot/x", NOTHING, sys.argv[2])], [], rules, {}):
+    print(one.rule, one.path, one.line)
+"""
+
+
+def test_a_large_file_is_searched_to_its_end_in_less_memory_than_it_has(pushed: Repository) -> None:
+    lines, token = 2_500_000, tokens.crc_token("ghp", random.Random(7))
+    pushed.commit("bot/x", {"large.txt": b"nothing of interest here\n" * lines + f"{token}\n".encode()})
+    pushed.write()
+    pushed.git("repack", "-adq")  # what is in no pack is read as a stream in any case
+    before = sorted(os.listdir(pushed.folder))
+    done = subprocess.run(
+        [sys.executable, "-c", _ALONE, str(pushed.folder), pushed.id("bot/x")],
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path), "MALLOC_ARENA_MAX": "2"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.splitlines() == [f"github large.txt {lines + 1}"], done.stderr
     assert sorted(os.listdir(pushed.folder)) == before
 
 

@@ -19,6 +19,13 @@ EVERY = [
 ]
 on_every_backend = pytest.mark.parametrize("backend", EVERY, indirect=True)
 """For tests of the whole whose claims a backend could break: `place` writes bottles of that backend."""
+OF_THE_IMAGE = frozenset(
+    (
+        *("/root", "/var/lib", "/var/log", "/srv", "/mnt", "/boot", "/etc/shadow", "/opt", "/sys"),
+        "/etc/ssl/private",
+    )
+)
+"""Places that every Debian image has; /sys is empty."""
 AGENT_ID = 2_000_000
 """The agent's user on the host when the tests run as root; nobody's."""
 

@@ -22,7 +22,7 @@ from bot_bottle.plan.model import Credential, GitGate, GitRemote
 from bot_bottle.plan.resolve import FIRST_UNUSED_UID
 from bot_bottle.policy.git import GitRules
 from bot_bottle.secret import Secret
-from support.gitservers import IDENTITY, Ssh
+from support.gitservers import IDENTITY, Ssh, descendants
 from support.waiting import wait_for
 
 ONLY_REFS = GitRules(gitleaks=False)
@@ -148,6 +148,10 @@ class Gated:
     def assert_nothing_stands(self) -> None:
         """The client hears its answer a moment before its quarantine is removed."""
         wait_for(lambda: not self.standing(), f"nothing to be left of {self.standing()}", within=20)
+
+    def processes(self) -> list[int]:
+        """All that are the gate's now."""
+        return [pid for own in list(self.gate.pids.values()) for pid in (own, *descendants(own))]
 
     def close(self) -> None:
         self.loop.over = True

@@ -124,6 +124,7 @@ class Ssh(Server):
             f"ListenAddress 127.0.0.1:{port}", f"HostKey {folder}/host", f"AuthorizedKeysFile {folder}/authorized",
             "StrictModes no", "UsePAM no", "PasswordAuthentication no", "PermitRootLogin yes", "PidFile none",
             "AcceptEnv GIT_PROTOCOL", "MaxStartups 100", "LogLevel ERROR",
+            f"SetEnv HOME={folder}",  # the person's own start-up files can take longer than git
         ]  # fmt: skip
         (folder / "config").write_text("\n".join(lines) + "\n")
         self.folder = folder

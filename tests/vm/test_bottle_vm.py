@@ -14,35 +14,21 @@ import pytest
 
 from bot_bottle.backends.base import Bottle, Stdio
 from bot_bottle.backends.registry import backend
-from bot_bottle.backends.smolmachines import kvm, program
 from bot_bottle.errors import HostError
-from bot_bottle.plan.model import Command, ImageSpec, Paths, RunPlan, Workspace
-from bot_bottle.testing.bottles import ENVIRONMENT, SLEEP
+from bot_bottle.plan.model import ImageSpec, Paths
+from bot_bottle.testing.bottles import SLEEP
 from bot_bottle.testing.conformance import BackendContract
+from support.backends import OF_THE_IMAGE, make_plan
+from support.microvms import BOOTS
 
-IMAGE = os.environ.get("BOT_BOTTLE_VM_IMAGE", "/var/lib/agent-image")
-OF_THE_IMAGE = frozenset(
-    (
-        "/root",
-        "/var/lib",
-        "/var/log",
-        "/srv",
-        "/mnt",
-        "/boot",
-        "/etc/shadow",
-        "/opt",
-        "/sys",
-        "/etc/ssl/private",
-    )
-)
-"""Places that every Debian image has; /sys is empty."""
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(300)]
 
 
 class Factory:
     """Keeps `testing.conformance.MakeBottle`."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, image: str) -> None:
+        self.image = ImageSpec(reference=image)
         self.root = root
         self.uid = os.getuid()
         self.own_places = OF_THE_IMAGE
@@ -70,27 +56,14 @@ class Factory:
 
     def make(self, *argv: str, stdio: Stdio | None = None, **changes: Any) -> Bottle:
         self.number += 1
-        plan = RunPlan(
-            id=f"vm-{self.number}",
-            agent="test",
-            bottle="test",
-            bottle_file="",
-            backend="smolmachines",
-            provider="command",
-            command=Command(argv, ENVIRONMENT),
-            tty=False,
-            workspace=Workspace(str(self.workspace), "mount"),
-            paths=Paths(str(self.root / f"r{self.number}"), str(self.root / "d" / f"{self.number}")),
-            uid=os.getuid(),
-            gid=os.getgid(),
-            bundle_uid=os.getuid(),
-            bundle_gid=os.getgid(),
-            image=ImageSpec(reference=IMAGE),
+        numbered = Paths(str(self.root / f"r{self.number}"), str(self.root / "d" / f"{self.number}"))
+        plan = make_plan(
+            self.root, *argv, id=f"vm-{self.number}", backend="smolmachines", image=self.image, paths=numbered
         )._replace(**changes)
         os.makedirs(plan.paths.run)
         with open(os.devnull, "r+b") as nothing:
             standard = stdio or Stdio(nothing.fileno(), nothing.fileno(), nothing.fileno())
-            for _ in range(2):  # under emulation a boot now and then makes no progress
+            for _ in range(BOOTS - 1):
                 try:
                     return self.backend.create(plan, standard, meanwhile=lambda: None)
                 except HostError as error:
@@ -104,15 +77,8 @@ class Factory:
 
 
 @pytest.fixture(scope="module")
-def factory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Factory]:
-    try:
-        kvm.check()
-        program.find()
-    except HostError as error:
-        pytest.skip(f"no microVM boots here: {error.brief}")
-    if not os.path.isdir(IMAGE):
-        pytest.skip(f"there is no image for a microVM at {IMAGE}")
-    made = Factory(tmp_path_factory.mktemp("b"))
+def factory(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Factory]:
+    made = Factory(tmp_path_factory.mktemp("b"), image)
     yield made
     made.end_shared()
 

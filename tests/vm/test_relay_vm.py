@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from bot_bottle.backends.smolmachines import doctor, kvm, program
+from bot_bottle.backends.smolmachines import doctor, program
 from bot_bottle.backends.smolmachines.arguments import Folder, Machine, MountedSocket
 from bot_bottle.backends.smolmachines.smolvm import Smolvm
 from bot_bottle.door import relayed
@@ -25,7 +25,6 @@ from bot_bottle.errors import HostError
 from bot_bottle.host import spawn
 from bot_bottle.host.process import Finished
 
-IMAGE = os.environ.get("BOT_BOTTLE_VM_IMAGE", "/var/lib/agent-image")
 DEADLINE = 60.0
 INSIDE = "/.bottle/relay"
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(600)]
@@ -34,7 +33,7 @@ pytestmark = [pytest.mark.vm, pytest.mark.timeout(600)]
 class World:
     """A machine with the relay in it, and what the bundle would hold outside."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, image: str) -> None:
         self.folder = folder
         for name in ("bottle", "shown", "workspace", "run"):
             (folder / name).mkdir()
@@ -48,7 +47,7 @@ class World:
         self.smolvm.create(
             Machine(
                 name="bottle",
-                image=IMAGE,
+                image=image,
                 cpus=1,
                 memory=512,
                 storage=2,
@@ -102,15 +101,8 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    try:
-        kvm.check()
-        program.find()
-    except HostError as error:
-        pytest.skip(f"no microVM boots here: {error.brief}")
-    if not os.path.isdir(IMAGE):
-        pytest.skip(f"there is no image for a microVM at {IMAGE}")
-    made = World(tmp_path_factory.mktemp("vm"))
+def world(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    made = World(tmp_path_factory.mktemp("vm"), image)
     yield made
     made.close()
 

@@ -1,27 +1,16 @@
-"""The installed program with bottles in real microVMs: start, the door, copies, and whoever takes part killed."""
+"""The installed program with bottles in real microVMs: start, the door, copies, and an agent that asks."""
 
 import json
-import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from bot_bottle.backends.smolmachines import kvm, program
-from bot_bottle.backends.smolmachines.smolvm import Smolvm
-from bot_bottle.errors import HostError
+from support.microvms import DEADLINE, Place, until
 
-IMAGE = os.environ.get("BOT_BOTTLE_VM_IMAGE", "/var/lib/agent-image")
-DEADLINE = 120.0
-ENTRY = "from bot_bottle.cli.main import entry; entry()"
+IMPORTED = 270.0
+"""Seconds in which an emulated machine in an emulated machine imports the protocol's client out of a mounted folder."""
 PROBE = """
 import socket, sys
 def asked(place, request):
@@ -34,81 +23,6 @@ print(asked(("192.0.2.7", 80), head % b"/"))
 sys.exit(7)
 """
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(400)]
-
-
-class Place:
-    """A home and a repository."""
-
-    def __init__(self, root: Path) -> None:
-        self.home, self.work = root / "h", root / "w"
-        for folder in (
-            self.home / ".bot-bottle" / "bottles",
-            self.home / ".bot-bottle" / "agents",
-            self.work,
-        ):
-            folder.mkdir(parents=True)
-        self.env = {
-            "HOME": str(self.home),
-            "PATH": os.environ["PATH"],
-            "LANG": "C.UTF-8",
-            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path.startswith("/")),
-            "PYTHONDONTWRITEBYTECODE": "1",
-        }
-        self.write("bottles/vm.md", f"---\nbackend: smolmachines\nimage: {{reference: {IMAGE}}}\n---\n")
-
-    def write(self, name: str, text: str) -> None:
-        path = self.home / ".bot-bottle" / name
-        path.write_text(text)
-        path.chmod(0o600)
-
-    def agent(self, *command: str) -> None:
-        self.write(
-            "agents/probe.md", f"---\nprovider: command\nbottle: vm\ncommand: {json.dumps(command)}\n---\n"
-        )
-
-    def argv(self, *words: str) -> list[str]:
-        return [sys.executable, "-c", ENTRY, *words]
-
-    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self.argv(*words), env=self.env, cwd=self.work, capture_output=True, text=True, timeout=350, check=False,
-            stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-
-    def start(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Under emulation a boot now and then makes no progress for longer than smolvm waits."""
-        for _ in range(2):
-            done = self.run("start", "probe", "--headless", *words)
-            if "did not boot" not in done.stderr:
-                break
-        print(done.stdout, done.stderr)
-        return done
-
-    @property
-    def machines(self) -> Smolvm:
-        return Smolvm(program.find(), str(self.home / ".local" / "state" / "bot-bottle" / "vm"))
-
-
-def until(condition: Callable[[], Any], what: str, *, every: float = 0.1, within: float = DEADLINE) -> Any:
-    """`every`: a look that is a program of its own takes the processor from what it waits for."""
-    end = time.monotonic() + within
-    while not (answer := condition()):
-        assert time.monotonic() < end, what
-        time.sleep(every)
-    return answer
-
-
-@pytest.fixture(scope="module")
-def place() -> Iterator[Place]:
-    try:
-        kvm.check()
-        program.find()
-    except HostError as error:
-        pytest.skip(f"no microVM boots here: {error.brief}")
-    if not os.path.isdir(IMAGE):
-        pytest.skip(f"there is no image for a microVM at {IMAGE}")
-    with tempfile.TemporaryDirectory(prefix="s", dir="/tmp") as root:  # smolvm's sockets need short paths
-        yield Place(Path(root))
 
 
 def test_the_agent_s_exit_code_is_the_run_s_and_its_requests_reach_the_bundle(place: Place) -> None:
@@ -130,58 +44,15 @@ def test_a_copy_keeps_the_repository_as_it_was_and_brings_the_changes_back(place
     assert "+after" in place.run("diff", run).stdout
 
 
-@pytest.fixture
-def running(place: Place) -> Iterator[tuple[subprocess.Popen[bytes], str, int]]:
-    """A bottle whose agent sleeps: its keeper, its machine's name and process."""
-    place.agent("sh", "-c", "touch ready; exec sleep 1000")
-    (place.work / "ready").unlink(missing_ok=True)
-    argv = place.argv("start", "probe", "--headless", "--workspace", "mount")
-    keeper = subprocess.Popen(
-        argv, env=place.env, cwd=place.work, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )  # fmt: skip
-    try:
-        until(lambda: (place.work / "ready").exists() or keeper.poll() is not None, "the agent runs")
-        (name,) = place.machines.names()
-        yield keeper, name, int((place.machines.status(name) or {})["pid"])
-    finally:
-        keeper.kill()
-        print(keeper.communicate()[1])
-        place.run("cleanup")
-
-
-def test_a_keeper_that_is_killed_takes_its_machine_along_and_cleanup_removes_the_rest(place, running) -> None:
-    keeper, name, pid = running
-    keeper.kill()
-    keeper.wait()
-    until(lambda: is_gone(pid), "the machine's process ends with the keeper")
-    assert place.machines.names() == [name]
-    said = place.run("cleanup")
-    assert name in said.stdout + said.stderr
-    assert place.machines.names() == []
-
-
-def test_a_machine_that_is_killed_ends_the_run_and_leaves_nothing(place, running) -> None:
-    keeper, _, pid = running
-    os.kill(pid, signal.SIGKILL)
-    assert keeper.wait(DEADLINE) != 0
-    assert place.machines.names() == []
-
-
-def is_gone(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True
-
-
 ASKER = """
-import asyncio, json, os, sys
+import asyncio, json, os, sys, time
+open("/workspace/ready", "w").close()
 sys.path.insert(0, "/workspace/lib")
 import httpx2
 from mcp.client.client import Client
 from mcp.client.streamable_http import streamable_http_client
+
+print("imported after", time.process_time(), flush=True)
 
 async def call(tool, arguments):
     with open(os.environ["BOT_BOTTLE_SUPERVISE_TOKEN_FILE"]) as file:
@@ -212,26 +83,22 @@ def test_an_agent_asks_by_the_protocol_s_own_client_and_hears_what_was_decided(p
         site, place.work / "lib", ignore=shutil.ignore_patterns("textual", "docker", "rich", "pygments")
     )
     (place.work / "ask.py").write_text(ASKER)
-    place.write(
-        "bottles/vm.md", f"---\nbackend: smolmachines\nimage: {{reference: {IMAGE}}}\nsupervise: true\n---\n"
-    )
+    place.bottle("supervise: true\n")
     place.agent("sh", "-c", "exec /usr/bin/python3 -I /workspace/ask.py > out 2>&1")
-    argv = place.argv("start", "probe", "--headless", "--workspace", "mount")
-    with subprocess.Popen(argv, env=place.env, cwd=place.work, stdin=subprocess.DEVNULL) as keeper:
+    listed = ("approvals", "list", "--json")
+    with place.running() as keeper:
         try:
-            listed = ("approvals", "list", "--json")
-            shown = until(
-                lambda: json.loads(place.run(*listed).stdout or "[]") or keeper.poll() is not None,
+            until(
+                lambda: place.run(*listed).stdout.strip() not in ("", "[]") or keeper.poll() is not None,
                 "it asks",
                 every=5.0,
-                within=270.0,
+                within=IMPORTED,
             )
-            assert shown is not True, f"the run ended with {keeper.returncode}"
-            [shown] = shown
+            assert keeper.poll() is None, f"the run ended with {keeper.returncode}"
+            [shown] = json.loads(place.run(*listed).stdout)
             done = place.run("approvals", "approve", f"{shown['id']}@{shown['digest']}", "--json")
             assert json.loads(done.stdout)[0]["state"] == "applied", done.stderr
-            assert keeper.wait(DEADLINE) == 0, (place.work / "out").read_text()
+            assert keeper.wait(DEADLINE) == 0
         finally:
-            print((place.work / "out").read_text() if (place.work / "out").exists() else "no output")
-            keeper.kill()
+            print((place.work / "out").read_text())
     assert json.loads((place.work / "told").read_text())["state"] == "applied"

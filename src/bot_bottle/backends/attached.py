@@ -88,7 +88,9 @@ class Attached:
             with theirs:
                 carrier = _Carrier(stream, theirs, there)
                 kept = (theirs.fileno(), *set(stream.sources()), *there.keeps, *dict(there.parts))
-                self._pid, report = spawn.fork(lambda _: carrier.run(), keep=kept)
+                # Whatever is to be done when the keeper has ended is done after it: the line's end is what ends this then.
+                outlives = there.orphaned is not spawn.nothing
+                self._pid, report = spawn.fork(lambda _: carrier.run(), keep=kept, outlives=outlives)
                 os.close(report)
         finally:
             stream.give_up()

@@ -35,6 +35,8 @@ GROUPS: dict[str, dict[str, str]] = {
         "attach": "connect the terminal to a running bottle",
         "exec": "run a command inside a running bottle",
         "stop": "stop a bottle in order",
+        "branch": "copy a stopped bottle, to go on with both",
+        "resize": "change what a stopped bottle may use",
         "list": "show the bottles that run",
         "logs": "show what the agent printed",
         "demo": "watch a real agent work in a bottle",

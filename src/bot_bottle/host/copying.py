@@ -43,6 +43,24 @@ class Copier:
         finally:
             os.close(come_from)
 
+    def copy_file(self, source: str, target: str) -> None:
+        """Copies the plain file `source` to `target`, where nothing is yet. Raises OSError."""
+        folder, _, name = target.rpartition("/")
+        come_from = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            go_to = os.open(folder, FOLDER)
+            try:
+                self._file(come_from, go_to, name)
+            finally:
+                os.close(go_to)
+        finally:
+            os.close(come_from)
+
+    @property
+    def shares(self) -> bool:
+        """Whether every copy so far shares its blocks with what it was made of; so also when there was none."""
+        return self._clones
+
     def _folder(self, come_from: int, go_to: int, prefix: str, depth: int) -> None:
         found = os.fstat(come_from)
         with os.scandir(come_from) as entries:
@@ -123,6 +141,21 @@ class Copier:
             os.fchown(target, *self._owner)
         os.fchmod(target, stat.S_IMODE(found.st_mode) & 0o777)
         os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns))
+
+
+def can_share(folder: str) -> bool:
+    """Whether files of the file system that `folder` is on can share blocks; False where nothing can be written there."""
+    import fcntl
+    import tempfile
+
+    try:
+        with tempfile.TemporaryFile(dir=folder) as one, tempfile.TemporaryFile(dir=folder) as other:
+            one.write(b"x")
+            one.flush()
+            fcntl.ioctl(other.fileno(), _FICLONE, one.fileno())
+    except OSError:
+        return False
+    return True
 
 
 def _copy_content(source: int, target: int, found: os.stat_result) -> None:

@@ -103,6 +103,7 @@ class Begun:
                 )
             except OSError as error:
                 raise HostError(f"{argv[0]} could not be started", details=str(error)) from error
+            self.pid = self._child.pid
             self._said = out, err
             self._files = files.pop_all()
 

@@ -23,8 +23,8 @@ class Finding(NamedTuple):
 def examine() -> list[Finding]:
     """Every check, in the order in which a person would mend things."""
     checks: tuple[Callable[[], Iterator[Finding]], ...] = (
-        _bubblewrap, _confinement, _limits, _docker, _microvms, _git, _certificates, _proxies,
-        _gitleaks, _providers, _pipelock, _manifest, _secrets, _record,
+        _bubblewrap, _confinement, _limits, _branches, _docker, _microvms, _git, _certificates,
+        _proxies, _gitleaks, _providers, _pipelock, _manifest, _secrets, _record,
     )  # fmt: skip
     found: list[Finding] = []
     for check in checks:
@@ -89,6 +89,20 @@ def _limits() -> Iterator[Finding]:
             "no cgroup is delegated to this user",
             "Bottles that state `resources:` are refused. Where systemd runs, a delegated scope allows them:\n"
             "systemd-run --user --scope -p Delegate=yes bot-bottle start …",
+        )
+
+
+def _branches() -> Iterator[Finding]:
+    from bot_bottle.host.copying import can_share
+
+    folder = paths.state_root()
+    while not os.path.isdir(folder):
+        folder = os.path.dirname(folder)
+    if can_share(folder):
+        yield Finding("branches", "ok", "copies of stopped bottles share their blocks")
+    else:
+        yield Finding(
+            "branches", "ok", "copies of stopped bottles are whole: the file system shares no blocks"
         )
 
 

@@ -10,7 +10,7 @@ from bot_bottle.host import paths
 from bot_bottle.names import new_run_id
 from bot_bottle.operate.record import existing_store, find_run, open_store
 from bot_bottle.plan.model import RunPlan, WorkspaceMode
-from bot_bottle.typed import TYPE_CHECKING, NamedTuple
+from bot_bottle.typed import TYPE_CHECKING, NamedTuple, cast
 
 if TYPE_CHECKING:
     import socket
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bot_bottle.launch.launcher import Outcome
     from bot_bottle.launch.outward import Outside
     from bot_bottle.launch.sidecar import Sidecar
-    from bot_bottle.manifest.document import BottleDocument
+    from bot_bottle.manifest.document import BottleDocument, ResourcesDocument
     from bot_bottle.state.model import RunRecord
 
 
@@ -37,6 +37,8 @@ class StartRequest(NamedTuple):
     prompt: str = ""
     workspace: WorkspaceMode | None = None
     arguments: tuple[str, ...] = ()
+    resources: tuple[tuple[str, float], ...] = ()
+    """What `bot-bottle resize` put in the place of the bottle's own `resources`, by the names that they have in its file."""
 
 
 class Prepared(NamedTuple):
@@ -73,6 +75,9 @@ def plan(request: StartRequest) -> RunPlan:
         bottle=request.bottle,
         cache_root=paths.cache_root(),
     )
+    if request.resources:
+        stated = {**manifest["bottle"]["resources"], **dict(request.resources)}
+        manifest["bottle"]["resources"] = cast("ResourcesDocument", stated)
     run = free_id(request.agent, facts.state_root)
     tool = provider(manifest["agent"]["provider"])
     setup = tool.setup(
@@ -183,6 +188,7 @@ def again(record: "RunRecord", request: StartRequest) -> StartRequest:
         prompt=request.prompt or asked["prompt"],
         workspace="copy" if record.workspace_mode == "copy" else "mount",
         arguments=request.arguments or tuple(asked["arguments"]),
+        resources=request.resources or tuple((name, value) for name, value in asked.get("resources", ())),
     )
 
 

@@ -22,6 +22,8 @@ CONTAINER = "it decides what a container may reach"
 
 RUNS_LATER: tuple[tuple[str, str], ...] = (
     (".git*", GIT),
+    ("head", GIT),  # a folder with it may be a repository, which git finds without `.git`, too
+    ("*.git/", GIT),
     (".husky/", GIT),
     (".githooks/", GIT),
     (".pre-commit-config.yaml", GIT),

@@ -113,6 +113,7 @@ def _make(
     door = (relay.fileno(), "its door's relay has ended")
     attached = line.take(_PATIENCE, orphaned, keeps, (door,))
     owned.callback(attached.close)
+    starting.guarded()
     relay.wait_for_inside(_PATIENCE)
     uid, gid = ids()
     wanted = place.Place(

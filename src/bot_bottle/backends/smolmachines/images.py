@@ -2,7 +2,8 @@
 
 A folder is taken as it is. Everything else is unpacked once into the cache, into a folder that is named after what it was made
 of: an archive by its content, an engine's image by its id, our own by its list of packages. It is made beside its place and moved
-there whole.
+there whole. Each image has a lock of its own, so that different ones are made side by side; all who make one share the cache's,
+which whoever empties it has alone.
 """
 
 import json
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from bot_bottle.digest import sha256_hex
 from bot_bottle.errors import HostError
-from bot_bottle.host.alone import alone
+from bot_bottle.host.alone import alone, alone_at_once
 from bot_bottle.plan.model import INSIDE_HOME, INSIDE_USER, ImageSpec
 from bot_bottle.typed import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -30,11 +31,15 @@ SCHEMA: Final = 1
 _NEEDED = ("usr/bin", "etc", "tmp")
 """What smolvm knows a root file system by, and what everything in it needs."""
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_MADE, _ROOTFS, _NEW = "made.json", "rootfs", ".new-"
+_MADE, _ROOTFS, _NEW, _LOCK = "made.json", "rootfs", ".new-", ".lock"
 
 
 class PreparedImage(NamedTuple):
-    """A root file system, and who the agent is in it. `digest` says what it is, `size` is in bytes, 0 where nobody counted."""
+    """A root file system, and who the agent is in it.
+
+    `digest` says what it was made of; of the user's own folder, which every start shows as it is then, only which one it is.
+    `size` is in bytes, 0 where nobody counted.
+    """
 
     rootfs: Path
     digest: str
@@ -63,7 +68,10 @@ def prepare(wanted: ImageSpec, *, cache: Path, say: Say) -> PreparedImage:
         digest = sha256_hex(json.dumps([SCHEMA, source.mark]).encode())[:40]
         found = _made(cache / digest)
         if found is None:
-            with alone(str(cache / ".lock"), lambda: say("Waiting for another image to be made")):
+            with (
+                alone(str(cache / _LOCK), lambda: say("Waiting for the images to be removed"), shared=True),
+                alone(_lock(cache, digest), lambda: say("Waiting for this image to be made")),
+            ):
                 found = _made(cache / digest) or _make(cache, digest, source)
     except OSError as error:
         raise HostError("The image can't be made", details=f"{error.filename}: {error.strerror}") from error
@@ -75,18 +83,24 @@ def forget(cache: Path) -> list[str]:
     if not cache.is_dir():
         return []
     said = []
-    with alone(str(cache / ".lock"), lambda: None):
+    with alone(str(cache / _LOCK), lambda: None):
         for one in sorted(cache.iterdir()):
-            if one.is_dir():
+            if one.suffix == _LOCK and one.name != _LOCK:
+                one.unlink()
+            elif one.is_dir():
                 shutil.rmtree(one, ignore_errors=True)
                 said.append(f"removed the root file system {one.name[:12]}")
     return said
 
 
+def _lock(cache: Path, digest: str) -> str:
+    return str(cache / f"{digest}{_LOCK}")
+
+
 def _folder(root: Path) -> PreparedImage:
     if missing := [name for name in _NEEDED if not (root / name).is_dir()]:
         raise HostError(f"{root} is no unpacked root file system", details=f"missing: {', '.join(missing)}")
-    return _prepared(root, sha256_hex(f"{root} {root.stat().st_mtime_ns}".encode()), {}, 0)
+    return _prepared(root, sha256_hex(str(root).encode()), {}, 0)
 
 
 def _prepared(root: Path, digest: str, config: Mapping[str, Any], size: int) -> PreparedImage:
@@ -117,12 +131,16 @@ def _made(place: Path) -> PreparedImage | None:
 
 
 def _make(cache: Path, digest: str, source: Source) -> PreparedImage:
-    """Under the lock, so that whatever else is half made is nobody's any more."""
+    """Under the image's lock."""
     from bot_bottle.backends.smolmachines.unpacking import Unpacking
 
-    for left in (*cache.glob(f"{_NEW}*"), cache / digest):
-        shutil.rmtree(left, ignore_errors=True)
     fresh = cache / f"{_NEW}{digest}"
+    for left in (fresh, cache / digest):
+        shutil.rmtree(left, ignore_errors=True)
+    for left in cache.glob(f"{_NEW}*"):
+        with alone_at_once(_lock(cache, left.name.removeprefix(_NEW))) as nobodys:
+            if nobodys:  # whoever made it was killed
+                shutil.rmtree(left, ignore_errors=True)
     root = fresh / _ROOTFS
     root.mkdir(parents=True, mode=0o755)
     try:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from bot_bottle.backends.smolmachines import arguments, failures
 from bot_bottle.backends.smolmachines.arguments import Machine
+from bot_bottle.backends.smolmachines.guard import Guard
 from bot_bottle.backends.smolmachines.program import Program
-from bot_bottle.errors import SandboxError
+from bot_bottle.errors import HostError, SandboxError
 from bot_bottle.host.process import Begun, Finished, run
 from bot_bottle.typed import Any
 
@@ -35,9 +36,15 @@ class Smolvm:
         self._must("start", arguments.start(name), timeout=STARTING)
 
     def begin(self, name: str) -> "Starting":
-        """A start that is waited for later."""
+        """A start that is waited for later; a keeper that is killed meanwhile has its machine stopped. Raises HostError."""
         argv, env = self._told(arguments.start(name))
-        return Starting(Begun(argv, env=env, cwd="/"))
+        stop, _ = self._told(arguments.stop(name, seconds=0))
+        begun = Begun(argv, env=env, cwd="/")
+        try:
+            return Starting(begun, Guard(begun.pid, stop, env, seconds=STARTING))
+        except OSError as error:
+            begun.drop()
+            raise HostError("The bottle's machine can't be started", details=str(error)) from error
 
     def execute(self, name: str, command: Sequence[str], *, user: str = "0:0", seconds: int = 60) -> Finished:
         """What came of a command inside. Its code and words are the machine's: whoever reads them believes nothing of them."""
@@ -104,8 +111,9 @@ class Smolvm:
 class Starting:
     """A machine that is being started."""
 
-    def __init__(self, begun: Begun) -> None:
+    def __init__(self, begun: Begun, guard: Guard) -> None:
         self._begun = begun
+        self._guard = guard
 
     def finish(self) -> None:
         """Waits until it runs. Raises what `Smolvm.start` does."""
@@ -116,6 +124,11 @@ class Starting:
     def drop(self) -> None:
         """Ends smolvm's own part of it. Idempotent."""
         self._begun.drop()
+        self._guard.over()
+
+    def guarded(self) -> None:
+        """From now on, somebody else ends the machine with its keeper. Idempotent."""
+        self._guard.over()
 
 
 def _json(text: bytes) -> Any:

@@ -10,10 +10,11 @@ import socket
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NoReturn
 
-from bot_bottle.bundle.gitgate import settings, worker
+from bot_bottle.bundle.gitgate import gitleaks, settings, worker
 from bot_bottle.bundle.gitgate.line import Line, LineEnded
 from bot_bottle.bundle.gitgate.model import CheckFailed, Finding, GitRules, Update
 from bot_bottle.policy import git as policy
@@ -73,11 +74,14 @@ class Checker:
         make_held(held, mirror)
         quarantine = str(message["quarantine"])
         incoming = f"{settings.PLACE_PUSHES}/{push}/repo.git/objects/{quarantine}"
-        size = self._take_in(incoming, held, rules) if quarantine else 0
-        refusals = [found for update in updates if (found := _judge(held, update, rules)) is not None]
-        if refusals:
-            return {"refusals": refusals, "findings": [], "size": size}
-        findings = self._search(held, updates, _known(mirror), rules)
+        program = gitleaks.installed() if rules.gitleaks and quarantine else None
+        with ExitStack() as stack:
+            leaks = stack.enter_context(gitleaks.Gitleaks(program)) if program else None
+            size = self._take_in(incoming, held, rules) if quarantine else 0
+            refusals = [found for update in updates if (found := _judge(held, update, rules)) is not None]
+            if refusals:
+                return {"refusals": refusals, "findings": [], "size": size}
+            findings = self._search(held, updates, _known(mirror), rules, leaks)
         return {
             "refusals": [],
             "findings": findings[:_MOST_FINDINGS],
@@ -112,11 +116,16 @@ class Checker:
         return taken
 
     def _search(
-        self, held: str, updates: Sequence[Update], known: Sequence[str], rules: GitRules
+        self,
+        held: str,
+        updates: Sequence[Update],
+        known: Sequence[str],
+        rules: GitRules,
+        leaks: gitleaks.Gitleaks | None,
     ) -> Sequence[Finding]:
         from bot_bottle.bundle.gitgate import checks
 
-        return checks.check(Path(held), updates, known, rules, self._secrets)
+        return checks.check(Path(held), updates, known, rules, self._secrets, leaks)
 
 
 def _plain(value: Any) -> Any:

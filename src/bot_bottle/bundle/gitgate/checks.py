@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from bot_bottle.bundle.gitgate import gitleaks
 from bot_bottle.bundle.gitgate.model import CheckFailed, Finding, GitRules, Update
-from bot_bottle.bundle.gitgate.objects import Change, Object, Pushed
+from bot_bottle.bundle.gitgate.objects import COMMIT_BYTES, Change, Content, Object, Pushed
 from bot_bottle.bundle.gitgate.unpacking import Budget, unpacked
 from bot_bottle.digest import sha256_hex
 from bot_bottle.host import git
@@ -67,14 +67,21 @@ def check(
     known: Sequence[str],
     rules: GitRules,
     secrets: Mapping[str, Secret],
+    leaks: gitleaks.Gitleaks | None = None,
 ) -> Sequence[Finding]:
-    """What stands against the push `updates`, at most 50 findings; see `model`. Raises CheckFailed."""
-    program = gitleaks.find() if rules.gitleaks else ""
+    """What stands against the push `updates`, at most 50 findings; see `model`. Raises CheckFailed.
+
+    `leaks` was begun before, for this check; without, one is begun here where the rules want it.
+    """
+    program = gitleaks.find() if rules.gitleaks and leaks is None else ""
     checking = _Checking(Pushed(repository, time.monotonic() + SECONDS), rules, secrets)
     try:
         with ExitStack() as stack:
             if program:
-                checking.leaks = stack.enter_context(gitleaks.Gitleaks(program, checking.pushed.left))
+                leaks = stack.enter_context(gitleaks.Gitleaks(program))
+            if leaks is not None:
+                leaks.left = checking.pushed.left
+                checking.leaks = leaks
             with suppress(Enough):
                 checking.run(updates, known)
             return checking.told()
@@ -129,8 +136,7 @@ class _Checking:
             place = Place(ref, commit, "", commit)
             self._add("too-many-commits", place, f"it brings more than {self._rules.max_commits} commits")
             return
-        self._too_long(new.commits)
-        for one in self.pushed.contents(new.commits):
+        for one in self.pushed.contents(new.commits, longest=COMMIT_BYTES):
             self._message(one, ref)
         blobs: dict[str, Place] = {}
         for change in self.pushed.changes(new.commits):
@@ -140,11 +146,6 @@ class _Checking:
             if change.mode not in ("000000", "160000") and change.blob in new.others:
                 blobs.setdefault(change.blob, place)
         self._files(blobs)
-
-    def _too_long(self, commits: Iterable[str]) -> None:
-        for _, size in self.pushed.sizes(commits).values():
-            if size > _BLOCK:
-                raise CheckFailed("a commit's message is longer than any message has to be")
 
     def _files(self, blobs: Mapping[str, Place]) -> None:
         small: list[str] = []
@@ -165,7 +166,7 @@ class _Checking:
         for one in self.pushed.contents(small):
             self._file(one.data, blobs[one.id])
 
-    def _file(self, data: bytes, place: Place) -> None:
+    def _file(self, data: Content, place: Place) -> None:
         self._text(data, place)
         for inner in unpacked(data, Budget()):
             inside = place._replace(path=place.path + clean(inner.inside, _NAME), what="within the file")
@@ -176,7 +177,7 @@ class _Checking:
 
     def _message(self, one: Object, ref: str) -> None:
         """The texts of a commit or tag: its message; its header, without what is an id or a time."""
-        header, _, message = one.data.partition(b"\n\n")
+        header, _, message = bytes(one.data).partition(b"\n\n")
         place = Place(ref, one.id, "", one.id)
         people = []
         others = []
@@ -228,7 +229,7 @@ class _Checking:
             self._texts.add(digest)
             self._text(text, place)
 
-    def _text(self, data: bytes, place: Place) -> None:
+    def _text(self, data: Content, place: Place) -> None:
         """Looks for secrets in `data`."""
         self.pushed.left()
         try:
@@ -248,7 +249,7 @@ class _Checking:
             else:
                 self._secret(_seen(leak), place, leak.line)
 
-    def _own(self, data: bytes) -> Iterator[tuple[int, Seen]]:
+    def _own(self, data: Content) -> Iterator[tuple[int, Seen]]:
         """The bottle's own secrets and tokens of known shapes, in whatever encoding: the line, and what."""
         lines = 0
         for at in range(0, max(1, len(data)), _BLOCK):
@@ -257,7 +258,7 @@ class _Checking:
                 line = lines + self._line(block, match.detector, match.text)
                 own = match.known.name if match.known else ""
                 yield line, Seen("own-secret" if own else match.detector, match.text, own, match.encoding)
-            lines += data.count(b"\n", at, at + _BLOCK)
+            lines += block.count(b"\n", 0, _BLOCK)
 
     def _line(self, block: bytes, detector: str, text: bytes) -> int:
         """The line in which it begins, from 1: as it stands, else by halving what it is still found in."""

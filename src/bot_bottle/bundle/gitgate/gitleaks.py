@@ -7,16 +7,20 @@ repository: it gets pieces under names of ours, each behind lines that hide how 
 be cut where a secret stands. What is packed is unpacked before (`unpacking`).
 """
 
-import json
 import os
+import random
 import re
 import shutil
+import string
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, NamedTuple
 
+from bot_bottle.bundle.gitgate.gitleaks_run import Broken, Run
 from bot_bottle.bundle.gitgate.model import CheckFailed
+from bot_bottle.bundle.gitgate.objects import Content
 
 MODULE = "github.com/zricethezav/gitleaks/v8"
 VERSION = "v8.30.1"
@@ -28,13 +32,11 @@ _BEHIND = b"\n" * 520
 """What it takes for binary it passes over; that is decided by bytes up to the 514th, and once, for disk images, by some beyond
 the whole piece."""
 _BATCH_BYTES, _BATCH_FILES = 24 << 20, 4000
-_CONFIG = "[extend]\nuseDefault = true\n"
 _SUFFIXES = ((".php", ".php"), (".tf", ".tf"), (".hcl", ".tf"), (".yml", ".yml"), (".yaml", ".yml"),
              ("nuget.config", "nuget.config"), (".p12", ".p12"), (".pfx", ".p12"))  # fmt: skip
 """Names on which some of its rules depend; of no other name anything is told."""
-_WORDS = ("--no-banner", "--no-color", "--log-level", "error", "--max-decode-depth", "3", "--ignore-gitleaks-allow",
-          "--exit-code", "0",          "--report-format", "json", "--report-path", "-")  # fmt: skip
-_MOST_SAID = 64 << 20
+_LETTERS = string.ascii_letters + string.digits
+_UNTOLD = 60.0
 
 
 class Leak(NamedTuple):
@@ -49,9 +51,14 @@ class Leak(NamedTuple):
         return f"Leak({self.key}, {self.rule!r}, {self.line}, <secret>)"
 
 
+def installed() -> str | None:
+    """Where gitleaks is on PATH."""
+    return shutil.which("gitleaks")
+
+
 def find() -> str:
-    """Where gitleaks is on PATH. Raises CheckFailed, which says how to get it."""
-    path = shutil.which("gitleaks")
+    """The same. Raises CheckFailed, which says how to get it."""
+    path = installed()
     if path is None:
         raise CheckFailed("gitleaks is not installed where the bottle runs, and nothing is pushed unchecked")
     return path
@@ -71,91 +78,86 @@ def version(path: str) -> tuple[str, bool]:
 
 
 class Gitleaks:
-    """Takes texts piece by piece, and looks at them in batches. As `with Gitleaks(...) as into:`."""
+    """Takes texts piece by piece, and looks at them in batches. As `with Gitleaks(program) as into:`.
 
-    def __init__(self, program: str, left: Callable[[], float]) -> None:
-        """`left` says how many seconds there are; it raises when there are none."""
+    Reading its rules takes it longer than a small push does. So it is begun with this, and waits for the first batch before it
+    looks for any. Whether it has looked at a batch is seen by a made-up token in it, which it has to find.
+    """
+
+    left: Callable[[], float]
+    """Says how many seconds there are; it raises when there are none."""
+
+    def __init__(self, program: str) -> None:
         self._program = program
-        self._left = left
+        self.left = lambda: _UNTOLD
         self._waiting: list[tuple[int, int]] = []
         self._bytes = 0
         self._folder = ""
+        self._begun: Run | None = None
 
     def __enter__(self) -> "Gitleaks":
         self._folder = tempfile.mkdtemp(prefix="leaks-")
-        with open(f"{self._folder}/config.toml", "w", encoding="ascii") as config:
-            config.write(_CONFIG)
-        os.mkdir(f"{self._folder}/pieces")
+        try:
+            os.mkdir(f"{self._folder}/filling")
+            self._begun = Run(self._program, self._folder, waits=True)
+        except BaseException:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._begun is not None:
+            self._begun.end()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def add(self, key: int, data: bytes, *, name: str = "") -> Iterator[Leak]:
+    def add(self, key: int, data: Content, *, name: str = "") -> Iterator[Leak]:
         """Takes a text in; what was found in this and earlier ones, when a batch is full."""
         suffix = next((ours for end, ours in _SUFFIXES if name.lower().endswith(end)), "")
         lines = at = 0
         while True:
             piece = data[at : at + PIECE]
-            with open(
-                f"{self._folder}/pieces/{len(self._waiting)}{'-' if suffix else ''}{suffix}", "wb"
-            ) as file:
-                file.write(_BEHIND + piece)
+            self._write(f"{len(self._waiting)}{'-' if suffix else ''}{suffix}", piece)
             self._waiting.append((key, lines - len(_BEHIND)))
             self._bytes += len(piece)
             if len(self._waiting) >= _BATCH_FILES or self._bytes >= _BATCH_BYTES:
                 yield from self.look()
             if at + PIECE >= len(data):
                 return
-            lines += data.count(b"\n", at, at + PIECE - OVERLAP)
+            lines += piece.count(b"\n", 0, PIECE - OVERLAP)
             at += PIECE - OVERLAP
+
+    def _write(self, name: str, piece: bytes) -> None:
+        with open(f"{self._folder}/filling/{name}", "wb") as file:
+            file.write(_BEHIND + piece)
 
     def look(self) -> Iterator[Leak]:
         """What is found in the texts that wait. Raises CheckFailed."""
         if not self._waiting:
             return
-        found = self._run()
         waiting, self._waiting, self._bytes = self._waiting, [], 0
-        pieces = f"{self._folder}/pieces"
-        shutil.rmtree(pieces)
-        os.mkdir(pieces)
-        for item in found:
+        token = "gh" + "p_" + "".join(random.sample(_LETTERS, 36))
+        self._write(str(len(waiting)), token.encode())
+        os.rename(f"{self._folder}/filling", f"{self._folder}/pieces")
+        found = []
+        for item in self._run(token):
             number = int(re.split(r"[-.]", os.path.basename(str(item["File"])))[0])
+            if number == len(waiting):
+                continue
             key, before = waiting[number]
-            yield Leak(key, str(item["RuleID"]), max(0, int(item["StartLine"]) + before), str(item["Secret"]))
+            found.append(
+                Leak(key, str(item["RuleID"]), max(0, int(item["StartLine"]) + before), str(item["Secret"]))
+            )
+        shutil.rmtree(f"{self._folder}/pieces")
+        os.mkdir(f"{self._folder}/filling")
+        yield from found
 
-    def _run(self) -> list[dict[str, Any]]:
-        argv = [
-            self._program,
-            "dir",
-            f"{self._folder}/pieces",
-            "--config",
-            f"{self._folder}/config.toml",
-            *_WORDS,
-        ]
-        argv += ["--gitleaks-ignore-path", f"{self._folder}/none"]
-        environment = {
-            "HOME": self._folder,
-            "TMPDIR": self._folder,
-            "GOMEMLIMIT": "512MiB",
-            "LC_ALL": "C.UTF-8",
-        }
-        with open(os.memfd_create("found"), "w+b") as said, open(os.memfd_create("errors"), "w+b") as errors:
-            try:
-                done = subprocess.run(
-                    argv, env=environment, cwd=self._folder, stdin=subprocess.DEVNULL, stdout=said, stderr=errors,
-                    timeout=self._left(), check=False,
-                )  # fmt: skip
-            except subprocess.TimeoutExpired as error:
-                raise CheckFailed("gitleaks took too long") from error
-            except OSError as error:
-                raise CheckFailed("gitleaks could not be started") from error
-            said.seek(0)
-            text = said.read(_MOST_SAID + 1)
-        try:
-            found = json.loads(text) if len(text) <= _MOST_SAID else None
-        except ValueError:
-            found = None
-        if done.returncode or not isinstance(found, list):
-            raise CheckFailed(f"gitleaks did not come to an end (exit code {done.returncode})")
-        return found
+    def _run(self, token: str) -> list[dict[str, Any]]:
+        """All that it finds in the batch, `token` among it. Raises CheckFailed.
+
+        One that did not wait, because it is a version that does not, has found nothing, and another is begun.
+        """
+        begun, self._begun = self._begun, None
+        if begun is not None:
+            with suppress(Broken):
+                return begun.found(token, self.left)
+        return Run(self._program, self._folder, waits=False).found(token, self.left)

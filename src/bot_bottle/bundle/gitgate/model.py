@@ -4,10 +4,11 @@ A push is checked by `checks.check`, in a process of its own that reads the push
 
     check(repository, updates, known, rules, secrets) -> Sequence[Finding]
 
-`repository` is a bare repository of ours with the pushed objects in it and those of the mirror beside them (as alternates), not
-writable, without a ref, a hook or a setting of the agent's. `known` are the ids of the commits (and tags) that the upstream has:
-what can be reached from them is not looked at. `secrets` are the bottle's own, by name. It answers what stands against the push;
-nothing when it may go. It raises CheckFailed when it can't tell, and then nothing goes.
+`repository` is a bare repository of ours with the pushed objects in it and those of the mirror beside them (as alternates),
+writable by nobody else, without a ref, a hook or a setting of the agent's. Large files are kept in it, without a name, while they
+are looked at. `known` are the ids of the commits (and tags) that the upstream has: what can be reached from them is not looked
+at. `secrets` are the bottle's own, by name. It answers what stands against the push; nothing when it may go. It raises
+CheckFailed when it can't tell, and then nothing goes.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -4,18 +4,21 @@ Every object was written by the agent, so git itself is believed in nothing but 
 ids on its stdin, and is killed when it says more than a push may have or takes longer.
 """
 
+import mmap
 import os
 import resource
 import select
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from bot_bottle.bundle.gitgate import settings
 from bot_bottle.bundle.gitgate.model import CheckFailed
-from bot_bottle.host import git
+from bot_bottle.bundle.gitgate.waiting import wait
 
 OBJECTS, CHANGES = 2_000_000, 500_000
 """Objects of a push, and paths that its commits change, at most."""
@@ -24,8 +27,14 @@ MEMORY = 1 << 30
 _TAGS_DEEP = 8
 _BLOCK = 1 << 16
 _LONGEST_WORD = 1 << 16
-_COMMIT_BYTES = 4 << 20
+COMMIT_BYTES, _TAG_BYTES = 1 << 20, 4 << 20
 """Bytes of one commit or tag at most; they are read whole."""
+_LARGE = 1 << 20
+"""Bytes of an object from which on its content is kept on the disk while it is looked at."""
+Content = bytes | mmap.mmap
+"""Of an object: what is large is mapped from a file without a name, so that memory does not grow with it."""
+_STREAMED = (("core.bigFileThreshold", "1m"),)
+"""Git has no more of a file in memory either, unless it has to be put together from a delta."""
 _RAW = (
     "-r",
     "-c",
@@ -61,7 +70,7 @@ class Object(NamedTuple):
 
     id: str
     kind: str
-    data: bytes
+    data: Content
 
 
 class New(NamedTuple):
@@ -76,7 +85,7 @@ class Pushed:
 
     def __init__(self, repository: Path, deadline: float) -> None:
         self._repository = str(repository)
-        self._environment = git.environment(self._repository)
+        self._environment = settings.environment(_STREAMED, {"GIT_DIR": self._repository})
         self._deadline = deadline
 
     def left(self) -> float:
@@ -90,16 +99,14 @@ class Pushed:
         """The tags that `name` is or leads through, and the commit behind them; empty when that is no commit."""
         tags: list[Object] = []
         while len(tags) < _TAGS_DEEP:
-            [(kind, size)] = self.sizes([name]).values()
+            [(kind, _)] = self.sizes([name]).values()
             if kind == "commit":
                 return tuple(tags), name
             if kind != "tag":
                 return tuple(tags), ""
-            if size > _COMMIT_BYTES:
-                raise TooMuch("a tag is larger than any tag has to be")
-            [tag] = self.contents([name])
+            [tag] = self.contents([name], longest=_TAG_BYTES)
             tags.append(tag)
-            name = tag.data.partition(b"\n")[0].removeprefix(b"object ").decode("ascii", "replace")
+            name = bytes(tag.data).partition(b"\n")[0].removeprefix(b"object ").decode("ascii", "replace")
         raise TooMuch("tags of tags of tags")
 
     def new(self, tips: Sequence[str], known: Sequence[str]) -> New:
@@ -144,17 +151,28 @@ class Pushed:
                 found[name] = kind, size
         return found
 
-    def contents(self, ids: Iterable[str]) -> Iterator[Object]:
-        """The objects, in this order, one in memory at a time: whoever asks has looked at their sizes. Raises CheckFailed."""
+    def contents(self, ids: Iterable[str], *, longest: int = 0) -> Iterator[Object]:
+        """The objects, in this order, one at a time. Raises CheckFailed, OSError.
+
+        Whoever asks has looked at their sizes, or says what the `longest` may be.
+        """
         asked = "".join(f"{one}\n" for one in ids)
         if not asked:
             return
         with self._git("cat-file", "--batch", stdin=asked) as said:
             while (line := said.line()) is not None:
                 name, kind, size = _header(line)
-                data = said.exactly(size)
+                if longest and size > longest:
+                    raise TooMuch(f"a {kind} is longer than any {kind} has to be")
+                data = said.exactly(size) if size < _LARGE else self._kept(said, size)
                 said.exactly(1)
                 yield Object(name, kind, data)
+
+    def _kept(self, said: "_Said", size: int) -> mmap.mmap:
+        """The next `size` bytes, in a file that is gone when nobody has them any more."""
+        with tempfile.TemporaryFile(dir=self._repository, buffering=0) as file:
+            said.into(file.fileno(), size)
+            return mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
 
     @contextmanager
     def _git(self, *words: str, stdin: str) -> "Iterator[_Said]":
@@ -174,7 +192,7 @@ class Pushed:
                 try:
                     resource.prlimit(process.pid, resource.RLIMIT_DATA, (MEMORY, MEMORY))
                     yield _Said(process.stdout.fileno(), self)
-                    code = process.wait(self.left())
+                    code = wait(process, self.left())
                 except subprocess.TimeoutExpired as error:
                     raise TooMuch("looking at what was pushed takes too long") from error
                 finally:
@@ -210,6 +228,17 @@ class _Said:
         self._at += size
         self._forget()
         return data
+
+    def into(self, descriptor: int, size: int) -> None:
+        """The next `size` bytes, written there as they come."""
+        while size:
+            if len(self._buffer) == self._at and not self._more():
+                raise CheckFailed("git stopped in the midst of an object")
+            with memoryview(self._buffer) as held, held[self._at : self._at + size] as part:
+                written = os.write(descriptor, part)
+            self._at += written
+            size -= written
+        self._forget()
 
     def _until(self, end: bytes) -> bytes | None:
         start = self._at

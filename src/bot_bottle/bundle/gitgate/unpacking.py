@@ -11,6 +11,8 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
+from bot_bottle.bundle.gitgate.objects import Content
+
 DEPTH = 3
 """Archives in archives that are unpacked."""
 MEMBER = 64 << 20
@@ -20,7 +22,8 @@ TOTAL = 256 << 20
 STREAMS = 20_000
 """Streams that are tried in one file."""
 _SHORTEST = 12
-_STEP = 1 << 20
+_FIRST, _STEP = 1 << 12, 1 << 20
+"""Bytes that a stream is given first, and at most, at a time: most of what looks like the beginning of one breaks off soon."""
 _SIGN = re.compile(
     rb"PK\x03\x04|\x1f\x8b\x08|BZh[1-9]1AY&SY|\xfd7zXZ\x00|\x78[\x01\x5e\x9c\xda]|\x28\xb5\x2f\xfd|7z\xbc\xaf\x27\x1c|Rar!\x1a\x07"
 )
@@ -49,7 +52,7 @@ class Budget:
         self.streams = STREAMS
 
 
-def unpacked(data: bytes, budget: Budget, *, depth: int = DEPTH) -> Iterator[Unpacked]:
+def unpacked(data: Content, budget: Budget, *, depth: int = DEPTH) -> Iterator[Unpacked]:
     """Every stream within `data`, and what is within those."""
     at = 0
     while (found := _SIGN.search(data, at)) is not None:
@@ -79,7 +82,7 @@ def unpacked(data: bytes, budget: Budget, *, depth: int = DEPTH) -> Iterator[Unp
             yield Unpacked(made.inside, b"", "it is packed too many times")
 
 
-def _unpack(data: bytes, start: int, sign: bytes) -> Unpacked | None:
+def _unpack(data: Content, start: int, sign: bytes) -> Unpacked | None:
     if sign.startswith(b"PK"):
         return _member(data, start)
     if sign.startswith(b"\x1f\x8b"):
@@ -91,7 +94,7 @@ def _unpack(data: bytes, start: int, sign: bytes) -> Unpacked | None:
     return _stream(zlib.decompressobj, data, start, "!zlib")
 
 
-def _member(data: bytes, start: int) -> Unpacked | None:
+def _member(data: Content, start: int) -> Unpacked | None:
     """What stands behind a zip member's own header."""
     if len(data) < start + 30:
         return None
@@ -115,15 +118,16 @@ def _member(data: bytes, start: int) -> Unpacked | None:
     return Unpacked(inside, b"", "it is packed in a way that is not looked into")
 
 
-def _stream(make: Callable[[], _Stream], data: bytes, start: int, inside: str) -> Unpacked | None:
+def _stream(make: Callable[[], _Stream], data: Content, start: int, inside: str) -> Unpacked | None:
     """What the stream that begins at `start` unpacks to, as far as it does; None when nothing begins there."""
     stream = make()
     made: list[bytes] = []
     size = 0
-    view = memoryview(data)
+    at, step = start, _FIRST
     try:
-        for at in range(start, len(data), _STEP):
-            piece = stream.decompress(bytes(view[at : at + _STEP]), MEMBER + 1 - size)
+        while at < len(data):
+            piece = stream.decompress(data[at : at + step], MEMBER + 1 - size)
+            at, step = at + step, min(2 * step, _STEP)
             made.append(piece)
             size += len(piece)
             if size > MEMBER:

@@ -159,7 +159,7 @@ class Courier:
         if remote.lacks:
             self._event("git.unavailable", remote, {"operation": operation, "why": remote.lacks})
             return {"ok": False, "why": f"{remote.name} can't be reached now: {remote.lacks}"}
-        said = remote.mirror.refresh()
+        said = remote.mirror.refresh(head=operation == "fetch")
         if said.code:
             self._event("git.unavailable", remote, {"operation": operation, "why": plain(said.stderr)})
             return {"ok": False, "why": f"{remote.name} can't be reached now: {explain(said.stderr)}"}

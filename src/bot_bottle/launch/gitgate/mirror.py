@@ -50,17 +50,22 @@ class Mirror:
         )
         return Running(process, (out, err))
 
-    def refresh(self) -> Said:
-        """Has it as the upstream is now; a code other than 0 when that can't be had, and then it is as it was."""
+    def refresh(self, *, head: bool = True) -> Said:
+        """Has it as the upstream is now; a code other than 0 when that can't be had, and then it is as it was.
+
+        Where HEAD is takes a session of its own: without `head`, it stays.
+        """
         with self._locked():
             if not os.path.exists(f"{self.path}/HEAD"):
                 self._make()
-            heading = self.start("ls-remote", "--symref", "--", self._way.url, "HEAD")
+            asked = ("ls-remote", "--symref", "--", self._way.url, "HEAD")
+            heading = self.start(*asked) if head else None
             said = self.git("fetch", "--quiet", "--prune", "--atomic", "--no-tags", "--no-write-fetch-head",
                             "--no-auto-maintenance", "--no-recurse-submodules", "--", self._way.url, *REFS)  # fmt: skip
-            head = _collect(heading)
+            found = _collect(heading) if heading is not None else None
             if said.code == 0:
-                self._point(head)
+                if found is not None:
+                    self._point(found)
                 self._tidy()
         return said
 
@@ -85,14 +90,20 @@ class Mirror:
         for line in head.stdout.splitlines():
             target, _, name = line.removeprefix("ref: ").partition("\t")
             if line.startswith("ref: refs/heads/") and name == "HEAD":
-                self.git("symbolic-ref", "HEAD", target)
+                if target != self._head():
+                    self.git("symbolic-ref", "HEAD", target)
                 return
+
+    def _head(self) -> str:
+        with open(f"{self.path}/HEAD", encoding="utf-8", errors="replace") as file:
+            return file.read().removeprefix("ref: ").removesuffix("\n")
 
     def _tidy(self) -> None:
         packs = [name for name in os.listdir(f"{self.path}/objects/pack") if name.endswith(".pack")]
         if len(packs) > _PACKS:
             self.git("repack", "--quiet", "-d", "--geometric=2")
-        self.git("pack-refs", "--all", "--prune")
+        if any(files for _, _, files in os.walk(f"{self.path}/refs")):
+            self.git("pack-refs", "--all", "--prune")
 
 
 class Running(NamedTuple):
