@@ -162,16 +162,19 @@ def test_answers_that_nobody_reads_do_not_heap_up(frame, monkeypatch):
     with ours, theirs:
         side = Side(ours)
         side.thread.start()
-        theirs.settimeout(30)
-        with contextlib.suppress(OSError):
-            for _ in range(40):
-                theirs.sendall(frame * 20_000)
-                if not side.thread.is_alive():
-                    break
-        theirs.shutdown(socket.SHUT_WR)
+        sending = threading.Thread(target=_send_all, args=(theirs, frame * 800_000), daemon=True)
+        sending.start()
         side.thread.join(30)
         assert isinstance(side.error, ValueError)
         assert len(side.mux._outgoing) < 2 << 20
+        theirs.shutdown(socket.SHUT_RDWR)
+        sending.join(30)
+
+
+def _send_all(sock: socket.socket, data: bytes) -> None:
+    with contextlib.suppress(OSError):
+        sock.sendall(data)
+        sock.shutdown(socket.SHUT_WR)
 
 
 def test_what_waits_for_a_full_terminal_that_everybody_has_left_is_given_up():
