@@ -1,4 +1,4 @@
-"""A Dockerfile that needs BuildKit is refused by the name of its instruction; one that asks for a secret never reaches the engine."""
+"""A Dockerfile that needs BuildKit is refused by its instruction; one that asks for a secret never reaches the engine."""
 
 from collections.abc import Iterator
 from pathlib import Path
