@@ -54,6 +54,8 @@ NEWER = {"fchmodat2": 452}
 CREATING_OPENS = {"open": (1, 2), "openat": (2, 3)}
 O_CREAT, O_TMPFILE = 0o100, 0o20000000
 AF_UNIX, AF_INET, AF_INET6, AF_NETLINK = 1, 2, 10, 16
+OF_A_PROCESS = ("prlimit64", "sched_setaffinity", "sched_setattr", "sched_setparam", "sched_setscheduler")
+"""Calls whose first argument is whose limits or turn on a processor they set; 0 is one's own."""
 
 
 class Condition(NamedTuple):
@@ -83,6 +85,9 @@ def rules() -> Iterator[Rule]:
         yield Rule("clone", EPERM, (Condition(0, "==", flag, flag),))
     for request in TERMINAL.values():  # typing into the terminal that the operator sits at
         yield Rule("ioctl", EPERM, (Condition(1, "==", request),))
+    for call in OF_A_PROCESS:  # process 1 may be the agent's user, and is what the operator has to the bottle
+        yield Rule(call, EPERM, (Condition(0, "==", 1),))
+    yield Rule("setpriority", EPERM, (Condition(1, "==", 1),))
     yield from _set_id_rules()
     yield from _socket_rules()
 

@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import threading
+import tty
 from collections.abc import Iterator
 
 import pytest
@@ -152,6 +153,44 @@ def test_more_than_may_be_under_way_ends_it():
         assert isinstance(side.error, ValueError)
         os.close(out)
         side.mux.close(1)
+
+
+@pytest.mark.parametrize("frame", [HEAD.pack(7, mux.DATA, 0), HEAD.pack(7, mux.DATA, 1) + b"x"])
+def test_answers_that_nobody_reads_do_not_heap_up(frame, monkeypatch):
+    monkeypatch.setattr(mux, "MOST_UNSENT", 1 << 20)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        side = Side(ours)
+        side.thread.start()
+        theirs.settimeout(30)
+        with contextlib.suppress(OSError):
+            for _ in range(40):
+                theirs.sendall(frame * 20_000)
+                if not side.thread.is_alive():
+                    break
+        theirs.shutdown(socket.SHUT_WR)
+        side.thread.join(30)
+        assert isinstance(side.error, ValueError)
+        assert len(side.mux._outgoing) < 2 << 20
+
+
+def test_what_waits_for_a_full_terminal_that_everybody_has_left_is_given_up():
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        side = Side(ours)
+        master, terminal = os.openpty()
+        tty.setraw(terminal)
+        os.set_blocking(master, False)
+        side.mux.open(1, master, reads=False)
+        side.thread.start()
+        theirs.settimeout(10)
+        theirs.sendall(HEAD.pack(1, mux.DATA, WINDOW) + b"x" * WINDOW)
+        theirs.recv(HEAD.size, socket.MSG_PEEK)  # some of it went into the terminal
+        os.close(terminal)
+        heard = iter(lambda: theirs.recv(HEAD.size, socket.MSG_WAITALL), HEAD.pack(1, mux.SHUT, 0))
+        assert {HEAD.unpack(one)[1] for one in heard} == {mux.CREDIT}
+        theirs.shutdown(socket.SHUT_WR)
+        side.thread.join(30)
 
 
 @given(st.binary(max_size=200))

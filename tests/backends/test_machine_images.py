@@ -155,6 +155,14 @@ def test_an_image_has_bounds(place, bounds):
     assert "more than" in str(refused.value.details)
 
 
+@pytest.mark.parametrize("when", ["1e400", "-1e19", "nan"])
+def test_a_time_that_no_file_can_have_is_an_error_in_words(place, when):
+    made, content = entry("etc/x", b"x")
+    made.pax_headers = {"mtime": when}
+    with pytest.raises(HostError, match="can't be unpacked"):
+        unpack(place, tar((made, content)))
+
+
 @pytest.mark.parametrize("cut", [1, 600, 1500])
 def test_an_archive_that_ends_too_early_is_refused(place, cut):
     whole = tar(entry("a", b"x" * 3000), entry("b", b"y"))

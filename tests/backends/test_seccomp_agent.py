@@ -18,10 +18,14 @@ NUMBERS = {
         "read": 0, "open": 2, "ioctl": 16, "socket": 41, "clone": 56, "chmod": 90, "ptrace": 101, "mount": 165,
         "openat": 257, "mkdirat": 258,
         "mknodat": 259, "fchmodat": 268, "unshare": 272, "setns": 308, "bpf": 321, "fork": 57, "execve": 59,
+        "prlimit64": 302, "setpriority": 141, "sched_setparam": 142, "sched_setscheduler": 144, "sched_setaffinity": 203,
+        "sched_setattr": 314,
     },
     "aarch64": {
         "read": 63, "ioctl": 29, "socket": 198, "clone": 220, "ptrace": 117, "mount": 40, "openat": 56, "mkdirat": 34,
         "mknodat": 33, "fchmodat": 53, "unshare": 97, "setns": 268, "bpf": 280, "execve": 221,
+        "prlimit64": 261, "setpriority": 140, "sched_setparam": 118, "sched_setscheduler": 119, "sched_setaffinity": 122,
+        "sched_setattr": 274,
     },
 }  # fmt: skip
 EVERYWHERE = {"io_uring_setup": 425, "open_tree": 428, "clone3": 435, "openat2": 437, "mount_setattr": 442}
@@ -86,6 +90,18 @@ def test_what_reaches_into_the_kernel_is_refused(machine: str, call: str) -> Non
 @pytest.mark.parametrize("call", ["clone3", "openat2"])
 def test_calls_that_hide_their_flags_do_not_exist(machine: str, call: str) -> None:
     assert decide(machine, call) == error(errno.ENOSYS)
+
+
+@machines
+@pytest.mark.parametrize("upper", [0, HIGH])
+def test_process_1_keeps_its_limits_and_its_turn_and_others_can_be_given_theirs(
+    machine: str, upper: int
+) -> None:
+    for call in ("prlimit64", "sched_setaffinity", "sched_setattr", "sched_setparam", "sched_setscheduler"):
+        assert decide(machine, call, 1 + upper, 7, 0x1000) == error(errno.EPERM), call
+        assert decide(machine, call, 0, 7, 0x1000) == decide(machine, call, 4711, 7, 0x1000) == ALLOW, call
+    assert decide(machine, "setpriority", 0, 1 + upper, 19) == error(errno.EPERM)
+    assert decide(machine, "setpriority", 0, 0, 19) == ALLOW
 
 
 @machines

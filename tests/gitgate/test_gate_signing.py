@@ -101,6 +101,7 @@ def test_what_the_agent_commits_is_signed_and_git_says_so_at_both_ends(
         COMMIT.replace(b"0" * 40, b"0" * 39),
         COMMIT + b"x" * (1 << 20),
         b"\n" + COMMIT,
+        COMMIT + b"shown\0hidden",
     ],
 )
 def test_nothing_but_a_commit_or_a_tag_is_signed(signed, content):

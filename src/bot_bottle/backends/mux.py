@@ -20,6 +20,8 @@ DATA, END, CREDIT, SHUT = b"d", b"e", b"c", b"x"
 WINDOW = 256 * 1024
 LARGEST = 16 << 20
 """Bytes of one message."""
+MOST_UNSENT = 4 * LARGEST
+"""Bytes that may wait for the other side to read: an honest one always reads."""
 _BLOCK = 32 * 1024
 _PIPE = 4096
 """What a pipe with room takes without waiting (PIPE_BUF, pipe(7))."""
@@ -184,6 +186,8 @@ class Mux:
                 continue
             if state & (select.POLLOUT | select.POLLERR) and channel.waiting:
                 self._pass_on(number, channel)
+            elif state & select.POLLHUP and channel.waiting:  # a full terminal that nobody has any more
+                self._nobody_reads(number, channel)
             if (
                 state & (select.POLLIN | select.POLLHUP | select.POLLERR)
                 and channel.reads
@@ -218,16 +222,19 @@ class Mux:
             done = os.write(channel.descriptor, channel.waiting[:_PIPE])
         except BlockingIOError:
             return
-        except OSError:  # nobody reads it any more
-            channel.waiting.clear()
-            channel.writes = False
-            self._send(number, SHUT, b"")
-            self._perhaps_close(number, channel)
+        except OSError:
+            self._nobody_reads(number, channel)
             return
         del channel.waiting[:done]
         self._outgoing += HEAD.pack(number, CREDIT, done)
         if channel.ending and not channel.waiting:
             self._end_writing(number, channel)
+
+    def _nobody_reads(self, number: int, channel: _Channel) -> None:
+        channel.waiting.clear()
+        channel.writes = False
+        self._send(number, SHUT, b"")
+        self._perhaps_close(number, channel)
 
     def _end_writing(self, number: int, channel: _Channel) -> None:
         channel.writes = False
@@ -260,6 +267,8 @@ class Mux:
                 if channel := self._channels.get(number):
                     channel.under_way -= length
                 continue
+            if len(self._outgoing) > MOST_UNSENT:
+                raise ValueError("nothing is read that is sent")
             if length > (LARGEST if number == 0 else WINDOW):
                 raise ValueError("a frame that is too large")
             if len(self._incoming) < HEAD.size + length:

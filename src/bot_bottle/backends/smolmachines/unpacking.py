@@ -188,7 +188,7 @@ def members(archive: tarfile.TarFile, most: int) -> Iterator[tarfile.TarInfo]:
 def _in_words() -> Iterator[None]:
     try:
         yield
-    except (tarfile.TarError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
+    except (tarfile.TarError, EOFError, ValueError, OverflowError, zlib.error, lzma.LZMAError) as error:
         raise _bad(str(error) or "it ends too early") from error
     except OSError as error:
         raise _bad(error.strerror or str(error)) from error

@@ -24,6 +24,8 @@ from bot_bottle.launch.gitgate.said import explain, plain
 from bot_bottle.launch.gitgate.upstream import FOLDER, way
 from bot_bottle.policy.git import MOST_REFS, Update
 
+AT_ONCE = 128
+"""Questions of the gate, which asks one for each connection; the next is read when one has its answer."""
 Answer = dict[str, Any]
 Say = Callable[[str], None]
 
@@ -37,8 +39,7 @@ def serve(keeper: int, gate: int, checker: int) -> NoReturn:
         for hearing in (courier.hear_keeper, lambda: _until_it_ends(checking)):
             threading.Thread(target=hearing, daemon=True).start()
         line.send({"ready": True})
-        for message in asked.messages():
-            threading.Thread(target=courier.answer, args=(asked, message), daemon=True).start()
+        courier.hear_gate(asked)
         os._exit(0)
 
     worker.run(keeper, body)
@@ -81,6 +82,19 @@ class Courier:
         self._remotes = {str(one["name"]): Remote(one, order) for one in order["remotes"]}
         self._signing_key = str(order.get("signing_key") or "")
         self._signing = threading.Semaphore(2)
+        self._room = threading.Semaphore(AT_ONCE)
+
+    def hear_gate(self, gate: Line) -> None:
+        """Answers every question of the gate, until it has ended."""
+        for message in gate.messages():
+            self._room.acquire()
+            threading.Thread(target=self._take, args=(gate, message), daemon=True).start()
+
+    def _take(self, gate: Line, message: Mapping[str, Any]) -> None:
+        try:
+            self.answer(gate, message)
+        finally:
+            self._room.release()
 
     def hear_keeper(self) -> None:
         """Changed rules; without a keeper it ends."""

@@ -22,7 +22,9 @@ _HEADERS = re.compile(rb"(?:(?:mergetag|HG:[a-z-]+) [^\n]*\n(?: [^\n]*\n)*)*\n")
 
 def kind(content: bytes) -> str:
     """`commit` or `tag`; empty when it is neither as git would have it signed."""
-    if len(content) > LARGEST:
+    if (
+        len(content) > LARGEST or b"\0" in content
+    ):  # git makes none with a null byte, and shows what stands before it
         return ""
     for name, head in (("commit", _COMMIT), ("tag", _TAG)):
         found = head.match(content)
