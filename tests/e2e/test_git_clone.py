@@ -111,6 +111,45 @@ def test_what_makes_git_run_something_in_the_clone_runs_nothing_outside(place, c
     assert tree_of(repository) == before
 
 
+ELSEWHERE = {
+    "a worktree": """
+        mv .git data && mkdir -p data/worktrees/mine && cp data/HEAD data/worktrees/mine/HEAD
+        echo ../.. > data/worktrees/mine/commondir && echo "gitdir: $PWD/data/worktrees/mine" > .git
+        settings=data/config
+    """,
+    "core.worktree and an included file": """
+        printf '[core]\\n\\tworktree = /etc\\n[include]\\n\\tpath = ../settings\\n' >> .git/config
+        settings=settings
+    """,
+    "a nested and a bare repository": """
+        git init -q nested && git init -q --bare bare && git --git-dir=bare config core.worktree ..
+        cp bare/config nested/.git/config; settings=bare/config
+    """,
+}
+"""Where the repository of the clone says to be, and which file has the settings then."""
+
+
+@pytest.mark.parametrize("what", ELSEWHERE)
+def test_a_repository_that_says_to_be_elsewhere_runs_nothing_outside(place, cli, repository, upstream, what):
+    mark = place.root / "ran"
+    write(place, upstream, f"""
+        git checkout -q -b bot/fix && echo fixed > fix.txt && git add . && git commit -q -m Fix
+        {ELSEWHERE[what]}
+        printf '[core]\\n\\tfsmonitor = touch {mark};\\n\\thooksPath = .\\n' >> $settings
+        printf '#!/bin/sh\\ntouch {mark}\\n' > post-checkout && chmod +x post-checkout
+        cp post-checkout reference-transaction
+    """)  # fmt: skip
+    run = start(cli)
+    before = tree_of(repository)
+    done = cli("fetch", run, "--json")
+    assert not mark.exists()
+    assert tree_of(repository) == before
+    brought = {one["name"] for one in json.loads(done.stdout)["branches"]} if done.code == 0 else set()
+    assert brought <= {"main", "bot/fix"}
+    assert set(refs(repository)) == {f"refs/bottles/{run}/{name}" for name in brought}
+    assert brought or done.stderr
+
+
 def test_the_person_s_own_hooks_and_settings_have_no_say_in_a_fetch(place, cli, repository, upstream):
     mark = place.root / "ran"
     hook = repository / ".git/hooks/reference-transaction"

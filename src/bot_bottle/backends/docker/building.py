@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
-from bot_bottle.backends.docker import failures
+from bot_bottle.backends.docker import buildkit, failures
 from bot_bottle.backends.docker.images import LABEL, Say
 from bot_bottle.errors import HostError, ManifestError, NotFoundError
 
@@ -35,6 +35,8 @@ class Recipe(NamedTuple):
     args: Mapping[str, str] = {}
     labels: Mapping[str, str] = {}
     network: str | None = None
+    text: str = ""
+    """The Dockerfile, where a person wrote it."""
 
 
 class _Step:
@@ -104,6 +106,11 @@ def _follow(said: Iterable[Mapping[str, Any]], step: _Step, say: Say) -> str:
 def _failed(recipe: Recipe, step: _Step, error: BaseException) -> Exception:
     """The error by kind."""
     said = failures.said(error)
+    if wanted := _beyond(recipe, said):
+        return ManifestError(
+            "The Dockerfile needs BuildKit, which this engine's builder is not",
+            details=f"{buildkit.told(wanted, recipe.shown)}\n{clean(said)}", resolution=buildkit.BUILD_IT_YOURSELF,
+        )  # fmt: skip
     if syntax := _SYNTAX.search(said):
         return ManifestError(
             "The Dockerfile is wrong", details=f"{recipe.shown}:{syntax[1]}: {clean(syntax[2])}"
@@ -117,9 +124,18 @@ def _failed(recipe: Recipe, step: _Step, error: BaseException) -> Exception:
     )
 
 
+def _beyond(recipe: Recipe, said: str) -> list[buildkit.Need]:
+    """What the builder did not understand because it is BuildKit's; a mistake of another kind is none of it."""
+    wanted = buildkit.needs(recipe.text)
+    if syntax := _SYNTAX.search(said):
+        return [need for need in wanted if need.first <= int(syntax[1]) <= need.last]
+    words = ("requires buildkit", "failed to parse platform")
+    return wanted if any(word in said.lower() for word in words) else []
+
+
 _ADVICE = (
     (("x509", "certificate"), "Behind a proxy that opens TLS, name its certificates as image.ca in the bottle's file."),
-    (("buildkit", "--mount", "heredoc"), "This Dockerfile needs BuildKit: build it with docker build, and name the image instead."),
+    (("buildkit", "--mount", "heredoc"), f"This Dockerfile needs BuildKit. {buildkit.BUILD_IT_YOURSELF}"),
     (("not found: manifest", "pull access denied", "no such host"), "Check the image's name after FROM, and docker login."),
 )  # fmt: skip
 

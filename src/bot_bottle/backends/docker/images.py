@@ -222,9 +222,11 @@ class _Making:
         """The user's Dockerfile, or ours."""
         from tempfile import TemporaryFile
 
-        from bot_bottle.backends.docker import building, sending
+        from bot_bottle.backends.docker import building, buildkit, sending
 
         spec = self.spec
+        text = _written(spec.dockerfile)
+        buildkit.refuse_secrets(text, spec.dockerfile)
         with TemporaryFile() as archive:
             if spec.dockerfile:
                 gathered = context.gather(spec.context, spec.dockerfile)
@@ -236,7 +238,9 @@ class _Making:
                 args = {**dict(spec.args), "BASE": _base(spec)}
             archive.seek(0)
             self.say("Building the image")
-            recipe = building.Recipe(archive, inside, origin.name, shown, spec.target, args, _installation())
+            recipe = building.Recipe(
+                archive, inside, origin.name, shown, spec.target, args, _installation(), text=text
+            )
             building.build(self.engine.client, recipe, self.say)
 
     def _put_on_top(self, below: Found, tag: str) -> None:
@@ -260,6 +264,17 @@ class _Making:
                 archive, "Dockerfile", tag, "the layers of bot-bottle", labels=labels, network="none"
             )
             building.build(self.engine.client, recipe, lambda _: None)
+
+
+def _written(dockerfile: str) -> str:
+    """What stands in it; nothing for our own. Raises HostError."""
+    if not dockerfile:
+        return ""
+    try:
+        with open(dockerfile, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError as error:
+        raise HostError("The Dockerfile can't be read", details=f"{dockerfile}: {error.strerror}") from error
 
 
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
