@@ -163,14 +163,18 @@ static size_t read_channel(struct channel *channel) {
   return 0;
 }
 
+static void nobody_reads(struct channel *channel) {
+  channel->writes = 0;
+  channel->from = channel->to = 0;
+  frame(channel->number, 'x', 0, NULL);
+  perhaps_close(channel);
+}
+
 static void pass_on(struct channel *channel) {
   ssize_t done = write(channel->fd, channel->waiting + channel->from, channel->to - channel->from);
   if (done < 0 && (errno == EAGAIN || errno == EINTR)) return;
-  if (done < 0) { /* nobody reads it any more */
-    channel->writes = 0;
-    channel->from = channel->to = 0;
-    frame(channel->number, 'x', 0, NULL);
-    perhaps_close(channel);
+  if (done < 0) {
+    nobody_reads(channel);
     return;
   }
   channel->from += (size_t)done;
@@ -405,12 +409,16 @@ static struct process *new_process(void) {
 static int open_terminal(int ours[3], int theirs[3], uint32_t size) {
   struct winsize window = {.ws_row = (unsigned short)(size >> 16), .ws_col = (unsigned short)size};
   int master = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC), locked = 0;
-  if (master < 0 || ioctl(master, TIOCSPTLCK, &locked)) return -1;
+  if (master < 0) return -1;
+  if (ioctl(master, TIOCSPTLCK, &locked)) {
+    close(master);
+    return -1;
+  }
   int slave = ioctl(master, 0x5441 /* TIOCGPTPEER */, O_RDWR | O_NOCTTY | O_CLOEXEC);
-  if (slave < 0 || fchown(slave, agent_uid, agent_gid)) return -1;
-  if (size) ioctl(master, TIOCSWINSZ, &window);
   ours[0] = master;
   theirs[0] = theirs[1] = theirs[2] = slave;
+  if (slave < 0 || fchown(slave, agent_uid, agent_gid)) return -1;
+  if (size) ioctl(master, TIOCSWINSZ, &window);
   return 0;
 }
 
@@ -571,6 +579,7 @@ static void turn(const char *path) {
     struct channel *channel = whose[i];
     if (channel->fd != polled[i].fd) continue;
     if (polled[i].revents & (POLLOUT | POLLERR) && channel->to > channel->from) pass_on(channel);
+    else if (polled[i].revents & POLLHUP && channel->to > channel->from) nobody_reads(channel); /* a full terminal that nobody has */
     if (channel->fd == polled[i].fd && polled[i].events & POLLIN && polled[i].revents & (POLLIN | POLLHUP | POLLERR)) read_channel(channel);
   }
   for (nfds_t i = 2; i < first; i++)
