@@ -31,7 +31,7 @@ def push(ref="bot/x"):
     return git("push", "-q", "origin", "HEAD:refs/heads/" + ref)
 
 def ask(**wanted):
-    asked = call("git-block", operation="push", remote="origin", reason="the task", **wanted)
+    asked = call("git-block", **{{"operation": "push", "remote": "origin", "reason": "the task", **wanted}})
     while asked["status"] == "pending":
         time.sleep(0.05)
         asked = call("supervise-await", proposal=asked["proposal_id"])
@@ -143,3 +143,48 @@ tell(second=push("release"), other=push("release2"))
     assert (said["status"], said["second"][0]) == ("applied", 0)
     assert said["other"][0] != 0
     assert git(upstream, "show", "release:fix.txt") == "fixed"
+
+
+ACTS = {
+    "force": """
+def act():
+    git("commit", "-q", "--amend", "-m", str(time.time()))
+    return git("push", "-q", "--force", "origin", "HEAD:refs/heads/bot/x")
+""",
+    "delete": """
+def act():
+    push()
+    return git("push", "-q", "origin", ":refs/heads/bot/x")
+""",
+}
+
+
+@pytest.mark.parametrize("operation", ACTS)
+def test_what_takes_something_from_the_upstream_is_granted_once(place, cli, repository, upstream, operation):
+    write(place, upstream, f"""{ACTS[operation]}
+commit("fix.txt", "fixed\\n")
+tell(made=push())
+tell(first=act())
+tell(status=ask(operation="{operation}", ref="bot/x")["status"])
+tell(second=act(), head=git("rev-parse", "HEAD"))
+until("/tmp/seen")
+tell(third=act())
+""")  # fmt: skip
+    run = start(cli, "git")
+    shown = answer(cli, "--for", "once")
+    assert len(shown["added"]) == 1
+    assert operation in shown["added"][0]
+    before = git(upstream, "for-each-ref", "--format=%(objectname)", "refs/heads/bot/x")
+
+    def has_gone() -> bool:
+        return git(upstream, "for-each-ref", "--format=%(objectname)", "refs/heads/bot/x") != before
+
+    wait_for(has_gone, "the push to arrive", within=60)
+    left = git(upstream, "for-each-ref", "--format=%(objectname)", "refs/heads/bot/x")
+    assert bool(left) == (operation == "force")
+    assert cli("exec", run, "--", "touch", "/tmp/seen").code == 0
+    said = {name: value for line in told(cli, run) for name, value in line.items()}
+    assert said["made"][0] == 0, said["made"]
+    assert said["first"][0] != 0
+    assert (said["status"], said["second"][0]) == ("applied", 0), said["second"]
+    assert said["third"][0] != 0, said["third"]
