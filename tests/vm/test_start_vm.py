@@ -67,7 +67,7 @@ async def main():
         answer = await call(tool, arguments)
         with open("/workspace/told", "w") as file:
             json.dump(answer, file)
-        if answer["state"] not in ("pending", "approved"):
+        if answer["status"] not in ("pending", "approved"):
             return
         tool, arguments = "supervise-await", {"proposal": answer["proposal_id"]}
 
@@ -97,8 +97,9 @@ def test_an_agent_asks_by_the_protocol_s_own_client_and_hears_what_was_decided(p
             assert keeper.poll() is None, f"the run ended with {keeper.returncode}"
             [shown] = json.loads(place.run(*listed).stdout)
             done = place.run("approvals", "approve", f"{shown['id']}@{shown['digest']}", "--json")
-            assert json.loads(done.stdout)[0]["state"] == "applied", done.stderr
-            assert keeper.wait(DEADLINE) == 0
+            # An emulated keeper can take longer than the command waits for it.
+            assert json.loads(done.stdout)[0]["state"] in ("applied", "approved"), done.stdout + done.stderr
+            assert keeper.wait(2 * DEADLINE) == 0
         finally:
             print((place.work / "out").read_text())
-    assert json.loads((place.work / "told").read_text())["state"] == "applied"
+    assert json.loads((place.work / "told").read_text())["status"] == "applied"

@@ -20,7 +20,7 @@ from bot_bottle.errors import SandboxError
 from bot_bottle.plan.model import INSIDE_HOME, INSIDE_WORKSPACE, Command
 
 ENVIRONMENT = (("PATH", "/usr/bin:/bin"), ("HOME", INSIDE_HOME), ("LANG", "C.UTF-8"))
-DEADLINE = 30.0
+DEADLINE = 90.0
 SLEEP = ("sleep", "1000")
 
 
