@@ -65,10 +65,12 @@ async def main():
     tool, arguments = "pipelock-block", {"urls": ["https://api.example.org/new"], "reason": "to read it"}
     while True:
         answer = await call(tool, arguments)
+        print(answer["status"], answer["message"], flush=True)
         with open("/workspace/told", "w") as file:
             json.dump(answer, file)
-        if answer["status"] not in ("pending", "approved"):
+        if answer["status"] != "pending":
             return
+        await asyncio.sleep(1)
         tool, arguments = "supervise-await", {"proposal": answer["proposal_id"]}
 
 asyncio.run(main())
