@@ -29,6 +29,17 @@ def started(run: Run) -> Run:
 
 
 @pytest.fixture
+def tripwire(tmp_path: Path):
+    """A command that leaves a trace when it runs; at the end, it must not have."""
+    trace = tmp_path / "it-ran"
+    script = tmp_path / "trip"
+    script.write_text(f"#!/bin/sh\necho ran >> {trace}\ncat\n")
+    script.chmod(0o755)
+    yield str(script)
+    assert not trace.exists(), "something of the agent's ran on the host"
+
+
+@pytest.fixture
 def kept(own_home):
     folder = own_home / ".local/state/bot-bottle"
     folder.mkdir(parents=True)

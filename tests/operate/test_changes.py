@@ -241,17 +241,6 @@ def test_nested_repositories_and_submodules_are_folders_like_any_other(run, tmp_
 # -- attacks -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def tripwire(tmp_path: Path):
-    """A command that leaves a trace when it runs; at the end, it must not have."""
-    trace = tmp_path / "it-ran"
-    script = tmp_path / "trip"
-    script.write_text(f"#!/bin/sh\necho ran >> {trace}\ncat\n")
-    script.chmod(0o755)
-    yield str(script)
-    assert not trace.exists(), "something of the agent's ran on the host"
-
-
 def arm(repository: Path, tripwire: str) -> None:
     """Everything by which a repository makes git run a program."""
     for section, name in (

@@ -17,17 +17,6 @@ _CONFIG = (
 )
 
 
-@pytest.fixture
-def tripwire(tmp_path: Path):
-    """A command that leaves a trace when it runs; at the end, it must not have."""
-    trace = tmp_path / "it-ran"
-    script = tmp_path / "trip"
-    script.write_text(f"#!/bin/sh\necho ran >> {trace}\ncat\n")
-    script.chmod(0o755)
-    yield str(script)
-    assert not trace.exists(), "something of the agent's ran on the host"
-
-
 def hooks(folder: Path, trip: str) -> None:
     """A hook of every kind that git runs by itself."""
     folder.mkdir(parents=True, exist_ok=True)
