@@ -68,7 +68,7 @@ async def main():
         print(answer["status"], answer["message"], flush=True)
         with open("/workspace/told", "w") as file:
             json.dump(answer, file)
-        if answer["status"] != "pending":
+        if answer["status"] not in ("pending", "approved"):
             return
         await asyncio.sleep(1)
         tool, arguments = "supervise-await", {"proposal": answer["proposal_id"]}
