@@ -162,29 +162,37 @@ def act():
 @pytest.mark.parametrize("operation", ACTS)
 def test_what_takes_something_from_the_upstream_is_granted_once(place, cli, repository, upstream, operation):
     write(place, upstream, f"""{ACTS[operation]}
+def head():
+    return subprocess.check_output(["git", "rev-parse", "HEAD"], text=True, cwd="/workspace").strip()
+
 commit("fix.txt", "fixed\\n")
 tell(made=push())
 tell(first=act())
 tell(status=ask(operation="{operation}", ref="bot/x")["status"])
-tell(second=act(), head=git("rev-parse", "HEAD"))
+tell(second=act(), head=head())
 until("/tmp/seen")
 tell(third=act())
 """)  # fmt: skip
     run = start(cli, "git")
+
+    def there() -> str:
+        return git(upstream, "for-each-ref", "--format=%(objectname)", "refs/heads/bot/x")
+
+    wait_for(lambda: waiting(cli), "the agent to ask", within=60)
+    before = there()  # before the answer: after it, the push may come at any moment
+    assert before
     shown = answer(cli, "--for", "once")
     assert len(shown["added"]) == 1
     assert operation in shown["added"][0]
-    before = git(upstream, "for-each-ref", "--format=%(objectname)", "refs/heads/bot/x")
-
-    def has_gone() -> bool:
-        return git(upstream, "for-each-ref", "--format=%(objectname)", "refs/heads/bot/x") != before
-
-    wait_for(has_gone, "the push to arrive", within=60)
-    left = git(upstream, "for-each-ref", "--format=%(objectname)", "refs/heads/bot/x")
-    assert bool(left) == (operation == "force")
+    wait_for(lambda: there() != before, "the push to arrive", within=60)
+    left = there()
     assert cli("exec", run, "--", "touch", "/tmp/seen").code == 0
     said = {name: value for line in told(cli, run) for name, value in line.items()}
     assert said["made"][0] == 0, said["made"]
     assert said["first"][0] != 0
+    assert f"[ref-{operation}]" in said["first"][1]
     assert (said["status"], said["second"][0]) == ("applied", 0), said["second"]
+    assert left == (said["head"] if operation == "force" else "")
     assert said["third"][0] != 0, said["third"]
+    assert f"[ref-{operation}]" in said["third"][1]
+    assert there() == said["head"]  # not forced once more; the branch that is made anew is not deleted

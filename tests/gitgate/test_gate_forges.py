@@ -16,11 +16,12 @@ from support.gitservers import git
 pytestmark = pytest.mark.namespace
 TOKEN = "made-up-token-of-a-forge-0123456789"
 GITHUB = {"realm": "GitHub"}
-GITLAB = {"realm": "GitLab", "logins": ("oauth2", "gitlab-ci-token", "deployer"), "redirects_to_git": True}
+GITLAB = {"realm": "GitLab", "logins": ("oauth2", "private-token", "deployer"), "redirects_to_git": True}
 LOGINS = {
     "github, an app's or user's token": (GITHUB, "x-access-token"),
     "github, a user's name": (GITHUB, "somebody"),
     "gitlab, a personal or project token": (GITLAB, "oauth2"),
+    "gitlab, any name with a personal token": (GITLAB, "private-token"),
     "gitlab, a deploy token": (GITLAB, "deployer"),
 }
 
@@ -47,8 +48,9 @@ def gate_to(gated, place, forge, authority, *, user="x-access-token", token=TOKE
     item = Credential("forge", "env:FORGE", "header", "Authorization", "Basic ")
     vault = Vault({"forge": Held(Secret(header), Secret(token))})
     remote = GitRemote(
-        "origin", forge.host + path, str(place / "mirrors/forge.git"), credential=item, rules=gates.ONLY_REFS
-    )
+        "origin", forge.host + path, str(place / "mirrors/forge.git"), rules=gates.ONLY_REFS,
+        credential=item if token else None,
+    )  # fmt: skip
     return gated(remote, vault=vault, outside=Outside(authority.pem))
 
 
@@ -77,6 +79,13 @@ def test_github_knows_a_repository_without_git_at_its_end(gated, place_for_git, 
     gate.clone()
 
 
+def test_gitlabs_nested_groups_are_followed_to_their_repository(gated, place_for_git, forge):
+    nested = "/group/within/deeper/project"
+    served, authority = forge(**GITLAB, name=nested)
+    gate = gate_to(gated, place_for_git, served, authority, user="oauth2", path=f"{nested}.git")
+    gate.clone()
+
+
 def test_gitlab_sends_elsewhere_without_git_at_the_end_and_that_is_said(gated, place_for_git, forge):
     served, authority = forge(**GITLAB)
     gate = gate_to(gated, place_for_git, served, authority, user="oauth2", path=NAME)
@@ -89,9 +98,10 @@ def test_gitlab_sends_elsewhere_without_git_at_the_end_and_that_is_said(gated, p
     ("keys", "why"),
     [
         ({"token": "a-token-that-was-withdrawn-01234"}, "did not take the bottle's credential"),
+        ({"token": ""}, "credential"),
         ({"path": "/group/private.git"}, "there is no such repository"),
     ],
-    ids=["a token that is good no more", "a private repository"],
+    ids=["a token that is good no more", "no token", "a private repository"],
 )
 def test_who_is_not_let_in_is_told_why(gated, place_for_git, forge, keys, why):
     served, authority = forge(**GITHUB)

@@ -20,6 +20,7 @@ NAME = "/group/project"
 class _Forge(_Backend):
     """`logins` are the user names that the token goes with; empty: any."""
 
+    name = NAME
     realm = ""
     token = ""
     logins: tuple[str, ...] = ()
@@ -39,15 +40,17 @@ class _Forge(_Backend):
             )
         elif not self._knows(said):
             self._plain(401, "Authentication required", **{"www-authenticate": f'Basic realm="{self.realm}"'})
-        elif not path.startswith((f"{NAME}/", f"{NAME}.git/")):
+        elif not path.startswith((f"{self.name}/", f"{self.name}.git/")):
             self._plain(404, "Repository not found.")
-        elif self.redirects_to_git and path.startswith(f"{NAME}/"):
+        elif self.redirects_to_git and path.startswith(f"{self.name}/"):
             host = self.headers["host"]
             self._plain(
-                301, "Moved", location=f"https://{host}{path.replace(NAME, f'{NAME}.git', 1)}{mark}{query}"
+                301,
+                "Moved",
+                location=f"https://{host}{path.replace(self.name, f'{self.name}.git', 1)}{mark}{query}",
             )
         else:
-            rest = path.removeprefix(NAME).removeprefix(".git")
+            rest = path.removeprefix(self.name).removeprefix(".git")
             self.path = f"/project.git{rest}{mark}{query}"
             super()._serve()
 
@@ -80,7 +83,7 @@ class _Forge(_Backend):
 
 
 class Forge:
-    """One that serves the repository `root`/project.git as `group/project`, over TLS; `asked` are the requests that came."""
+    """One that serves the repository `root`/project.git as `name`, over TLS; `asked` are the requests that came."""
 
     def __init__(self, folder: Path, root: Path, authority: Authority, **shape: object) -> None:
         folder.mkdir(parents=True, exist_ok=True)
