@@ -1,6 +1,7 @@
 """The relay of a bottle in a virtual machine, with a network namespace in the machine's place."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -330,6 +331,38 @@ def test_further_listeners_are_opened_all_or_none(world):
         with pytest.raises(BlockingIOError):
             ours.recv(1)
     world.open(tcp(7000), tcp(7001))
+
+
+def test_the_next_bundle_s_listeners_take_the_place_of_those_of_one_that_has_ended(world):
+    for served in (b"first", b"second"):
+        (listener, query) = world.open(HTTP, Listener("dns-udp", "0.0.0.0", 53))
+        answering = threading.Thread(target=lambda: serve_one(listener, served), daemon=True)  # noqa: B023
+        answering.start()
+        assert world.machine.python(SAY + "print(s.recv(9))", "192.0.2.1", "80") == f"{served!r}\n"
+        answering.join(DEADLINE)
+        for sock in (listener, query):
+            sock.close()
+        # In between it is the relay's: whoever is in the machine can't take it, and reaches nobody.
+        assert world.machine.python(TAKE) == f"{errno.EADDRINUSE}\n"
+        assert world.machine.python(ASK, "192.0.2.1", "80") == "b''\n"
+
+
+TAKE = """
+import socket
+try: socket.create_server(("0.0.0.0", 80))
+except OSError as error: print(error.errno)
+"""
+ASK = """
+import socket, sys
+try: print(socket.create_connection((sys.argv[1], int(sys.argv[2])), 20).recv(9))
+except ConnectionResetError: print(b"")
+"""
+
+
+def serve_one(listener: socket.socket, words: bytes) -> None:
+    connection, _ = listener.accept()
+    with connection:
+        connection.sendall(words)
 
 
 def test_a_port_that_the_agent_took_is_refused(world):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import selectors
 import signal
 import socket
 
@@ -13,6 +14,7 @@ from bot_bottle.errors import InterruptedRun, NotFoundError
 from bot_bottle.host.locks import keeper_alive
 from bot_bottle.launch import control, folders
 from bot_bottle.launch.output import Log, Outlet
+from bot_bottle.launch.session import Session
 from bot_bottle.launch.signals import Interrupts
 
 GENUINE = b'{"event": "egress.refused", "data": {"host": "x"}, "run": "other"}'
@@ -172,3 +174,16 @@ def test_a_bundles_config_survives_the_way_to_a_bundle_that_was_forked_before():
     assert again == config
     assert again.policy.fingerprint() == policy.fingerprint()
     assert "sk-" not in repr(again)
+
+
+def test_a_session_forgets_what_is_closed_already_and_what_it_never_watched():
+    """As it does of a bundle that did not come up: or the change that waits for it would never be undone."""
+    session = Session.__new__(Session)
+    session.selector = selectors.DefaultSelector()
+    watched, other = socket.socketpair()
+    with other, session.selector:
+        session.watch(watched, lambda: None)
+        watched.close()
+        for sock in (watched, watched, other):
+            session.forget(sock)
+        assert not session.selector.get_map()

@@ -51,6 +51,7 @@ class Relay:
         Raises HostError, SandboxError; then nothing is left.
         """
         self._line: socket.socket | None = None
+        self._held: set[tuple[str, int, bool]] = set()
         self._user = user
         with ExitStack() as made:
             self._network = _make_network(user, made)
@@ -90,13 +91,20 @@ class Relay:
         self._made.callback(self._line.close)
 
     def open_door(self, listeners: Sequence[Listener], channel: socket.socket) -> None:
-        """See `backends.base.Bottle.open_door`."""
+        """See `backends.base.Bottle.open_door`.
+
+        The half inside holds what it has opened until it ends, also between two bundles: what comes then is refused outside,
+        where nobody listens, and the agent can't take a port that the next bundle needs.
+        """
         ours, theirs = socket.socketpair()
         with ours, theirs, ExitStack() as opened:
             self._open_outside(listeners, theirs)
             try:
                 sockets = [opened.enter_context(sock) for sock in receive_listeners(ours, len(listeners), 0)]
-                self._open_inside(listeners)
+                further = [listener for listener in listeners if _place(listener) not in self._held]
+                if further:
+                    self._open_inside(further)
+                self._held |= set(map(_place, further))
                 send_listeners(channel, sockets)
             except OSError as error:
                 raise SandboxError("The bottle's door could not be opened", details=str(error)) from error
@@ -131,6 +139,11 @@ class Relay:
             raise OSError("the relay inside the bottle's machine has ended")
         if answer[0]:
             raise OSError(answer[0], f"inside the machine: {os.strerror(answer[0])}")
+
+
+def _place(listener: Listener) -> tuple[str, int, bool]:
+    """What no two listeners can share."""
+    return listener.address, listener.port, listener.kind == "dns-udp"
 
 
 def order(listeners: Sequence[Listener]) -> bytes:

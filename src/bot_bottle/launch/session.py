@@ -1,6 +1,7 @@
 """A running bottle from release to end: one loop over the agent, its output, the bundle and the operator."""
 
 import array
+import contextlib
 import fcntl
 import json
 import os
@@ -97,8 +98,8 @@ class Session:
         self.ticks.append(tick)
 
     def forget(self, sock: HasFileno | int) -> None:
-        """Watches `sock` no more. Idempotent."""
-        if sock in self.selector.get_map():
+        """Watches `sock` no more. Idempotent, also once it is closed."""
+        with contextlib.suppress(KeyError, ValueError):
             self.selector.unregister(sock)
 
     def reply(self, client: Client, answer: dict[str, Any]) -> None:

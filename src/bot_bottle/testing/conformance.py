@@ -305,6 +305,26 @@ class Door:
             for sock in (*first, *further, ours, theirs):
                 sock.close()
 
+    def test_what_nobody_serves_any_more_is_opened_again(self, make_bottle: MakeBottle) -> None:
+        """As for the bundle that takes the place of one that has ended."""
+        from bot_bottle.door.passing import receive_listeners
+
+        bottle = make_bottle(*SLEEP)
+        ours, theirs = socket.socketpair()
+        wanted = [Listener("http", "0.0.0.0", 80), Listener("dns-udp", "0.0.0.0", 53)]  # noqa: S104
+        script = "import socket; print(socket.create_connection(('192.0.2.7', 80), 30).recv(5))"
+        with ours, theirs:
+            for _ in range(2):
+                bottle.open_door(wanted, theirs)
+                listeners = receive_listeners(ours, len(wanted), DEADLINE)
+                with piped(bottle, "/usr/bin/python3", "-c", script) as (_, _, answer):
+                    connection = until(lambda: accepted(listeners[0]), "it connected")  # noqa: B023
+                    connection.sendall(b"again")
+                    connection.close()
+                    assert os.read(answer, 100) == b"b'again'\n"
+                for sock in listeners:
+                    sock.close()
+
     def test_a_door_that_can_t_be_opened_is_said(self, make_bottle: MakeBottle) -> None:
         bottle = make_bottle(*SLEEP, release=False)
         ours, theirs = socket.socketpair()
