@@ -1,13 +1,17 @@
 """Long conversations through a real bundle: bodies of many MiB are searched whole, in bounded memory, and nobody waits for it."""
 
 import asyncio
+import base64
+import gzip
 import json
 import random
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 
+import brotli
 import pytest
 
-from bot_bottle.bundle.egress import held
+from bot_bottle.bundle.egress import guard, held
 from bot_bottle.bundle.egress.asking import Asking
 from bot_bottle.bundle.egress.denial import Refusal
 from bot_bottle.bundle.egress.guard import SecretGuard
@@ -158,6 +162,37 @@ def test_others_have_their_turn_between_the_windows_of_a_long_one(look: Look) ->
         return asyncio.run(turns_of_others(look(a_guard(), conversation(size))))[0]
 
     assert turns(9 * WINDOW + 9) - turns(WINDOW // 2) >= 9
+
+
+@pytest.mark.parametrize("look", [through_a_body, through_a_grpc_message])
+@pytest.mark.parametrize("coding", ["gzip", "br"])
+def test_others_have_it_too_while_one_is_unpacked(
+    coding: str, look: Look, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A body that is unpacked and then searched has a turn for each MiB of the one (brotli's for two) and of the other."""
+    monkeypatch.setattr(guard, "_codings", lambda _: [coding])
+    packed = {"gzip": gzip.compress, "br": partial(brotli.compress, quality=3)}[coding](bytes(30 * MIB))
+    searched = asyncio.run(turns_of_others(through_a_message(a_guard(), bytes(30 * MIB))))[0]
+    assert asyncio.run(turns_of_others(look(a_guard(), packed)))[0] >= searched + (
+        29 if coding == "gzip" else 14
+    )
+
+
+@LOOKS
+@pytest.mark.parametrize("wrap", [bytes, base64.b64encode])
+def test_others_have_it_too_while_what_is_packed_in_one_is_looked_into(
+    look: Look, wrap: Callable[[bytes], bytes]
+) -> None:
+    packed = wrap(gzip.compress(bytes(8 * MIB)))
+    body = conversation(MIB)[: 900 * 1024] + b" " + packed
+    assert len(body) < WINDOW
+    assert asyncio.run(turns_of_others(look(a_guard(), body)))[0] >= 14
+
+
+def test_what_is_packed_twice_in_a_long_one_is_found(place: Place) -> None:
+    inner = gzip.compress(conversation(3 * MIB, (2 * MIB, TOKEN)))
+    body = conversation(2 * MIB) + gzip.compress(b"before " + inner + b" behind") + conversation(2 * MIB)
+    assert "gzip+gzip" in place.refusal(post(body), "secret_found")["encoding"]
 
 
 @LOOKS

@@ -6,6 +6,9 @@ import html
 import json
 import random
 import zlib
+from collections.abc import Callable, Generator
+from functools import partial
+from typing import TypeVar
 from urllib.parse import quote, quote_plus
 
 import brotli
@@ -16,7 +19,9 @@ from hypothesis import strategies as st
 from bot_bottle.policy.secrets.hiding import Reflection, Words, spellings, without
 from bot_bottle.policy.secrets.known import Known
 from bot_bottle.policy.secrets.scanner import Scanner
-from bot_bottle.policy.secrets.unpack import Unreadable, unpack
+from bot_bottle.policy.secrets.unpack import STEP, Unreadable, embedded, unpack
+
+T = TypeVar("T")
 
 SECRET = b"sk-ant-Zk3/wQx9+Lmn0_4711"
 FORMS = {
@@ -176,17 +181,31 @@ PACKED = {
 }
 
 
+def unpacked(data: bytes, codings: list[str], *, limit: int) -> bytes:
+    return driven(unpack(data, codings, limit=limit))[0]
+
+
+def driven(steps: Generator[int, None, T]) -> tuple[T, list[int]]:
+    """What `steps` come to, and how much each of them did."""
+    done: list[int] = []
+    while True:
+        try:
+            done.append(next(steps))
+        except StopIteration as end:
+            return end.value, done
+
+
 @pytest.mark.parametrize("coding", PACKED)
 def test_each_coding_is_undone(coding: str) -> None:
-    assert unpack(PACKED[coding], [coding], limit=10000) == PLAIN
+    assert unpacked(PACKED[coding], [coding], limit=10000) == PLAIN
 
 
 def test_deflate_is_undone_without_its_frame_too() -> None:
-    assert unpack(RAW.compress(PLAIN) + RAW.flush(), ["deflate"], limit=10000) == PLAIN
+    assert unpacked(RAW.compress(PLAIN) + RAW.flush(), ["deflate"], limit=10000) == PLAIN
 
 
 def test_codings_are_undone_in_turn() -> None:
-    assert unpack(brotli.compress(gzip.compress(PLAIN)), ["gzip", "identity", "br"], limit=20000) == PLAIN
+    assert unpacked(brotli.compress(gzip.compress(PLAIN)), ["gzip", "identity", "br"], limit=20000) == PLAIN
 
 
 @pytest.mark.parametrize("coding", PACKED)
@@ -194,28 +213,69 @@ def test_too_much_a_cut_and_anything_behind_are_refused(coding: str) -> None:
     data = PACKED[coding]
     for wrong in (data[:-1], data[: len(data) // 2], data + b"x", b"", b"no"):
         with pytest.raises(Unreadable):
-            unpack(wrong, [coding], limit=10000)
+            unpacked(wrong, [coding], limit=10000)
     with pytest.raises(Unreadable):
-        unpack(data, [coding], limit=9999)
+        unpacked(data, [coding], limit=9999)
 
 
 def test_a_bomb_is_given_up_early() -> None:
     million = bytes(64 << 20)
     for coding, packed in (("gzip", gzip.compress(million)), ("br", brotli.compress(million, quality=3))):
         with pytest.raises(Unreadable):
-            unpack(packed, [coding], limit=1 << 20)
+            unpacked(packed, [coding], limit=1 << 20)
 
 
 def test_what_is_not_known_or_nested_too_deep_is_refused() -> None:
     for codings in (["zstd"], ["gzip", "compress"], ["gzip"] * 4, ["*"], ["dcb"]):
         with pytest.raises(Unreadable):
-            unpack(PLAIN, codings, limit=10000)
+            unpacked(PLAIN, codings, limit=10000)
 
 
 @settings(max_examples=200)
 @given(st.binary(max_size=300), st.sampled_from(sorted(PACKED)))
 def test_unpacking_has_an_answer_to_any_bytes(data: bytes, coding: str) -> None:
     try:
-        assert len(unpack(data, [coding], limit=1000)) <= 1000
+        assert len(unpacked(data, [coding], limit=1000)) <= 1000
     except Unreadable:
         pass
+
+
+@pytest.mark.parametrize("plain", [bytes(20 << 20), random.Random(9).randbytes(3 << 20) + bytes(9 << 20)])
+@pytest.mark.parametrize(
+    ("coding", "pack"),
+    [("gzip", gzip.compress), ("deflate", zlib.compress), ("br", partial(brotli.compress, quality=3))],
+)
+def test_no_step_of_unpacking_does_much(coding: str, pack: Callable[[bytes], bytes], plain: bytes) -> None:
+    found, steps = driven(unpack(pack(plain), [coding], limit=len(plain)))
+    assert found == plain
+    assert max(steps) <= (2 if coding == "br" else 1) * STEP + 16 * 1024
+    assert sum(steps) >= len(plain)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.binary(max_size=200), st.integers(0, 40_000), st.binary(max_size=40))
+def test_what_is_embedded_is_unpacked_as_far_as_it_goes(text: bytes, cut: int, behind: bytes) -> None:
+    plain = text * 60 + random.Random(len(text)).randbytes(20_000)
+    packed = gzip.compress(plain, mtime=0)[: max(cut, 12)]
+    found, steps = driven(embedded(b"before " + packed + behind, limit=1 << 20))
+    whole = zlib.decompressobj(31)
+    expected = whole.decompress(packed)
+    assert (found or b"").startswith(expected)
+    assert len(steps) <= 20
+
+
+def test_what_is_before_the_break_of_an_embedded_stream_is_seen() -> None:
+    packed = bytearray(gzip.compress(b"secret " + random.Random(1).randbytes(100_000)))
+    packed[60_000:60_100] = bytes(100)
+    packed[90_000:90_100] = bytes(100)
+    found, _ = driven(embedded(b"x" + bytes(packed), limit=1 << 20))
+    assert found is not None
+    assert found.startswith(b"secret ")
+
+
+def test_a_stream_of_very_many_members_is_refused_and_one_of_many_is_not() -> None:
+    """Each of them costs as much as a piece of it: by the end of 32 MiB it would have been hours."""
+    part = gzip.compress(b"a", mtime=0)
+    assert unpacked(part * 4096, ["gzip"], limit=1 << 20) == b"a" * 4096
+    with pytest.raises(Unreadable, match="parts"):
+        unpacked(part * 4097, ["gzip"], limit=1 << 20)

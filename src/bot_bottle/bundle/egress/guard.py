@@ -145,8 +145,8 @@ class SecretGuard:
     ) -> bytes:
         """A body that is there already, as it may go on; the others have their turn while it is looked at. Raises Refusal."""
         codings = _codings(headers)
-        await turn(self._most_unpacked if codings else len(data))
-        plain = self._plain(data, codings, wanted, route) if codings else data
+        await turn(len(data))
+        plain = await in_turns(self._plain(data, codings, wanted, route)) if codings else data
         if plain is None:
             return data
         part = _Part(route, wanted, "body", changeable=plain is data)
@@ -162,8 +162,8 @@ class SecretGuard:
     async def whole(self, data: bytes, headers: Headers, wanted: Wanted, route: Route) -> bytes:
         """The same of a message, about which nobody is asked. Raises Refusal."""
         codings = _codings(headers)
-        await turn(self._most_unpacked if codings else len(data))
-        plain = self._plain(data, codings, wanted, route)
+        await turn(len(data))
+        plain = await in_turns(self._plain(data, codings, wanted, route)) if codings else data
         if plain is None:
             return data
         changed = await in_turns(
@@ -171,10 +171,12 @@ class SecretGuard:
         )
         return changed if plain is data else data
 
-    def _plain(self, data: bytes, codings: Sequence[str], wanted: Wanted, route: Route) -> bytes | None:
+    def _plain(
+        self, data: bytes, codings: Sequence[str], wanted: Wanted, route: Route
+    ) -> Steps[bytes | None]:
         """`data` without `codings`; None when that can't be done, and need not. Raises Refusal."""
         try:
-            return unpack(data, codings, limit=self._most_unpacked)
+            return (yield from unpack(data, codings, limit=self._most_unpacked))
         except Unreadable as error:
             if not self._search.secrets(route):
                 return None

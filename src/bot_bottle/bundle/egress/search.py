@@ -62,19 +62,23 @@ class Search:
         return self._full if route.scan else self._bare
 
     def matches(self, data: bytes, route: Route) -> Steps[list[Match]]:
-        """What must not go to `route`, each window a step. Raises TooTangled, Unreadable when that can't be said."""
+        """What must not go to `route`, about a window a step. Raises TooTangled, Unreadable when that can't be said."""
         found: list[Match] = []
         for some in self._windows(data, route):
-            found += some
-            if len(data) > WINDOW:
+            if some is None:
                 yield WINDOW
+            else:
+                found += some
         return found
 
-    def _windows(self, data: bytes, route: Route) -> Iterator[list[Match]]:
+    def _windows(self, data: bytes, route: Route) -> Iterator[list[Match] | None]:
         scanner = self._scanner(route)
         try:
             for found in scanner.steps(data):
-                theirs = [match for match in found if not self._belongs(match, route)] if found else found
+                if not found:
+                    yield found
+                    continue
+                theirs = [match for match in found if not self._belongs(match, route)]
                 if len(found) >= MOST_MATCHES > len(theirs):
                     raise TooTangled  # behind so many that may be there, there may be others
                 yield theirs

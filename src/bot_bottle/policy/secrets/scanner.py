@@ -6,7 +6,7 @@ don't see, the exact search would not find either (a test holds that). It takes 
 for tokens and values, undoes one encoding at a time and starts again with what came out.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from functools import cached_property
 from itertools import islice
 from typing import NamedTuple
@@ -96,49 +96,79 @@ class Scanner:
 
     def scan(self, data: bytes) -> list[Match]:
         """Everything found in `data`, at most `MOST_MATCHES` secrets. Raises TooTangled, Unreadable."""
-        return list(islice((match for found in self.steps(data) for match in found), MOST_MATCHES))
+        return list(islice((match for found in self.steps(data) for match in found or ()), MOST_MATCHES))
 
-    def steps(self, data: bytes) -> Iterator[list[Match]]:
-        """The same bit by bit: what was found in each window of `data`, as many in each. Raises as `scan`."""
-        if not self.looks_for_anything:
-            return
-        for view in windows(data) if len(data) > WINDOW else (data,):
+    def steps(self, data: bytes) -> Iterator[list[Match] | None]:
+        """The same bit by bit: what was found in each window, as many in each, and None wherever there was about as much to do as
+        one has. Raises as `scan`."""
+        if self.looks_for_anything:
+            yield from self._steps(_View(data, ()), _budget(len(data)))
+
+    def _steps(self, view: _View, left: int) -> Iterator[list[Match] | None]:
+        packed = yield from _packed_in(view, left)
+        if packed is not None:
+            yield from self._steps(packed, left - len(packed.data))
+        for window in windows(view.data):
+            found: list[Match] = []
             try:
-                found = list(self.search(view))
+                for match in self._search(view._replace(data=window), packed=False):
+                    if match is None:
+                        yield None
+                    else:
+                        found.append(match)
             except Crowded as error:
                 raise TooTangled from error
             yield found
+            if len(view.data) > WINDOW:
+                yield None
 
     def search(self, data: bytes, *, thorough: bool = False) -> Iterator[Match]:
         """The search itself; `thorough` without the passes before it. Raises as `scan`, and Crowded."""
-        left = max(_LEAST_WORK, min(_WORK * len(data), max(_MOST_WORK, 3 * len(data))))
+        return (match for match in self._search(_View(data, ()), thorough=thorough) if match is not None)
+
+    def _search(self, first: _View, *, packed: bool = True, thorough: bool = False) -> Iterator[Match | None]:
+        """`packed`: also what is packed in `first` itself, not only in what is encoded in it. None as in `steps`."""
+        left = _budget(len(first.data))
         seen: set[tuple[str, bytes]] = set()
-        waiting = [_View(data, ())]
+        waiting = [first]
         while waiting:
             view = waiting.pop()
             left -= len(view.data)
             if left < 0:
                 raise TooTangled
-            words = thorough or self._words.search(view.data) is not None
-            texts = thorough or SHAPES.sign.search(view.data) is not None
-            names = thorough or (words and self._names.search(view.data) is not None)
-            if not (words or texts):
-                continue
-            opened = len(view.trail) < DEPTH
-            if words and opened:
-                waiting.extend(self._opened(view, left))
-            if not (names or texts):
-                continue
-            plain = decoders.without_escapes(view.data)
-            squeezed = decoders.squeeze(plain)
-            for match in self._matches(view, plain, squeezed) if names else ():
-                if (match.detector, match.text) not in seen:
-                    seen.add((match.detector, match.text))
-                    yield match
-                    if len(seen) >= MOST_MATCHES:
-                        return
-            if opened:
-                waiting.extend(self._decoded(view, plain, squeezed, rare=names, texts=texts))
+            if packed or view is not first:
+                made = yield from _packed_in(view, left)
+                waiting += [made] if made is not None else []
+            for part in (view.data,) if view is first else windows(view.data):
+                for found in self._within(view._replace(data=part), thorough=thorough):
+                    if isinstance(found, _View):
+                        waiting.append(found)
+                    elif (found.detector, found.text) not in seen:
+                        seen.add((found.detector, found.text))
+                        yield found
+                        if len(seen) >= MOST_MATCHES:
+                            return
+                if len(view.data) > WINDOW:
+                    yield None
+
+    def _within(self, view: _View, *, thorough: bool) -> Iterator[Match | _View]:
+        """What is found in `view`, and the views of it with one encoding undone."""
+        words = thorough or self._words.search(view.data) is not None
+        texts = thorough or SHAPES.sign.search(view.data) is not None
+        names = thorough or (words and self._names.search(view.data) is not None)
+        if not (words or texts):
+            return
+        opened = len(view.trail) < DEPTH
+        if words and opened:
+            yield from self._opened(view)
+        if not (names or texts):
+            return
+        plain = decoders.without_escapes(view.data)
+        squeezed = decoders.squeeze(plain)
+        if names:
+            yield from self._matches(view, plain, squeezed)
+        if opened:
+            yield from self._decoded(view, plain, squeezed, rare=names, texts=texts)
 
     def _matches(self, view: _View, plain: bytes, squeezed: bytes) -> Iterator[Match]:
         for name, text in self._tokens.within(squeezed):
@@ -152,7 +182,7 @@ class Scanner:
                 if how is not None:
                     yield _match(view, needles.known.name, needles.known.value, how=how, known=needles.known)
 
-    def _opened(self, view: _View, left: int) -> Iterator[_View]:
+    def _opened(self, view: _View) -> Iterator[_View]:
         """`view` with one wrapping undone, for each that it may have, of those that need no reading of what is around it."""
         for name, marks, found, undo in (
             ("percent", (b"%",), SHAPES.percent, decoders.unpercent),
@@ -161,9 +191,6 @@ class Scanner:
             where = decoders.near(marks, found, view.data, _CONTEXT)
             if where:
                 yield _View(undo(decoders.parts_of(view.data, where)), (*view.trail, name))
-        made = unpack.embedded(view.data, limit=left)
-        if made is not None:
-            yield _View(made, (*view.trail, "gzip"))
 
     def _decoded(
         self, view: _View, plain: bytes, squeezed: bytes, *, rare: bool, texts: bool
@@ -200,6 +227,27 @@ class Scanner:
         yield shapes.base32_text(_BASE32[0], gap=BETWEEN)
         yield shapes.base32_text(_BASE32[1])  # with gaps, every other sentence would be one
         yield spread("H4sI", BETWEEN)
+
+
+def _budget(size: int) -> int:
+    """How many bytes are looked at for so many."""
+    return max(_LEAST_WORK, min(_WORK * size, max(_MOST_WORK, 3 * size)))
+
+
+def _packed_in(view: _View, limit: int) -> Generator[None, None, _View | None]:
+    """What is packed in `view`, unpacked bit by bit. Raises Unreadable when that is more than `limit` bytes."""
+    if len(view.trail) >= DEPTH or unpack.GZIP not in view.data:
+        return None
+    done = 0
+    steps = unpack.embedded(view.data, limit=limit)
+    while True:
+        try:
+            done += next(steps)
+        except StopIteration as end:
+            return None if end.value is None else _View(end.value, (*view.trail, "gzip"))
+        if done >= WINDOW:
+            done = 0
+            yield None
 
 
 class _Shapes:

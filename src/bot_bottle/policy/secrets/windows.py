@@ -3,16 +3,17 @@ r"""Long bytes in windows that are searched one after the other, so that memory 
 What the search would find must lie whole in one of them. So each begins with the end of the one before: as much of it as has
 `REACH` letters and digits, whatever stands between them, which is many times the longest token in three encodings. Where that
 is much text (somebody laced a token, or it is Chinese), runs of what can only keep characters apart are shortened in it.
-Compressed data can be read from its beginning only: a window goes on to the end of what may be compressed.
+Compressed data can be read from its beginning only: where it stands in base64, a window goes on to its end. What is packed as it is
+is not the windows' concern: it is unpacked before (`scanner`).
 """
 
 import re
 from collections.abc import Iterator
 
-from bot_bottle.policy.secrets import decoders, shapes, unpack
+from bot_bottle.policy.secrets import decoders, shapes
 
 WINDOW = 1 << 20
-"""Bytes of one window, with nothing compressed in it; what is no longer than that is searched as it is."""
+"""Bytes of one window, with nothing compressed in base64; what is no longer than that is searched as it is."""
 REACH = 32 * 1024
 _SHORT = 8 * REACH
 """Bytes of an end that are taken as they are, however few letters they have."""
@@ -44,8 +45,6 @@ def windows(data: bytes) -> Iterator[bytes]:
 def _end(before: bytes, data: bytes, at: int, end: int) -> int:
     """Where a window ends that would end at `end`: behind what is compressed and goes on there."""
     view = before + data[at:end]
-    if unpack.GZIP in view:
-        return len(data)
     if _PACKED.search(decoders.squeeze(decoders.without_escapes(view))):
         found = _NOT_BASE64.search(data, end)
         return found.start() if found else len(data)
