@@ -81,15 +81,27 @@ class Guest:
         except subprocess.TimeoutExpired:
             return TOOK_TOO_LONG
 
+    def ask(self, words: str, timeout: float) -> tuple[int, str, str]:
+        """Runs `words` as a user without rights in what was brought: exit code, and what they said on both streams."""
+        try:
+            done = subprocess.run(
+                self._as_user(words), env=self._env, timeout=timeout, check=False, stdin=subprocess.DEVNULL,
+                capture_output=True, text=True, errors="replace",
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            return TOOK_TOO_LONG, "", f"not within {timeout:.0f} s"
+        return done.returncode, done.stdout, done.stderr
+
+    def _as_user(self, words: str) -> list[str]:
+        paths = ":".join(f"/opt/brought/{name}" for name in ("src", "site", "tests"))
+        given = f"BOT_BOTTLE_VM_OWN=/opt/brought/own.tar PYTHONDONTWRITEBYTECODE=1 PYTHONPATH={paths}"
+        return [str(GUEST), "ssh", f"su node -s /bin/sh -c 'cd /opt/brought && {given} {words}'"]
+
     def tests(self, timeout: float) -> int:
         """Runs those that have not passed yet, as a user without rights, and shows what is said; answers pytest's exit code."""
         rest = " ".join(f"--deselect {name}" for name in sorted(self._passed))
-        words = (
-            "cd /opt/brought && BOT_BOTTLE_VM_OWN=/opt/brought/own.tar PYTHONDONTWRITEBYTECODE=1 "
-            "PYTHONPATH=/opt/brought/src:/opt/brought/site:/opt/brought/tests python3 -m pytest -c pytest.ini "
-            f"-p no:cacheprovider -rA -v --durations=0 --durations-min=3 {rest} {' '.join(SHARES[self._share])}"
-        )
-        argv = [str(GUEST), "ssh", f"su node -s /bin/sh -c '{words}'"]
+        words = "python3 -m pytest -c pytest.ini -p no:cacheprovider -rA -v --durations=0 --durations-min=3"
+        argv = self._as_user(f"{words} {rest} {' '.join(SHARES[self._share])}")
         end = time.monotonic() + timeout
         with subprocess.Popen(
             argv, env=self._env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -115,8 +127,8 @@ class Guest:
             print(f"{self._share}: {line}", flush=True)
 
 
-def bring(folder: Path) -> Path:
-    """A disk with what the guest needs of this checkout: the package, what that needs, the tests, and pytest."""
+def bring(folder: Path, *further: str) -> Path:
+    """A disk with what the guest needs of this checkout: the package, what that needs, the tests, pytest, and `further` folders."""
     import pytest
 
     site = Path(pytest.__file__).parent.parent
@@ -126,6 +138,8 @@ def bring(folder: Path) -> Path:
     for name in ("vm", "support"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / "tests" / name, made / "tests" / name, ignore=ignored)
+    for name in further:
+        shutil.copytree(ROOT / name, made / name, ignore=shutil.ignore_patterns("__pycache__"))
     information = [
         path.name
         for path in site.glob("*.dist-info")
@@ -220,6 +234,14 @@ def share(name: str, number: int, brought: Path, until: float) -> bool:
         machine.down()
 
 
+def not_emulated() -> str:
+    """Why no machine can be emulated here; empty when one can."""
+    if missing := [name for name in NEEDED if shutil.which(name, path=PROGRAMS) is None]:
+        return f"missing: {', '.join(missing)}"
+    can_build = os.geteuid() == 0 and os.uname().machine == "x86_64"
+    return "" if can_build else "building the emulated machine needs root on x86_64"
+
+
 def built() -> bool:
     """Makes what the emulated machines are started from, once."""
     try:
@@ -254,13 +276,7 @@ def main() -> int:
             check=False,
         )
         return say("PASSED" if done.returncode == 0 else "FAILED", "on this machine")
-    missing = [name for name in NEEDED if shutil.which(name, path=PROGRAMS) is None]
-    if missing or os.geteuid() or os.uname().machine != "x86_64":
-        why = (
-            f"missing: {', '.join(missing)}"
-            if missing
-            else "building the emulated machine needs root on x86_64"
-        )
+    if why := not_emulated():
         return say("NOT RUN", why)
     if not built():
         return say("NOT RUN", "the emulated machine could not be built")

@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from support.backends import on_every_backend
-from support.bottles import write_script
+from support.bottles import write_bottle, write_script
 from support.waiting import wait_for
 
 WORKER = "cat ~/note more.txt; echo home > ~/note; ln -sf /etc/passwd ~/link; echo more >> more.txt; echo up; sleep 1000"
@@ -85,6 +85,26 @@ def test_one_that_can_not_be_started_again_is_as_it_was(place, cli, repository):
     assert state(cli, first) == "stopped"
     (folder / "home.tar").write_bytes(archive)
     assert cli("stop", begin(cli, first)).code == 0
+
+
+@on_every_backend
+def test_its_home_is_not_lost_by_a_start_that_fails_after_it_was_unpacked(place, cli, repository):
+    write_bottle(place, git={"user": {"name": "Bot", "email": "bot@example.org"}})
+    write_script(place, "worker", f"rm ~/.gitconfig; mkdir ~/.gitconfig; {WORKER}")
+    first = begin(cli, "worker")
+    assert cli("stop", "--keep", first).code == 0
+    folder = place.home / ".local/state/bot-bottle/runs" / first
+    archive = (folder / "home.tar").read_bytes()
+    failed = cli("start", first, "--headless")
+    assert failed.code != 0
+    assert ".gitconfig" in failed.stderr
+    assert (folder / "home.tar").read_bytes() == archive
+    write_bottle(place)
+    write_script(place, "worker", WORKER)
+    second = begin(cli, first)
+    assert cli("logs", second).stdout.splitlines()[0] == "home"
+    assert not (place.home / ".local/state/bot-bottle/runs" / second / "home.tar").exists()
+    assert cli("stop", second).code == 0
 
 
 @pytest.mark.namespace

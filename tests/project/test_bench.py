@@ -47,12 +47,27 @@ def test_a_figure_without_a_yardstick_has_no_ratio() -> None:
     assert figure("start", "x", 5.0, "MiB", goal="at most 20 MiB", ok=True).as_json()["ratio"] is None
 
 
-def test_an_area_that_is_not_there_yet_says_so(tmp_path: Path) -> None:
+def test_an_area_that_nobody_knows_is_refused_and_the_others_are_named(tmp_path: Path) -> None:
     output = tmp_path / "bench.json"
-    argv = [sys.executable, str(ROOT / "bench" / "run.py"), "smolmachines", "--output", str(output)]
+    argv = [sys.executable, str(ROOT / "bench" / "run.py"), "kubernetes", "--output", str(output)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (1, "area smolmachines: there is nothing to measure yet\n")
+    assert done.returncode == 2
+    assert "smolmachines" in done.stderr
     assert not output.exists()
+
+
+def test_microvms_are_not_measured_where_none_boots_and_none_can_be_emulated(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import machines
+
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    import test_vm
+
+    monkeypatch.setattr(test_vm, "kvm_works", lambda: False)
+    monkeypatch.setattr(test_vm, "not_emulated", lambda: "missing: qemu-img")
+    with pytest.raises(NotMeasured, match="missing: qemu-img"):
+        next(machines.measure(None, 1, lambda _: None))  # type: ignore[arg-type]
 
 
 def test_what_could_not_be_measured_is_said_and_the_rest_is_kept(tmp_path: Path) -> None:

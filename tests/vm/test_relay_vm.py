@@ -5,99 +5,21 @@ One machine serves all tests, in their order: a boot takes up to a minute there.
 
 import os
 import re
-import shutil
 import socket
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from bot_bottle.backends.smolmachines import doctor, program
-from bot_bottle.backends.smolmachines.arguments import Folder, Machine, MountedSocket
-from bot_bottle.backends.smolmachines.smolvm import Smolvm
-from bot_bottle.door import relayed
-from bot_bottle.door.model import STANDARD, SUPERVISE, Listener
+from bot_bottle.backends.smolmachines import doctor
+from bot_bottle.door.model import Listener
 from bot_bottle.door.passing import receive_listeners
 from bot_bottle.errors import HostError
 from bot_bottle.host import spawn
-from bot_bottle.host.process import Finished
+from support.relayed_machines import DEADLINE, INSIDE, World
 
-DEADLINE = 60.0
-INSIDE = "/.bottle/relay"
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(600)]
-
-
-class World:
-    """A machine with the relay in it, and what the bundle would hold outside."""
-
-    def __init__(self, folder: Path, image: str) -> None:
-        self.folder = folder
-        for name in ("bottle", "shown", "workspace", "run"):
-            (folder / name).mkdir()
-        shutil.copy(relayed.program(), folder / "bottle" / "relay")
-        (folder / "shown" / "file").write_text("as it was")
-        self.bare = socket.socket(socket.AF_UNIX)
-        self.bare.bind(str(folder / "run" / "bare.sock"))
-        self.bare.listen(8)
-        self.relay = relayed.Relay(str(folder / "run" / "door.sock"))
-        self.smolvm = Smolvm(program.find(), str(folder / "state"))
-        self.smolvm.create(
-            Machine(
-                name="bottle",
-                image=image,
-                cpus=1,
-                memory=512,
-                storage=2,
-                command=(INSIDE, "inside", "/.door/door"),
-                folders=(
-                    Folder(str(folder / "bottle"), "/.bottle"),
-                    Folder(str(folder / "shown"), "/shown"),
-                    Folder(str(folder / "workspace"), "/workspace", writable=True),
-                ),
-                sockets=(
-                    MountedSocket(str(folder / "run" / "door.sock"), "/.door/door"),
-                    MountedSocket(str(folder / "run" / "bare.sock"), "/.door/bare"),
-                ),
-            )
-        )
-        before = time.monotonic()
-        self._start()
-        self.seconds = time.monotonic() - before
-        ours, theirs = socket.socketpair()
-        with ours, theirs:
-            self.relay.open_door((*STANDARD, SUPERVISE), theirs)
-            self.listeners = receive_listeners(ours, len(STANDARD) + 1, 0)
-        for listener in self.listeners:
-            listener.settimeout(DEADLINE)
-
-    def _start(self) -> None:
-        """A boot under emulation now and then makes no progress for longer than smolvm waits; the next one does."""
-        for _ in range(2):
-            try:
-                self.smolvm.start("bottle")
-                break
-            except HostError as error:
-                print(f"\na boot failed: {error.details}")
-                self.smolvm.stop("bottle")
-        else:
-            self.smolvm.start("bottle")
-        self.relay.wait_for_inside(DEADLINE)
-
-    def run(self, *argv: str, user: str = "1000:1000") -> Finished:
-        return self.smolvm.execute("bottle", argv, user=user, seconds=100)
-
-    def python(self, script: str, *, user: str = "1000:1000") -> str:
-        done = self.run("/usr/bin/python3", "-I", "-c", script, user=user)
-        assert done.code == 0, done.said
-        return done.stdout.decode()
-
-    def close(self) -> None:
-        self.relay.end()
-        self.smolvm.stop("bottle")
-        self.smolvm.delete("bottle")
 
 
 @pytest.fixture(scope="module")
@@ -212,67 +134,6 @@ def test_what_a_machine_prints_is_believed_in_nothing(world):
     done = world.run("/bin/sh", "-c", f"echo '{lie}' >&2; exit 1")
     assert done.code == 1
     assert world.smolvm.status("bottle")["state"] == "running"
-
-
-def test_through_the_relay_goes_half_as_much_as_through_a_bare_mounted_socket(world):
-    size = 24 * 1024 * 1024
-    send = f"d = b'x' * 65536\nfor _ in range({size} // 65536): s.sendall(d)\ns.shutdown(1); s.recv(1)"
-
-    def rate(listener: socket.socket, connect: str) -> float:
-        took: list[float] = []
-
-        def serve() -> None:
-            connection, _ = listener.accept()
-            with connection:
-                connection.settimeout(DEADLINE)
-                connection.recv(1)
-                before = time.monotonic()
-                while connection.recv(1 << 17):
-                    pass
-                took.append(time.monotonic() - before)
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        world.python(f"import socket\n{connect}\n{send}", user="0:0")
-        thread.join(DEADLINE)
-        return size / 1e6 / took[0]
-
-    world.bare.settimeout(DEADLINE)
-    bare = rate(world.bare, "s = socket.socket(socket.AF_UNIX); s.connect('/.door/bare')")
-    relayed_rate = rate(world.listeners[1], "s = socket.create_connection(('192.0.2.7', 80), 60)")
-    ratio = relayed_rate / bare
-    print(
-        f"\nmeasured: start {world.seconds:.1f} s; bare {bare:.0f} MB/s, relay {relayed_rate:.0f} MB/s, {ratio:.2f}"
-    )
-
-
-def test_connections_a_second(world):
-    count = 100
-
-    def rate(listener: socket.socket, connect: str) -> float:
-        def serve() -> None:
-            for _ in range(count):
-                connection, _ = listener.accept()
-                connection.sendall(b"!")
-                connection.close()
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        script = f"""
-import socket, time
-before = time.monotonic()
-for _ in range({count}):
-    {connect}; assert s.recv(1) == b'!'; s.close()
-print(time.monotonic() - before)"""
-        took = float(world.python(script, user="0:0"))
-        thread.join(DEADLINE)
-        return count / took
-
-    bare = rate(world.bare, "s = socket.socket(socket.AF_UNIX); s.connect('/.door/bare')")
-    through = rate(world.listeners[1], "s = socket.create_connection(('192.0.2.7', 80), 60)")
-    print(
-        f"\nmeasured: connections a second, one after the other: bare {bare:.0f}, relay {through:.0f}, {through / bare:.2f}"
-    )
 
 
 def test_further_listeners_and_one_that_the_agent_took(world):

@@ -144,11 +144,16 @@ def taken(record: RunRecord) -> None:
 
 
 def restore_home(bottle: Bottle, plan: RunPlan) -> None:
-    """Unpacks the home folder inside, as the agent's user. Raises SandboxError."""
+    """Unpacks the home folder inside, as the agent's user; it is needed until the agent is released. Raises SandboxError."""
     path = os.path.join(plan.paths.state, HOME)
     if os.path.exists(path):
         copying.unpack(bottle, path, INSIDE_HOME)
-        os.unlink(path)
+
+
+def drop_home(plan: RunPlan) -> None:
+    """The agent has it now."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(os.path.join(plan.paths.state, HOME))
 
 
 def let_go(record: RunRecord) -> None:

@@ -326,6 +326,10 @@ class _Run:
                 session.wait_for_owner()
             self.bottle.release()
             self.released = True
+            if self.around.continues:
+                from bot_bottle.launch import kept
+
+                kept.drop_home(self.plan)
         if not self.around.owner:
             self.around.ready(self.outcome)
         gc.freeze()  # else the first collection looks at all that was imported, just when the agent needs the processor
