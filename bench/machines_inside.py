@@ -110,15 +110,17 @@ def starts(place: Place, bare: Bare, times: Times) -> None:
 
 
 def commands(place: Place, bare: Bare, times: Times, rounds: int) -> None:
+    """One machine after the other: two at once are more than an emulated host carries."""
+    with bare.running("exec"):
+        for _ in range(2 * rounds + 1):
+            with times.of("bare exec"):
+                bare.true("exec")
     run = place.detached("--workspace", "mount", name="sleeper")
     try:
-        with bare.running("exec"):
-            for _ in range(2 * rounds + 1):
-                with times.of("bare exec"):
-                    bare.true("exec")
-                with times.of("exec"):
-                    done = place.run("exec", run, "--", "true")
-                assert done.returncode == 0, done.stderr
+        for _ in range(2 * rounds + 1):
+            with times.of("exec"):
+                done = place.run("exec", run, "--", "true")
+            assert done.returncode == 0, done.stderr
     finally:
         place.run("stop", run)
 
