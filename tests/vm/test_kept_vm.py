@@ -64,3 +64,26 @@ def test_a_bottle_of_our_own_image_is_kept_and_goes_on_at_a_terminal(place: Plac
     assert (place.states()[first], place.machines.names()) == ("ended", [])
     assert "+more\n+again" in place.run("diff", second).stdout
     assert "home" in place.run("logs", second).stdout
+
+
+def test_a_branch_of_a_kept_bottle_goes_on_with_its_files_and_another_size(place: Place) -> None:
+    place.bottle("resources: {cpus: 2, memory: 512MiB}\n")
+    place.agent(
+        "sh", "-c", "cat ~/note more.txt; echo home > ~/note; echo more >> more.txt; echo up; sleep 1000"
+    )
+    first = place.detached("--workspace", "copy")
+    until(lambda: "up" in place.run("logs", first).stdout, "the agent works", every=2.0)
+    for words in (
+        ("stop", "--keep", first),
+        ("branch", first, "other"),
+        ("resize", "other", "--memory", "384MiB", "--cpus", "1"),
+    ):
+        done = place.run(*words)
+        assert done.returncode == 0, done.stderr
+    place.agent("sh", "-c", "cat ~/note more.txt; nproc; sed -n 's/^MemTotal: *//p' /proc/meminfo")
+    done = place.start(name="other")
+    assert done.returncode == 0
+    home, more, processors, memory = done.stdout.splitlines()
+    assert (home, more, processors) == ("home", "more", "1")
+    assert 256 << 10 < int(memory.split()[0]) < 448 << 10  # it is given some MiB more than it is told
+    assert (place.states()[first], place.machines.names()) == ("stopped", [])
