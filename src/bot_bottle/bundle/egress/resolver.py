@@ -83,6 +83,8 @@ def serve_datagrams(context: Context, sock: socket.socket) -> None:
             return
         except OSError:  # this one peer's trouble: gone, or its buffer is full
             continue
+        except Exception as error:  # noqa: BLE001 - one query's trouble is no other's; it gets no answer
+            context.failed("dns-udp", "internal", None, detail=f"{type(error).__name__}: {error}")
 
 
 def _source(ancillary: list[tuple[int, int, bytes]]) -> tuple[int, int, bytes]:
