@@ -188,11 +188,17 @@ class Bundle:
             at = len(self.messages)
             left = end - time.monotonic()
             assert left > 0, f"not heard; only {self.messages}"
-            if select.select([self.line], [], [], left)[0]:
-                data = self.line.recv(65536)
-                assert data, f"the bundle is gone; it said {self.messages}"
-                *lines, self._heard = (self._heard + data).split(b"\n")
-                self.messages += [json.loads(line) for line in lines]
+            self._listen(left)
+
+    def _listen(self, seconds: float) -> bool:
+        """Whether something was said within that time."""
+        if not select.select([self.line], [], [], seconds)[0]:
+            return False
+        data = self.line.recv(65536)
+        assert data, f"the bundle is gone; it said {self.messages}"
+        *lines, self._heard = (self._heard + data).split(b"\n")
+        self.messages += [json.loads(line) for line in lines]
+        return True
 
     def tell(self, message: dict[str, Any]) -> None:
         """Says something to the bundle, as its keeper does."""
@@ -207,7 +213,9 @@ class Bundle:
         return self.hear(fits)["data"]
 
     def events(self, kind: str) -> list[dict[str, Any]]:
-        """What was heard so far."""
+        """What was said so far."""
+        while self._listen(0):
+            pass
         return [message["data"] for message in self.messages if message.get("event") == kind]
 
     def is_gone(self) -> bool:

@@ -458,22 +458,27 @@ def test_what_waits_to_be_looked_at_is_bounded_over_all_connections() -> None:
     with served(policy) as (holder, bundle):
         before = memory(bundle.pid, "VmRSS")
         request = post(bytes(1 << 20))
-        socks = [holder.connect(*PROXY) for _ in range(100)]
-        for sock in socks:
+        socks = []
+
+        def one_waits() -> None:
+            socks.append(sock := holder.connect(*PROXY))
             with contextlib.suppress(ConnectionError):
                 sock.sendall(request[:-1])
+
+        for _ in range(100):
+            one_waits()
         bundle.event("egress.refused", reason="body_too_large")
         assert memory(bundle.pid, "VmRSS") - before < 110 * 1024
         # They go on waiting for their last bytes, and give way to who has all of its own.
         place = Place(holder, bundle, api)
 
-        def passes() -> bool:
+        def one_gives_way() -> bool:
+            one_waits()  # so that there is no room but another's
             with contextlib.suppress(ConnectionError):
-                return place.send(request)[0].startswith(b"HTTP/1.1 200 ")
-            return False
+                place.send(request)
+            return any(event["reason"] == "body_stalled" for event in bundle.events("egress.refused"))
 
-        until(passes)
-        bundle.event("egress.refused", reason="body_stalled")
+        until(one_gives_way)
         for _ in range(5):
             assert place.send(request)[0].startswith(b"HTTP/1.1 200 ")
         for sock in socks:

@@ -11,6 +11,7 @@ import random
 import re
 import signal
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -59,12 +60,19 @@ class Inbox:
 
     def ask_for(self, count: int, terms: str) -> None:
         """As far as the question whose answer decides all of them on these terms."""
-        wait_for(lambda: self.gone() or self._next(count, terms) == "", "the question")
+        self._until(lambda: self._next(count, terms) == "", "the question")
 
     def decide(self, count: int, terms: str) -> None:
         """Answers it, and waits until it says what became of it, or is no more."""
         yes = "Enter" if terms == "reject" else "y"
-        wait_for(lambda: self.gone() or self.said() or self._press(self._next(count, terms) or yes), "an end")
+        self._until(lambda: self.said() or self._press(self._next(count, terms) or yes), "an end")
+
+    def _until(self, condition: Callable[[], Any], what: str) -> None:
+        """Waits for it, or for the inbox's death."""
+        try:
+            wait_for(lambda: self.gone() or condition(), what)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; the screen:\n{self._pane.screen}") from None
 
     def gone(self) -> bool:
         return not alive(self.pid)
@@ -78,6 +86,8 @@ class Inbox:
 
     def _key(self, shown: str, count: int, terms: str) -> str:
         what = telling.counted(count, "proposal")
+        if _outcomes(shown):
+            return NOTHING  # what any key says would stand in its place
         if f"Reject {what}?" in shown:
             return "" if "[x] It may ask again" in shown else "C-t"
         if f"Approve {what} of 1 bottle?" in shown:
@@ -99,14 +109,18 @@ class Inbox:
 
     def said(self) -> Counter[str]:
         """How many decisions it said became of what."""
-        every = "|".join(map(re.escape, SAID))
-        found = re.findall(rf"(\d+) ({every})", " ".join(self._pane.screen.split()))
-        return Counter({what: int(number) for number, what in found})
+        return _outcomes(self._pane.screen)
 
     def last_words(self) -> Counter[str]:
         """What was on its screen when it died."""
         self._pane.ends()
         return self.said()
+
+
+def _outcomes(shown: str) -> Counter[str]:
+    every = "|".join(map(re.escape, SAID))
+    found = re.findall(rf"(\d+) ({every})", " ".join(shown.split()))
+    return Counter({what: int(number) for number, what in found})
 
 
 class Lives:

@@ -306,6 +306,7 @@ def test_an_observing_bottle_is_loud_and_what_it_needed_is_learned(watched):
     assert watched.reaches("https://three.invalid:8443/") == "000"
     assert watched.reaches("http://192.0.2.7/") == "403"
     assert watched.reaches("http://localhost/") in ("403", "000")
+    wait_for(lambda: len(watched.events("egress.observed")) > 1, "what was observed")
     assert [event["reason"] for event in watched.events("egress.observed")][:2] == [
         "path_not_allowed",
         "host_not_allowed",
