@@ -25,7 +25,7 @@ from bot_bottle.errors import BotBottleError  # noqa: E402
 from support.microvms import BOOTS, IMAGE, Place  # noqa: E402
 from support.relayed_machines import BARE, RELAYED, World  # noqa: E402
 
-CPUS, MEMORY, DISK = 2, 1024, 2
+CPUS, MEMORY, DISK = 1, 512, 2
 SIZE, COUNT = 16 << 20, 100
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import runpy
+import select
 import signal
 import socket
 import struct
@@ -80,15 +81,59 @@ class Machine:
         self.process.wait()
 
 
-class World:
-    """Both halves, with the listeners of the door as the bundle gets them."""
+class Way:
+    """What mounts a socket into a machine: as soon as either side ends a connection, or half of it, what is on its way is lost."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, path: Path, to: Path) -> None:
+        self._to = to
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(path))
+        self._listener.listen(64)
+        self._cut = threading.Event()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self) -> None:
+        """Ends every connection that carries something from now on."""
+        self._cut.set()
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                inside, _ = self._listener.accept()
+                threading.Thread(target=self._carry, args=(inside,), daemon=True).start()
+
+    def _carry(self, inside: socket.socket) -> None:
+        outside = socket.socket(socket.AF_UNIX)
+        with inside, outside, contextlib.suppress(OSError):
+            outside.connect(str(self._to))
+            sides = {inside.fileno(): (inside, outside), outside.fileno(): (outside, inside)}
+            polled = select.poll()
+            for number in sides:
+                polled.register(number, select.POLLIN | select.POLLRDHUP)
+            while True:
+                ready = polled.poll()
+                if self._cut.is_set() or any(events & ~select.POLLIN for _, events in ready):
+                    return
+                for number, _ in ready:
+                    source, target = sides[number]
+                    target.sendall(source.recv(4096))
+
+
+class World:
+    """Both halves, with the listeners of the door as the bundle gets them. With `loses` a `Way` lies between them."""
+
+    def __init__(self, folder: Path, *, loses: bool = False) -> None:
         self.path = folder / "door.sock"
         user = (2_000_000, 2_000_000) if os.geteuid() == 0 else None
         self.relay = relayed.Relay(str(self.path), user=user)
         self.sockets: list[socket.socket] = []
-        self.machine = Machine(self.path)
+        mounted = folder / "mounted.sock" if loses else self.path
+        self.way = Way(mounted, self.path) if loses else None
+        self.machine = Machine(mounted)
         try:
             self.relay.wait_for_inside(DEADLINE)
         except BaseException:
@@ -108,6 +153,8 @@ class World:
     def close(self) -> None:
         self.relay.end()
         self.machine.close()
+        if self.way:
+            self.way.close()
         for sock in self.sockets:
             sock.close()
 
@@ -116,6 +163,14 @@ class World:
 def world(tmp_path: Path) -> Iterator[World]:
     tmp_path.chmod(0o755)
     made = World(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def losing(tmp_path: Path) -> Iterator[World]:
+    tmp_path.chmod(0o755)
+    made = World(tmp_path, loses=True)
     yield made
     made.close()
 
@@ -231,6 +286,100 @@ def test_the_end_of_one_direction_is_not_the_end_of_the_other(world):
     script = SAY + "s.sendall(b'question'); s.shutdown(socket.SHUT_WR); print(s.recv(100), s.recv(100))"
     assert world.machine.python(script, "192.0.2.1", "7000") == "b'answer' b''\n"
     served.join(DEADLINE)
+
+
+AS_IT_ENDS = {
+    "a half that ends": "s.sendall(data); s.shutdown(socket.SHUT_WR); print(len(heard(s)))",
+    "a client that leaves": "s.sendall(data); s.close(); print(0)",
+    "a server that leaves": "print(len(heard(s)))",
+    "both at once": "threading.Thread(target=lambda: (s.sendall(data), s.shutdown(socket.SHUT_WR))).start(); print(len(heard(s)))",
+}
+
+
+@pytest.mark.parametrize("how", AS_IT_ENDS)
+def test_nothing_is_lost_where_a_machine_s_socket_loses_what_is_on_its_way_at_an_end(losing, how):
+    (listener,) = losing.open(tcp(7000))
+    size, got = 3_000_000, []
+    answers = size if how != "a client that leaves" else 0
+
+    def read(connection: socket.socket) -> None:
+        while part := connection.recv(1 << 16):
+            got.append(len(part))
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            if how in ("a half that ends", "a client that leaves"):
+                read(connection)
+            connection.sendall(bytes(answers))
+            if how == "both at once":
+                connection.shutdown(socket.SHUT_WR)
+                read(connection)
+
+    served = threading.Thread(target=serve)
+    served.start()
+    script = (
+        SAY
+        + f"""
+import threading
+data = bytes({size})
+def heard(s):
+    found = b""
+    while part := s.recv(65536): found += part
+    return found
+{AS_IT_ENDS[how]}"""
+    )
+    assert losing.machine.python(script, "192.0.2.1", "7000") == f"{answers}\n"
+    served.join(DEADLINE)
+    assert sum(got) == (0 if how == "a server that leaves" else size)
+
+
+def test_what_was_cut_off_on_its_way_is_no_ordinary_end(losing):
+    (listener,) = losing.open(tcp(7000))
+    ends = []
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.recv(10) == b"first"
+            losing.way.cut()
+            connection.sendall(b"second")
+            try:
+                ends.append(connection.recv(10))
+            except ConnectionResetError:
+                ends.append("reset")
+
+    served = threading.Thread(target=serve)
+    served.start()
+    script = SAY + "s.sendall(b'first')\ntry: print(s.recv(10))\nexcept ConnectionResetError: print('reset')"
+    assert losing.machine.python(script, "192.0.2.1", "7000") == "reset\n"
+    served.join(DEADLINE)
+    assert ends == ["reset"]
+
+
+def test_who_resets_a_connection_resets_it_on_the_other_side_too(world):
+    (listener,) = world.open(tcp(7000))
+    ends = []
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            try:
+                while connection.recv(10):
+                    pass
+                ends.append("an end")
+            except ConnectionResetError:
+                ends.append("reset")
+
+    served = threading.Thread(target=serve)
+    served.start()
+    script = SAY + (
+        "s.sendall(b'first'); import struct\n"
+        "s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0)); s.close()"
+    )
+    world.machine.python(script, "192.0.2.1", "7000")
+    served.join(DEADLINE)
+    assert ends == ["reset"]
 
 
 def test_who_does_not_read_holds_up_nobody_else_and_costs_little(world):

@@ -8,6 +8,11 @@
  * descriptor M, and over it the keeper orders listeners. Either process ends when that line does. DNS over UDP is carried as a
  * stream of one query, so that there is one kind of connection only.
  *
+ * What follows goes in pieces, each with its length in four bytes before it, since a socket that a machine mounts may lose
+ * what is on its way when either side ends it, or half of it. END says that nothing more comes. Outside answers the end
+ * with ENDED once all before it has been handed on (its own end, if it was not said yet), and only then is the connection
+ * closed, by the half inside. One that is closed before was cut off, and so is what it carried.
+ *
  * Needs nothing of its surroundings: no shell, no libc, no files. tools/make_relay.py builds it.
  */
 #define _GNU_SOURCE
@@ -37,7 +42,8 @@
 #include <unistd.h>
 
 enum { MARK = 0xBB, HEAD = 8, BLOCK = 65536, PAIRS = 1536, LISTENERS = 128, QUERY = 4096, QUERIES = 256,
-       ROOM = BLOCK + 2 * QUERY };
+       ROOM = BLOCK + 2 * QUERY, LENGTH = 4 };
+enum { END = 0, ENDED = 0xFFFFFFFF };
 enum { STREAM = 1, DATAGRAM = 2 };
 enum { DNS_SECONDS = 10, FILES = 2 * PAIRS + 2 * LISTENERS };
 enum role { INSIDE, OUTSIDE };
@@ -53,7 +59,7 @@ struct end {
   enum what what;
   int fd;
   uint32_t events;
-  int ended;       /* nothing more is to be read from it */
+  int ended;       /* nothing more comes from it */
   int told;        /* it was told that nothing more comes */
   char *waiting;   /* what it did not take yet */
   size_t from, to;
@@ -65,6 +71,10 @@ struct pair {
   struct end near, far;
   unsigned char head[HEAD];
   size_t heard;    /* bytes of the header, or of the answer to it */
+  unsigned char length[LENGTH];
+  size_t measured; /* bytes of the length that comes */
+  uint32_t left;   /* bytes of the piece that comes */
+  int over;        /* ENDED was said */
   int connecting, open, dead, is_query;
   time_t due;
   struct sockaddr_in asker;
@@ -80,7 +90,7 @@ static int polled = -1, most = PAIRS, paused, pairs, fresh, queries, passed;
 static struct pair all[PAIRS], *graves, *unused;
 static struct listener listeners[LISTENERS], line = {THE_LINE, -1, 0}, keeper = {THE_KEEPER, -1, 0};
 static struct sockaddr_un place;
-static char block[BLOCK];
+static char block[LENGTH + BLOCK];
 
 static time_t now(void) {
   struct timespec at;
@@ -131,6 +141,7 @@ static void close_end(struct end *end, int reset) {
     close(end->fd);
   }
   end->fd = -1;
+  end->events = 0; /* what this round still tells of it is of no use */
   if (end->waiting) munmap(end->waiting, ROOM);
   end->waiting = NULL;
 }
@@ -154,8 +165,8 @@ static void want(struct end *end) {
   if (end->fd < 0) return;
   struct end *to = other(end);
   uint32_t events = 0;
-  int reads = end == &end->pair->near || end->pair->open || role == INSIDE;
-  if (!end->ended && reads && !(to->waiting && to->to > to->from)) events |= EPOLLIN;
+  int reads = end == &end->pair->near || ((end->pair->open || role == INSIDE) && !end->ended);
+  if (reads && !(to->waiting && to->to > to->from)) events |= EPOLLIN;
   if (end->waiting || (end == &end->pair->far && end->pair->connecting)) events |= EPOLLOUT;
   if (events == end->events) return;
   end->events = events;
@@ -197,18 +208,35 @@ static int give(struct end *end, const char *data, size_t size) {
   return 0;
 }
 
+static void write_length(void *to, uint32_t length) {
+  length = htonl(length);
+  memcpy(to, &length, LENGTH);
+}
+
+static int say(struct pair *pair, uint32_t what) {
+  char length[LENGTH];
+  write_length(length, what);
+  pair->near.told = 1;
+  pair->over = what == ENDED;
+  return give(&pair->near, length, LENGTH);
+}
+
 static void settle(struct pair *pair) {
-  struct end *ends[2] = {&pair->near, &pair->far};
-  for (int i = 0; i < 2; i++) {
-    struct end *to = ends[i], *from = other(to);
-    if (from->ended && !to->told && !to->waiting && to->fd >= 0 && !(to == &pair->far && pair->connecting)) {
-      to->told = 1;
-      shutdown(to->fd, SHUT_WR);
-    }
+  struct end *near = &pair->near, *far = &pair->far;
+  if (near->ended && !far->told && !far->waiting && !pair->connecting) {
+    far->told = 1;
+    shutdown(far->fd, SHUT_WR);
   }
-  if (pair->near.told && pair->far.told) { end_pair(pair, 0); return; }
-  want(&pair->near);
-  want(&pair->far);
+  int failed = 0;
+  if (role == OUTSIDE && far->ended && far->told && !pair->over) failed = say(pair, ENDED);
+  else if (far->ended && !near->told) failed = say(pair, END);
+  if (failed) { end_pair(pair, 1); return; }
+  if (near->told && far->told) {
+    close_end(far, 0);
+    if (role == INSIDE && pair->over) { end_pair(pair, 0); return; }
+  }
+  want(near);
+  want(far);
 }
 
 /* Inside: from a client to the socket */
@@ -252,8 +280,8 @@ static void take_client(struct listener *from) {
 static void take_query(struct listener *from) {
   for (int i = 0; i < 64; i++) {
     struct sockaddr_in asker;
-    char query[QUERY + 2], ancillary[CMSG_SPACE(sizeof(struct in_pktinfo))];
-    struct iovec part = {query + 2, QUERY};
+    char query[LENGTH + 2 + QUERY], ancillary[CMSG_SPACE(sizeof(struct in_pktinfo))];
+    struct iovec part = {query + LENGTH + 2, QUERY};
     struct msghdr message = {.msg_name = &asker, .msg_namelen = sizeof asker, .msg_iov = &part, .msg_iovlen = 1,
                              .msg_control = ancillary, .msg_controllen = sizeof ancillary};
     ssize_t size = recvmsg(from->fd, &message, MSG_DONTWAIT);
@@ -268,11 +296,12 @@ static void take_query(struct listener *from) {
     pair->asker = asker;
     pair->asked = ((struct in_pktinfo *)CMSG_DATA(told))->ipi_addr;
     pair->near.fd = dial_socket();
-    pair->far.ended = 1;
-    query[0] = (char)(size >> 8);
-    query[1] = (char)size;
+    write_length(query, (uint32_t)size + 2);
+    query[LENGTH] = (char)(size >> 8);
+    query[LENGTH + 1] = (char)size;
     write_head(pair->head, 'S', htons(53), pair->asked.s_addr);
-    if (pair->near.fd < 0 || give(&pair->near, (char *)pair->head, HEAD) || give(&pair->near, query, (size_t)size + 2)) {
+    if (pair->near.fd < 0 || give(&pair->near, (char *)pair->head, HEAD) || give(&pair->near, query, LENGTH + 2 + (size_t)size) ||
+        say(pair, END)) {
       end_pair(pair, 0);
       continue;
     }
@@ -368,28 +397,64 @@ static ssize_t hear_first(struct pair *pair, const char *data, size_t size) {
   return pair->dead ? -1 : (ssize_t)taken;
 }
 
-static void read_end(struct end *end) {
-  struct pair *pair = end->pair;
-  int first_words = end == &pair->near && (role == INSIDE ? !pair->open : pair->heard < HEAD);
+/* A length has come. Gives -1 for what nobody says who keeps to it. */
+static int hear_length(struct pair *pair) {
+  uint32_t length;
+  memcpy(&length, pair->length, LENGTH);
+  length = ntohl(length);
+  pair->measured = 0;
+  pair->left = 0;
+  if (length == ENDED && role == INSIDE && !pair->over && pair->near.told) pair->near.ended = pair->over = 1;
+  else if (pair->near.ended || length > BLOCK) return -1;
+  else if (length == END) pair->near.ended = 1;
+  else pair->left = length;
+  return 0;
+}
+
+/* Pieces that came over the socket. Gives -1 when the pair is at its end. */
+static int hear_pieces(struct pair *pair, const char *data, size_t size) {
+  while (size) {
+    size_t taken = 1;
+    if (pair->left) {
+      taken = size < pair->left ? size : pair->left;
+      pair->left -= (uint32_t)taken;
+      if (pair->is_query) hear_reply(pair, data, taken);
+      else if (give(&pair->far, data, taken)) end_pair(pair, 1);
+    } else {
+      pair->length[pair->measured++] = (unsigned char)*data;
+      if (pair->measured == LENGTH && hear_length(pair)) end_pair(pair, 1);
+    }
+    if (pair->dead) return -1;
+    data += taken;
+    size -= taken;
+  }
+  return 0;
+}
+
+static void read_near(struct pair *pair) {
+  struct end *near = &pair->near;
+  int first_words = role == INSIDE ? !pair->open : pair->heard < HEAD;
   /* Outside, nothing beyond the header is taken before there is somewhere to send it. */
   size_t room = first_words && role == OUTSIDE ? HEAD - pair->heard : BLOCK;
-  ssize_t size = recv(end->fd, block, room, MSG_DONTWAIT);
+  ssize_t size = recv(near->fd, block, room, MSG_DONTWAIT);
   if (size < 0 && (errno == EAGAIN || errno == EINTR)) return;
-  if (size < 0) { end_pair(pair, 1); return; }
-  if (!size) {
-    if (first_words || pair->is_query) { end_pair(pair, 1); return; }
-    end->ended = 1;
-    settle(pair);
-    return;
-  }
+  if (size <= 0) { end_pair(pair, size < 0 || role == INSIDE || !pair->over); return; }
   size_t from = 0;
   if (first_words) {
     ssize_t taken = hear_first(pair, block, (size_t)size);
     if (taken < 0) return;
     from = (size_t)taken;
   }
-  if (pair->is_query) { hear_reply(pair, block + from, (size_t)size - from); return; }
-  if (from < (size_t)size && give(other(end), block + from, (size_t)size - from)) { end_pair(pair, 1); return; }
+  if (hear_pieces(pair, block + from, (size_t)size - from)) return;
+  if (pair->is_query) want(near); else settle(pair);
+}
+
+static void read_far(struct pair *pair) {
+  ssize_t size = recv(pair->far.fd, block + LENGTH, BLOCK, MSG_DONTWAIT);
+  if (size < 0 && (errno == EAGAIN || errno == EINTR)) return;
+  write_length(block, (uint32_t)size);
+  if (size < 0 || (size && give(&pair->near, block, LENGTH + (size_t)size))) { end_pair(pair, 1); return; }
+  pair->far.ended = !size;
   settle(pair);
 }
 
@@ -408,7 +473,8 @@ static void serve_end(struct end *end, uint32_t events) {
     if (!pair->is_query) settle(pair); else want(end);
     if (pair->dead) return;
   }
-  if (end->events & EPOLLIN && events & (EPOLLIN | EPOLLHUP | EPOLLERR)) read_end(end);
+  if (!(end->events & EPOLLIN && events & (EPOLLIN | EPOLLHUP | EPOLLERR))) return;
+  if (end == &pair->near) read_near(pair); else read_far(pair);
 }
 
 /* Inside: what the keeper orders */
