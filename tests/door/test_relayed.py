@@ -601,8 +601,7 @@ def test_whatever_a_machine_sends_reaches_the_door_s_network_or_nothing(shared_w
             sock.sendall(words)
             sock.shutdown(socket.SHUT_WR)
         with contextlib.suppress(ConnectionResetError):
-            answer = sock.recv(100)
-            assert answer == (b"\x01" if words[:2] == b"\xbbS" and len(words) >= 8 else b"")
+            assert sock.recv(100) == b""
     assert shared_world.relay._process.poll() is None
 
 
@@ -622,7 +621,7 @@ def test_the_host_s_own_services_are_not_reached(world):
         sock.connect(str(world.path))
         port = service.getsockname()[1]
         sock.sendall(struct.pack("!BcH4s", 0xBB, b"S", port, socket.inet_aton("127.0.0.1")))
-        assert sock.recv(1) == b"\x01"
+        assert sock.recv(1) == b""
         service.setblocking(False)
         with pytest.raises(BlockingIOError):
             service.accept()

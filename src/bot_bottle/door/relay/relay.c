@@ -3,15 +3,15 @@
  *   relay inside SOCKET   as the machine's root: holds the door's listeners and carries each connection to SOCKET
  *   relay outside N M     accepts on descriptor N and connects, in its own network namespace, to the address that was meant
  *
- * Each connection to the socket begins with eight bytes: a mark, what it is, port and address in network order. The answer to
- * 'S' (a stream) is one byte, 0 once it is connected. 'C' is the line to the keeper, good once: outside passes it on over
+ * Each connection to the socket begins with eight bytes: a mark, what it is, port and address in network order. 'S' is a stream to
+ * that address. 'C' is the line to the keeper, good once: outside passes it on over
  * descriptor M, and over it the keeper orders listeners. Either process ends when that line does. DNS over UDP is carried as a
  * stream of one query, so that there is one kind of connection only.
  *
  * What follows goes in pieces, each with its length in four bytes before it, since a socket that a machine mounts may lose
- * what is on its way when either side ends it, or half of it. END says that nothing more comes. Outside answers the end
- * with ENDED once all before it has been handed on (its own end, if it was not said yet), and only then is the connection
- * closed, by the half inside. One that is closed before was cut off, and so is what it carried.
+ * what is on its way when either side ends it, or half of it. END says that nothing more comes; ENDED says so, too, and that
+ * the other's END has come and all before it has been handed on. Who hears that closes the connection. When both have said END
+ * at once, outside says ENDED as well. A connection that is closed before was cut off, and so is what it carried.
  *
  * Needs nothing of its surroundings: no shell, no libc, no files. tools/make_relay.py builds it.
  */
@@ -70,11 +70,11 @@ struct end {
 struct pair {
   struct end near, far;
   unsigned char head[HEAD];
-  size_t heard;    /* bytes of the header, or of the answer to it */
+  size_t heard;    /* bytes of the header */
   unsigned char length[LENGTH];
   size_t measured; /* bytes of the length that comes */
   uint32_t left;   /* bytes of the piece that comes */
-  int over;        /* ENDED was said */
+  enum { GOES_ON, SAID_ENDED, HEARD_ENDED } over;
   int connecting, open, dead, is_query;
   time_t due;
   struct sockaddr_in asker;
@@ -90,7 +90,7 @@ static int polled = -1, most = PAIRS, paused, pairs, fresh, queries, passed;
 static struct pair all[PAIRS], *graves, *unused;
 static struct listener listeners[LISTENERS], line = {THE_LINE, -1, 0}, keeper = {THE_KEEPER, -1, 0};
 static struct sockaddr_un place;
-static char block[LENGTH + BLOCK];
+static char block[LENGTH + BLOCK + LENGTH];
 
 static time_t now(void) {
   struct timespec at;
@@ -213,11 +213,17 @@ static void write_length(void *to, uint32_t length) {
   memcpy(to, &length, LENGTH);
 }
 
-static int say(struct pair *pair, uint32_t what) {
-  char length[LENGTH];
-  write_length(length, what);
+/* Writes what says that nothing more goes to the socket. */
+static void write_end(struct pair *pair, void *to) {
+  int both = pair->near.ended && pair->far.told;
+  write_length(to, both ? ENDED : END);
   pair->near.told = 1;
-  pair->over = what == ENDED;
+  if (both) pair->over = SAID_ENDED;
+}
+
+static int say_end(struct pair *pair) {
+  char length[LENGTH];
+  write_end(pair, length);
   return give(&pair->near, length, LENGTH);
 }
 
@@ -227,13 +233,11 @@ static void settle(struct pair *pair) {
     far->told = 1;
     shutdown(far->fd, SHUT_WR);
   }
-  int failed = 0;
-  if (role == OUTSIDE && far->ended && far->told && !pair->over) failed = say(pair, ENDED);
-  else if (far->ended && !near->told) failed = say(pair, END);
-  if (failed) { end_pair(pair, 1); return; }
+  int crossed = role == OUTSIDE && near->told && far->told && !pair->over;
+  if (((far->ended && !near->told) || crossed) && say_end(pair)) { end_pair(pair, 1); return; }
   if (near->told && far->told) {
     close_end(far, 0);
-    if (role == INSIDE && pair->over) { end_pair(pair, 0); return; }
+    if (pair->over == HEARD_ENDED) { end_pair(pair, 0); return; }
   }
   want(near);
   want(far);
@@ -301,7 +305,7 @@ static void take_query(struct listener *from) {
     query[LENGTH + 1] = (char)size;
     write_head(pair->head, 'S', htons(53), pair->asked.s_addr);
     if (pair->near.fd < 0 || give(&pair->near, (char *)pair->head, HEAD) || give(&pair->near, query, LENGTH + 2 + (size_t)size) ||
-        say(pair, END)) {
+        say_end(pair)) {
       end_pair(pair, 0);
       continue;
     }
@@ -349,11 +353,9 @@ static void pass_line(struct pair *pair) {
 }
 
 static void connected(struct pair *pair, int error) {
-  char answer = error ? 1 : 0;
   pair->connecting = 0;
   pair->open = !error;
-  int gone = give(&pair->near, &answer, 1);
-  if (gone || error) end_pair(pair, 1); else settle(pair);
+  if (error) end_pair(pair, 1); else settle(pair);
 }
 
 static void dial(struct pair *pair) {
@@ -366,7 +368,8 @@ static void dial(struct pair *pair) {
   if (pair->far.fd < 0) { connected(pair, 1); return; }
   pair->connecting = 1;
   if (!connect(pair->far.fd, (struct sockaddr *)&meant, sizeof meant)) connected(pair, 0);
-  else if (errno == EINPROGRESS) want(&pair->far), want(&pair->near);
+  else if (errno == EINPROGRESS && !connect(pair->far.fd, (struct sockaddr *)&meant, sizeof meant)) connected(pair, 0);
+  else if (errno == EINPROGRESS || errno == EALREADY) want(&pair->far), want(&pair->near);
   else connected(pair, 1);
 }
 
@@ -383,18 +386,13 @@ static void take_socket(void) {
 
 /* Both */
 
-/* What comes first on the socket: outside the header, inside the answer to it. Gives how many bytes of `data` that was. */
-static ssize_t hear_first(struct pair *pair, const char *data, size_t size) {
-  if (role == INSIDE) {
-    if (data[0]) { end_pair(pair, 1); return -1; }
-    pair->open = 1;
-    return 1;
-  }
-  size_t missing = HEAD - pair->heard, taken = size < missing ? size : missing;
-  memcpy(pair->head + pair->heard, data, taken);
-  pair->heard += taken;
+/* Outside, nothing beyond the header is taken before there is somewhere to send it. */
+static void read_head(struct pair *pair) {
+  ssize_t size = recv(pair->near.fd, pair->head + pair->heard, HEAD - pair->heard, MSG_DONTWAIT);
+  if (size < 0 && (errno == EAGAIN || errno == EINTR)) return;
+  if (size <= 0) { end_pair(pair, 1); return; }
+  pair->heard += (size_t)size;
   if (pair->heard == HEAD) dial(pair);
-  return pair->dead ? -1 : (ssize_t)taken;
 }
 
 /* A length has come. Gives -1 for what nobody says who keeps to it. */
@@ -404,8 +402,10 @@ static int hear_length(struct pair *pair) {
   length = ntohl(length);
   pair->measured = 0;
   pair->left = 0;
-  if (length == ENDED && role == INSIDE && !pair->over && pair->near.told) pair->near.ended = pair->over = 1;
-  else if (pair->near.ended || length > BLOCK) return -1;
+  if (length == ENDED && pair->near.told && !pair->over) {
+    pair->near.ended = 1;
+    pair->over = HEARD_ENDED;
+  } else if (pair->near.ended || length > BLOCK) return -1;
   else if (length == END) pair->near.ended = 1;
   else pair->left = length;
   return 0;
@@ -432,30 +432,33 @@ static int hear_pieces(struct pair *pair, const char *data, size_t size) {
 }
 
 static void read_near(struct pair *pair) {
-  struct end *near = &pair->near;
-  int first_words = role == INSIDE ? !pair->open : pair->heard < HEAD;
-  /* Outside, nothing beyond the header is taken before there is somewhere to send it. */
-  size_t room = first_words && role == OUTSIDE ? HEAD - pair->heard : BLOCK;
-  ssize_t size = recv(near->fd, block, room, MSG_DONTWAIT);
+  ssize_t size = recv(pair->near.fd, block, BLOCK, MSG_DONTWAIT);
   if (size < 0 && (errno == EAGAIN || errno == EINTR)) return;
-  if (size <= 0) { end_pair(pair, size < 0 || role == INSIDE || !pair->over); return; }
-  size_t from = 0;
-  if (first_words) {
-    ssize_t taken = hear_first(pair, block, (size_t)size);
-    if (taken < 0) return;
-    from = (size_t)taken;
-  }
-  if (hear_pieces(pair, block + from, (size_t)size - from)) return;
-  if (pair->is_query) want(near); else settle(pair);
+  if (size <= 0) { end_pair(pair, size < 0 || pair->over != SAID_ENDED); return; }
+  if (hear_pieces(pair, block, (size_t)size)) return;
+  if (pair->is_query) want(&pair->near); else settle(pair);
 }
 
 static void read_far(struct pair *pair) {
-  ssize_t size = recv(pair->far.fd, block + LENGTH, BLOCK, MSG_DONTWAIT);
+  char *data = block + LENGTH;
+  ssize_t more = recv(pair->far.fd, data, BLOCK, MSG_DONTWAIT), size = more;
+  if (more > 0 && more < BLOCK) { /* a short answer and its end go together */
+    more = recv(pair->far.fd, data + size, (size_t)(BLOCK - size), MSG_DONTWAIT);
+    if (more > 0) size += more;
+  }
   if (size < 0 && (errno == EAGAIN || errno == EINTR)) return;
-  write_length(block, (uint32_t)size);
-  if (size < 0 || (size && give(&pair->near, block, LENGTH + (size_t)size))) { end_pair(pair, 1); return; }
-  pair->far.ended = !size;
-  settle(pair);
+  if (size < 0) { end_pair(pair, 1); return; }
+  size_t whole = 0;
+  if (size) {
+    write_length(block, (uint32_t)size);
+    whole = LENGTH + (size_t)size;
+  }
+  if (!more) {
+    pair->far.ended = 1;
+    write_end(pair, block + whole);
+    whole += LENGTH;
+  }
+  if (give(&pair->near, block, whole)) end_pair(pair, 1); else settle(pair);
 }
 
 static void serve_end(struct end *end, uint32_t events) {
@@ -474,7 +477,9 @@ static void serve_end(struct end *end, uint32_t events) {
     if (pair->dead) return;
   }
   if (!(end->events & EPOLLIN && events & (EPOLLIN | EPOLLHUP | EPOLLERR))) return;
-  if (end == &pair->near) read_near(pair); else read_far(pair);
+  if (end == &pair->far) read_far(pair);
+  else if (role == OUTSIDE && pair->heard < HEAD) read_head(pair);
+  else read_near(pair);
 }
 
 /* Inside: what the keeper orders */
