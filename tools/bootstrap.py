@@ -65,6 +65,7 @@ ENGINE_TOOLS = (
     Tool("newuidmap", "uidmap", "is needed by their rootless engine"),
     Tool("slirp4netns", "slirp4netns", "is needed by their rootless engine"),
     Tool("fuse-overlayfs", "fuse-overlayfs", "is needed by their rootless engine"),
+    Tool("podman", "podman", "is the other service that they meet"),
 )
 DOCKER_SOCKET = Path("/var/run/docker.sock")
 PICTURE_TOOLS = (Tool("pngquant", "pngquant", "makes the documents' pictures small"),)

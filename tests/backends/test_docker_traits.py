@@ -109,7 +109,7 @@ def test_podman_is_refused_by_name() -> None:
             "resources.memory",
         ),
         ({**HERE, "PidsLimit": False}, Limits(pids=10, stated=("pids",)), "resources.pids"),
-        ({**HERE, "BuildahVersion": "1.28.2"}, Limits(), "owner of folders"),
+        ({**HERE, "BuildahVersion": "1.28.2"}, Limits(), "given an owner"),
         ({**HERE, "SecurityOptions": ["name=rootless"]}, Limits(), "rootless"),
     ],
 )

@@ -81,7 +81,10 @@ def read(info: Mapping[str, Any], *, here: bool) -> Traits:
 
 
 PODMAN = "Podman's Docker service can't hold bottles"
-PODMAN_WHY = "It knows no owner of folders in memory, forgets the names of images, and removes none that another has joined."
+PODMAN_WHY = (
+    "Folders in memory can't be given an owner there, images that are imported lose their tags, and a container that another "
+    "has joined can't be removed."
+)
 
 
 def refuse_podman(found: Traits) -> None:
