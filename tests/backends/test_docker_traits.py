@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from bot_bottle.backends.base import Stdio
 from bot_bottle.backends.docker.dialing import read, refuse_podman, traits
 from bot_bottle.backends.docker.wire import Engine
 from bot_bottle.backends.registry import backend
-from bot_bottle.errors import HostError
+from bot_bottle.errors import BotBottleError, HostError
 from bot_bottle.plan.model import Limits
 from support.backends import make_plan
 
@@ -64,6 +65,20 @@ def test_an_engine_is_asked_once_and_another_at_the_same_place_anew(tmp_path, ow
             second.end()
     finally:
         first.end()
+
+
+def test_after_a_bottle_could_not_be_made_engines_are_asked_anew(tmp_path, own_home, monkeypatch) -> None:
+    path = tmp_path / "s"
+    engine = Said(path, HERE)
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nobody")
+    try:
+        assert traits(Engine(str(path))).local
+        with open(os.devnull, "r+b") as nothing, pytest.raises(BotBottleError):
+            backend("docker").create(make_plan(tmp_path, backend="docker"), Stdio(*[nothing.fileno()] * 3))
+        assert traits(Engine(str(path))).local
+        assert engine.asked == 2
+    finally:
+        engine.end()
 
 
 def test_what_is_remembered_and_can_t_be_read_is_asked_again(tmp_path, own_home) -> None:

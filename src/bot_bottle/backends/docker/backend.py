@@ -13,7 +13,7 @@ from bot_bottle.backends.docker import container, door, endpoint, etc, images, l
 from bot_bottle.backends.docker.bottle import DockerBottle
 from bot_bottle.backends.docker.container import Names
 from bot_bottle.backends.docker.wire import Engine, EngineRefusal, Pending
-from bot_bottle.errors import HostError, SandboxError
+from bot_bottle.errors import BotBottleError, HostError, SandboxError
 from bot_bottle.host.spawn import nothing
 from bot_bottle.plan.model import Mount, RunPlan
 from bot_bottle.typed import TYPE_CHECKING, Any
@@ -87,6 +87,15 @@ class DockerBackend:
         return place
 
     def create(self, plan: RunPlan, stdio: Stdio, *, meanwhile: Callable[[], object] = nothing) -> Bottle:
+        try:
+            return self._create(plan, stdio, meanwhile)
+        except BotBottleError:
+            from bot_bottle.backends.docker import dialing
+
+            dialing.forget()
+            raise
+
+    def _create(self, plan: RunPlan, stdio: Stdio, meanwhile: Callable[[], object]) -> Bottle:
         if problems := container.mismatches(plan):
             raise HostError("This bottle can't be made", details="\n".join(problems))
         if place := self._places.pop(plan.id, None):

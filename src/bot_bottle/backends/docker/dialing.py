@@ -54,10 +54,11 @@ def traits(engine: Engine) -> Traits:
     """What `engine` is. Raises HostError, EngineRefusal.
 
     An engine starts two programs to say this, so the answer is remembered for the socket: another has another inode, or
-    another time. One that was wrong would fail to hand over what it can't, and let nothing through.
+    another time. One that was wrong would fail to hand over what it can't, and let nothing through; then it is forgotten,
+    since an engine that was set up anew may have its old socket (systemd holds Docker's).
     """
     here = type(engine) is Engine
-    mark, path = _mark(engine.path) if here else "", os.path.join(paths.cache_root(), "engine.json")
+    mark, path = _mark(engine.path) if here else "", _memory()
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         known = json.loads(files.read(path))
         if mark and known["mark"] == mark:
@@ -69,6 +70,16 @@ def traits(engine: Engine) -> Traits:
             os.makedirs(paths.cache_root(), mode=0o700, exist_ok=True)
             files.write(path, json.dumps({"mark": mark, **found._asdict()}).encode())
     return found
+
+
+def forget() -> None:
+    """A bottle could not be made: the next one asks its engine anew."""
+    with contextlib.suppress(OSError):
+        os.unlink(_memory())
+
+
+def _memory() -> str:
+    return os.path.join(paths.cache_root(), "engine.json")
 
 
 def read(info: Mapping[str, Any], *, here: bool) -> Traits:
