@@ -129,10 +129,17 @@ class TlsToProxy:
             if isinstance(error, (OSError, broken)):
                 raise DialFailed("proxy_tls_failed", "the TLS handshake with the proxy failed") from error
             raise
-        inner, outer = socket.socketpair()
-        for end in (inner, outer):
-            end.setblocking(False)
-        task = asyncio.get_running_loop().create_task(_Relay(inner, transport, self._idle).run())
+        try:
+            inner, outer = socket.socketpair()
+            for end in (inner, outer):
+                end.setblocking(False)
+            relay = _Relay(inner, transport, self._idle)
+        except BaseException as error:
+            transport.close()
+            if isinstance(error, OSError):
+                raise DialFailed("proxy_failed", "no descriptor is free for the way to the proxy") from error
+            raise
+        task = asyncio.get_running_loop().create_task(relay.run())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return outer
@@ -152,20 +159,22 @@ class _Relay:
 
     async def run(self) -> None:
         """Until both sides have ended, or one has broken off: then the other sees that it has."""
-        up = self._loop.create_task(self._up())
-        down = self._loop.create_task(self._down())
+        tasks: list[asyncio.Task[None]] = []
+        broken = True
         try:
-            await asyncio.wait({up, down}, return_when=asyncio.FIRST_EXCEPTION)
-            broken = any(task.done() and task.exception() is not None for task in (up, down))
+            for direction in (self._up, self._down):
+                tasks.append(self._loop.create_task(direction()))
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            broken = any(task.done() and task.exception() is not None for task in tasks)
         finally:
-            for task in (up, down):
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(up, down, return_exceptions=True)
-        if broken:
-            self._transport.abort()
-        else:
-            self._transport.close()
-        self._inner.close()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._inner.close()
+            if broken:
+                self._transport.abort()
+            else:
+                self._transport.close()
 
     async def _up(self) -> None:
         while data := await self._loop.sock_recv(self._inner, _PIECE):
