@@ -1,8 +1,8 @@
 """What an event is: one line of the record of what happened, chained by hash. Pure; the store keeps them.
 
-Kinds are `ROOM.WHAT`: `run.planned run.started run.ended run.reaped run.branched`, `record.late`, `workspace.flagged`,
-`door.opened door.closed
-door.authority`, `policy.changed policy.refused`, `credential.renewed credential.failed`, `egress.allowed
+Kinds are `ROOM.WHAT`: `run.planned run.started run.ended run.reaped run.branched`, `command.failed`, `record.late`,
+`workspace.flagged`, `door.opened door.closed door.authority`,
+`policy.changed policy.refused`, `credential.renewed credential.failed`, `egress.allowed
 egress.observed egress.redacted egress.refused egress.failed egress.closed egress.folded`, `dns.refused`,
 `git.fetched git.pushed
 git.refused git.failed git.unavailable git.died`,

@@ -301,6 +301,7 @@ class _Run:
         session = self.session = Session(
             self.plan, self.bottle, log=self.log, server=server, interrupts=self.around.interrupts
         )
+        session.failed = lambda data: self._record("command.failed", data)
         session.also(self.store.tick)
         self.bundles.serve(session, figures)
         if self.supervising:

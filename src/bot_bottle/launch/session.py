@@ -80,6 +80,8 @@ class Session:
         """Whether the bottle is to be kept when its agent has stopped."""
         self.wishes: dict[str, Callable[[Client, dict[str, Any]], None]] = {}
         """What else a client may want, and who answers it, by `reply`."""
+        self.failed: Callable[[dict[str, Any]], None] = lambda _: None
+        """Told of what was ours to do for a client, and went wrong."""
         self._deadline: float | None = None
         self._steps = list(STOP_STEPS)
         self._watch(interrupts, self._interrupted)
@@ -282,7 +284,7 @@ class Session:
             elif client.wants == "exec":
                 self._execute(client, hello)
             elif client.wants in self.wishes:
-                self.wishes[client.wants](client, hello)
+                self._answer(client, hello)
         elif kind == control.INPUT and self.master is not None and client.wants == "attach":
             self._type(payload)
         elif kind == control.RESIZE:
@@ -290,6 +292,16 @@ class Session:
             self._resize(rows, columns)
         elif kind == control.LEAVE:
             client.owner = False
+
+    def _answer(self, client: Client, hello: dict[str, Any]) -> None:
+        """A fault of our own in it would pass for a mistake of the client's: it is told of."""
+        try:
+            self.wishes[client.wants](client, hello)
+        except (BotBottleError, OSError):
+            raise
+        except MISTAKES as error:
+            self.failed({"what": client.wants, "why": f"{type(error).__name__} in {_where(error)}"})
+            raise
 
     def _type(self, data: bytes) -> None:
         # The terminal's input queue is small and an agent need not read it: what does not fit is dropped, as a tty does.
@@ -357,3 +369,11 @@ class Session:
             client.process.signal(signal.SIGHUP)  # as when a terminal is closed
         if client.owner and client.wants == "attach":
             self.stop("the terminal went away")
+
+
+def _where(error: Exception) -> str:
+    """The file and line that raised it."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}" if trace else "?"
