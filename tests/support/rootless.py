@@ -8,6 +8,7 @@ import os
 import shlex
 import shutil
 import signal
+import stat
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,8 @@ from support.waiting import wait_for
 SCRIPTS = "/usr/share/docker.io/contrib"
 """Where Debian's package keeps `dockerd-rootless.sh`."""
 PROGRAMS = ("dockerd", "dockerd-rootless.sh", "rootlesskit", "newuidmap", "slirp4netns")
+TUN = Path("/dev/net/tun")
+"""By which slirp4netns, as that user, gives the engine a network."""
 UID = 64_807
 _NAME = "bb-rootless"
 _FIRST, _MANY = 1 << 30, 1 << 16
@@ -60,6 +63,10 @@ def _entries(folder: Path) -> str:
         whole = Path("/etc", name)
         (folder / name).write_text((whole.read_text() if whole.exists() else "") + row)
         words.append(f"mount --bind {shlex.quote(str(folder / name))} {whole}")
+    if TUN.exists() and not TUN.stat().st_mode & 0o002:  # as where no udev has opened it to everybody, as it should be
+        os.mknod(folder / "tun", stat.S_IFCHR, TUN.stat().st_rdev)
+        (folder / "tun").chmod(0o666)
+        words.append(f"mount --bind {shlex.quote(str(folder / 'tun'))} {TUN}")
     return " && ".join(words)
 
 
