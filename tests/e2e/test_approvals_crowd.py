@@ -58,7 +58,8 @@ def test_twenty_bottles_with_sixteen_asks_each_are_decided_at_once(place, cli, r
             for n in range(ASKS)
             for asker in crowd.askers
         ]
-        assert {asker.answer(call)["state"] for asker, call in calls} == {"pending"}
+        answers = [asker.answer(call) for asker, call in calls]
+        assert [answer for answer in answers if answer.get("state") != "pending"] == []
         waiting = json.loads(cli("approvals", "list", "--json").stdout)
         assert len(waiting) == BOTTLES * ASKS
         assert {len(each["alike"]) for each in waiting} == {BOTTLES - 1}
