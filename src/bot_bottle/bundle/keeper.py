@@ -87,3 +87,7 @@ class Keeper:
             self._hear(message)
         except (ValueError, RecursionError, StateError) as error:
             self.tell({"error": str(error)})
+        except Exception as error:  # noqa: BLE001 - one order's trouble must not lose those that came with it
+            self.tell(
+                {"error": type(error).__name__}
+            )  # and not what it says, which may be the order's own secret

@@ -9,6 +9,7 @@ import os
 import select
 import signal
 import socket
+from functools import partial
 
 from bot_bottle.bundle import spare
 from bot_bottle.bundle.model import BundleConfig
@@ -137,9 +138,11 @@ def _wipe_environment() -> None:
 def _run(config: BundleConfig, door: socket.socket, keeper: socket.socket) -> None:
     from asyncio.selector_events import BaseSelectorEventLoop
     from concurrent.futures import thread as threads
+    from contextvars import copy_context
 
     from bot_bottle.bundle import confine, linux, memory
     from bot_bottle.bundle.egress import server
+    from bot_bottle.bundle.egress.faults import Faults
     from bot_bottle.bundle.egress.selector import DirectSelector
     from bot_bottle.bundle.keeper import Keeper
     from bot_bottle.bundle.orders import Orders
@@ -166,9 +169,14 @@ def _run(config: BundleConfig, door: socket.socket, keeper: socket.socket) -> No
 
     async def live() -> None:
         line = Keeper(keeper, lambda message: orders.hear(message))
-        record = Record(line, clock=loop.time, later=loop.call_later)
+        # Its timers are nobody's: in the context of the connection that happened to start one, a fault would end that.
+        later = partial(loop.call_later, context=copy_context())
+        record = Record(line, clock=loop.time, later=later)
         executor = threads.ThreadPoolExecutor(_RESOLVER_THREADS)
         context = server.make_context(config, record, executor, tls, selector, tell=line.tell)
+        faults = Faults(record, context.look.recorded)
+        loop.set_exception_handler(faults.in_loop)
+        selector.fault = faults.happened
         context.credentials.tell = line.tell
         if config.needs_guard:
             context.look.guard = guarding.Guarding(

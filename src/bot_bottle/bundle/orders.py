@@ -52,9 +52,11 @@ class Orders:
     def hear(self, message: Mapping[str, Any]) -> None:
         """Follows one order of the keeper's."""
         if message.get("stop") is True:
-            self._context.record.flush()
-            self._line.flush(GOODBYE_SECONDS)
-            os._exit(0)
+            try:
+                self._context.record.flush()
+                self._line.flush(GOODBYE_SECONDS)
+            finally:
+                os._exit(0)
         if "credentials" in message:
             self._context.credentials.replace(message["credentials"])
             self._line.tell({"credentials": True})
@@ -123,11 +125,14 @@ class Orders:
             self._acknowledge()
 
     async def _await_end(self, ending: "list[asyncio.Task[None]]") -> None:
-        _, left = await asyncio.wait(ending, timeout=ENDING_SECONDS)
-        if left:  # something goes on that the policy forbids, and can't be ended but with everything
+        try:
+            _, left = await asyncio.wait(ending, timeout=ENDING_SECONDS)
+            if left:  # something goes on that the policy forbids, and can't be ended but with everything
+                os._exit(1)
+            self._ending = None
+            self._acknowledge()
+        except BaseException:  # noqa: BLE001 - nobody would hear which policy is enforced, and none could follow it
             os._exit(1)
-        self._ending = None
-        self._acknowledge()
 
     def _acknowledge(self) -> None:
         self._line.tell({"policy": self._context.policy.fingerprint()})

@@ -115,7 +115,10 @@ def _standing() -> dict[str, ModuleType]:
         final=lambda kind: kind, Optional=_Annotation, Type=_Annotation, Protocol=_Annotation
     )
     mail = found["email.utils"]
-    vars(found["inspect"])["signature"] = lambda *_, **__: ""
+    # What asyncio asks of a callback that has failed, before it tells anybody: it must not fail as well.
+    vars(found["inspect"]).update(
+        signature=lambda *_, **__: "", unwrap=lambda function: function, isfunction=lambda _: False
+    )
     vars(found["tokenize"])["open"] = _no_source
     vars(mail)["parseaddr"] = lambda *words, **options: mail.__getattr__("parseaddr")(*words, **options)
     keys = "cryptography.hazmat.primitives.serialization.ssh"

@@ -8,7 +8,7 @@ import asyncio
 import socket
 import struct
 from collections.abc import Callable
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from time import monotonic
 
 from bot_bottle.policy.egress import Decision, intercepts
@@ -51,11 +51,29 @@ class Connection:
     approval for one use by which what is under way was let through.
     """
 
-    __slots__ = ("_sock", "_task", "carried", "decision", "ended_by", "judge", "once", "stop", "waiting")
+    __slots__ = (
+        "_sock",
+        "_task",
+        "carried",
+        "decision",
+        "ended_by",
+        "judge",
+        "once",
+        "stop",
+        "waiting",
+        "whole",
+    )
 
-    def __init__(self, sock: socket.socket | None, task: "asyncio.Task[None] | None") -> None:
+    def __init__(
+        self,
+        sock: socket.socket | None,
+        task: "asyncio.Task[None] | None",
+        whole: "Connection | None" = None,
+    ) -> None:
         self._sock = sock
         self._task = task
+        self.whole = whole
+        """The one that it is a stream of; None for one that has a socket of its own."""
         self.decision: Decision | None = None
         self.judge: Judge | None = None
         self.once = ""
@@ -100,7 +118,8 @@ class Live:
 
     def connection(self, sock: socket.socket | None) -> "_Served":
         """One connection, served by the running task, for as long as the context lasts; without a `sock` one stream of it."""
-        return _Served(self, Connection(sock, asyncio.current_task()))
+        whole = _CURRENT.get(None) if sock is None else None
+        return _Served(self, Connection(sock, asyncio.current_task(), whole))
 
     def begins(self, connection: Connection) -> None:
         self._open.add(connection)
@@ -211,6 +230,12 @@ class Live:
             before = found.get(place, Flow(*place, 0, 0, 0))
             found[place] = Flow(*place, before.connections + 1, before.up + up, before.down + down)
         return list(found.values())
+
+
+def whose(variables: Context | None) -> Connection | None:
+    """The connection that runs in `variables`, whole where that is a stream of it; None where none does."""
+    connection = None if variables is None else variables.get(_CURRENT)
+    return connection.whole or connection if connection is not None else None
 
 
 class _Served:

@@ -177,10 +177,19 @@ class Pump:
 
     def _sweep(self) -> None:
         """Ends tunnels in which nothing happened; looked at so rarely that no time has to be noted for each piece."""
+        self._loop.call_later(
+            min(self._idle, _SWEEP), self._sweep
+        )  # first: whatever fails here, it is looked again
         now = self._loop.time()
         for tunnel in list(self._tunnels.values()):
             if tunnel.active:
                 tunnel.active, tunnel.quiet_since = False, now
             elif now - tunnel.quiet_since > self._idle:
-                self._finish(tunnel, "idle")
-        self._loop.call_later(min(self._idle, _SWEEP), self._sweep)
+                self._end_idle(tunnel)
+
+    def _end_idle(self, tunnel: _Tunnel) -> None:
+        try:
+            self._finish(tunnel, "idle")
+        except Exception as error:  # noqa: BLE001 - then whoever waits for it has to, and the others are looked at
+            if not tunnel.done.done():
+                tunnel.done.set_exception(error)

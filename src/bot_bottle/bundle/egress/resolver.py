@@ -16,6 +16,7 @@ from bot_bottle.bundle.egress.dns import (
     answer,
     read_question,
 )
+from bot_bottle.bundle.egress.faults import INTERNAL, described
 from bot_bottle.bundle.egress.names import LOCALHOST, NoAddressLeft
 from bot_bottle.bundle.egress.wire import Ended, SocketTransport, Wire
 from bot_bottle.door.inside import IP_PKTINFO
@@ -84,7 +85,7 @@ def serve_datagrams(context: Context, sock: socket.socket) -> None:
         except OSError:  # this one peer's trouble: gone, or its buffer is full
             continue
         except Exception as error:  # noqa: BLE001 - one query's trouble is no other's; it gets no answer
-            context.failed("dns-udp", "internal", None, detail=f"{type(error).__name__}: {error}")
+            context.failed("dns-udp", INTERNAL, None, detail=described(error))
 
 
 def _source(ancillary: list[tuple[int, int, bytes]]) -> tuple[int, int, bytes]:

@@ -9,11 +9,15 @@ import select
 import selectors
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from contextvars import Context, copy_context
 
 from bot_bottle.typed import Any
 
 Handle = Callable[[int], None]
-"""Gets the epoll mask. Must not raise."""
+"""Gets the epoll mask."""
+Fault = Callable[[Exception, Context], None]
+"""Gets what a handle raised, and the context in which it was given. Must not raise."""
 _MOST = 256
 _MASKS = {
     selectors.EVENT_READ: select.EPOLLIN,
@@ -28,31 +32,32 @@ class DirectSelector(selectors.BaseSelector):
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._keys: dict[int, selectors.SelectorKey] = {}
-        self._direct: dict[int, Handle] = {}
+        self._direct: dict[int, tuple[Handle, Context]] = {}
         self._asked_to_return = False
+        self.fault: Fault | None = None
+        """Without it what a handle raises ends the loop."""
 
     # Beside asyncio
 
     def watch(self, fd: int, mask: int, handle: Handle) -> None:
         """Calls `handle` on events of `fd` from now on."""
         self._epoll.register(fd, mask)
-        self._direct[fd] = handle
+        self._direct[fd] = handle, copy_context()
 
     def rewatch(self, fd: int, mask: int) -> None:
         self._epoll.modify(fd, mask)
 
     def unwatch(self, fd: int) -> None:
-        del self._direct[fd]
-        self._epoll.unregister(fd)
+        if self._direct.pop(fd, None) is not None:  # else its handle has failed
+            self._epoll.unregister(fd)
 
     def closed(self, fd: int) -> None:
         """Instead of `unwatch`, of a descriptor that was just closed and had no other name: epoll has forgotten it by itself."""
-        del self._direct[fd]
+        self._direct.pop(fd, None)
 
     def drop(self, fd: int) -> None:
         """Before `fd` is closed by somebody who does not know whether it is watched: its number will be another's."""
-        if fd in self._direct:
-            self.unwatch(fd)
+        self.unwatch(fd)
 
     def return_soon(self) -> None:
         """For a handle that gave asyncio something to do: a future's result, a callback."""
@@ -94,9 +99,12 @@ class DirectSelector(selectors.BaseSelector):
             events = self._epoll.poll(_wait(end), _MOST)
             ready = []
             for fd, mask in events:
-                handle = self._direct.get(fd)
-                if handle is not None:
-                    handle(mask)
+                direct = self._direct.get(fd)
+                if direct is not None:
+                    try:
+                        direct[0](mask)
+                    except Exception as error:  # noqa: BLE001 - one connection's trouble is no other's
+                        self._failed(fd, direct, error)
                     continue
                 key = self._keys.get(fd)
                 if key is not None:
@@ -105,6 +113,17 @@ class DirectSelector(selectors.BaseSelector):
             if ready or over or self._asked_to_return or not events:
                 self._asked_to_return = False
                 return ready
+
+    def _failed(self, fd: int, direct: tuple[Handle, Context], error: Exception) -> None:
+        """What can't be handled is not watched any more: level-triggered, it would come again and again."""
+        if self.fault is None:
+            raise error
+        if self._direct.get(fd) is direct:
+            del self._direct[fd]
+            with suppress(OSError):  # closed meanwhile
+                self._epoll.unregister(fd)
+        self._asked_to_return = True
+        self.fault(error, direct[1])
 
     def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
         return self._keys

@@ -10,6 +10,7 @@ from bot_bottle.bundle.egress.context import Context, Tls
 from bot_bottle.bundle.egress.credentials import Credentials
 from bot_bottle.bundle.egress.dial import Dialer, OpenTls, make_lively
 from bot_bottle.bundle.egress.engine import EngineDialer
+from bot_bottle.bundle.egress.faults import INTERNAL, described
 from bot_bottle.bundle.egress.grants import Grants, Tell
 from bot_bottle.bundle.egress.http import HttpConnection
 from bot_bottle.bundle.egress.live import CROWDED_OUT, Live
@@ -126,10 +127,18 @@ class Egress:
                 if self._tasks:
                     self._pause()
                 return
-            connection.setblocking(False)
-            task = self._loop.create_task(self._serve_one(listener, connection))
-            self._tasks.add(task)
-            task.add_done_callback(self._ended)
+            self._begin(listener, connection)
+
+    def _begin(self, listener: Listener, sock: socket.socket) -> None:
+        try:
+            sock.setblocking(False)
+            task = self._loop.create_task(self._serve_one(listener, sock))
+        except Exception as error:  # noqa: BLE001 - whoever comes behind it is served
+            sock.close()
+            self._context.failed(listener.kind, INTERNAL, None, detail=described(error))
+            return
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
 
     def _pause(self) -> None:
         """Leaves further connections in the backlog until one of those here has ended."""
@@ -145,9 +154,9 @@ class Egress:
             self._making_room = self._loop.call_later(seconds, self._make_room)
 
     def _resume(self) -> None:
-        self._accepting = True
         for listener, sock in self._streams():
             self._loop.add_reader(sock.fileno(), self._accept, listener, sock)
+        self._accepting = True  # only now: what fails here is tried again when the next connection has ended
 
     def _streams(self) -> list[tuple[Listener, socket.socket]]:
         return [pair for pair in self._sockets.values() if pair[0].kind != "dns-udp"]
@@ -176,7 +185,7 @@ class Egress:
                     if connection.ended_by == CROWDED_OUT:
                         self._context.refused(listener.kind, CROWDED_OUT, None)
         except Exception as error:  # noqa: BLE001 - one connection's trouble is no other's; it ends, and lets nothing out
-            self._context.failed(listener.kind, "internal", None, detail=f"{type(error).__name__}: {error}")
+            self._context.failed(listener.kind, INTERNAL, None, detail=described(error))
         finally:
             self._context.selector.drop(sock.fileno())
             sock.close()

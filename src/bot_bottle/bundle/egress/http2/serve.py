@@ -12,6 +12,7 @@ from bot_bottle.bundle.egress.denial import fields as denial_fields
 from bot_bottle.bundle.egress.denial import text as denial_text
 from bot_bottle.bundle.egress.dial import DialFailed
 from bot_bottle.bundle.egress.exchange import UpstreamFailed
+from bot_bottle.bundle.egress.faults import INTERNAL, described
 from bot_bottle.bundle.egress.heads import BadMessage, Headers
 from bot_bottle.bundle.egress.hooks import Head
 from bot_bottle.bundle.egress.http import credential_for, host_field
@@ -90,8 +91,7 @@ class Served:
             with self._context.live.connection(None):
                 await _Exchange(self._context, self._via, self._wanted, stream, self._upstreams).run()
         except Exception as error:  # noqa: BLE001 - one stream's trouble is no other's; it ends, and lets nothing out
-            detail = f"{type(error).__name__}: {error}"
-            self._context.failed(self._via, "internal", self._wanted, detail=detail)
+            self._context.failed(self._via, INTERNAL, self._wanted, detail=described(error))
             stream.leave(ErrorCodes.INTERNAL_ERROR)
         except BaseException:
             stream.leave(ErrorCodes.CANCEL)

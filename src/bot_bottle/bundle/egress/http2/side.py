@@ -27,6 +27,7 @@ from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes, Settings
 from hyperframe.frame import GoAwayFrame
 
+from bot_bottle.bundle.egress.faults import described
 from bot_bottle.bundle.egress.heads import Headers
 from bot_bottle.bundle.egress.http2.frames import (
     GOAWAY,
@@ -104,7 +105,7 @@ class Side:
                 task.cancel()
             for failure in await asyncio.gather(*tasks, return_exceptions=True):
                 if isinstance(failure, Exception) and not isinstance(failure, (OSError, TimeoutError)):
-                    self.trouble = self.trouble or f"{type(failure).__name__}: {failure}"
+                    self.trouble = self.trouble or described(failure)
             await self._say_last()
 
     def end(self, code: ErrorCodes = ErrorCodes.NO_ERROR) -> None:
