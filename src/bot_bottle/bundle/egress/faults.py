@@ -42,6 +42,7 @@ class Faults:
     def in_loop(self, _: asyncio.AbstractEventLoop, told: dict[str, Any]) -> None:
         """As the loop's exception handler."""
         self.happened(told.get("exception"), getattr(told.get("handle"), "_context", None))
+        told.clear()  # the error's frames hold it, and it the error: whatever was open there would stay open for a while
 
     def happened(self, error: BaseException | None, variables: Context | None) -> None:
         """Ends the connection that `variables` belong to, if they do to one, and reports `error`. Does not raise."""
