@@ -2,8 +2,11 @@
 
 Every error that a person can meet is one of these classes. `brief` says what happened, `details` what was seen
 (the other program's own words, redacted), `resolution` what to do. The class is the kind; the command line turns
-the kind into an exit code (`cli/exits.py`), so nothing below `cli/` knows exit codes.
+the kind into an exit code (`cli/exits.py`), so nothing below `cli/` knows exit codes. Any other exception is a fault of
+ours, of which a record tells no more than `described`.
 """
+
+import os
 
 
 class BotBottleError(Exception):
@@ -49,3 +52,18 @@ class StateError(BotBottleError):
 
 class InterruptedRun(BotBottleError):
     """The operator stopped it (Ctrl-C, SIGTERM); everything made so far was removed."""
+
+
+def described(error: BaseException | None) -> str:
+    """What kind of error it is, and where it was raised. Not what it says: that may hold what was being looked at."""
+    if error is None:
+        return "no exception"
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    kind = type(error).__name__
+    return (
+        f"{kind} in {os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}"
+        if trace
+        else kind
+    )

@@ -63,9 +63,7 @@ def _entries(folder: Path) -> str:
         whole = Path("/etc", name)
         (folder / name).write_text((whole.read_text() if whole.exists() else "") + row)
         words.append(f"mount --bind {shlex.quote(str(folder / name))} {whole}")
-    if (
-        TUN.exists() and not TUN.stat().st_mode & 0o002
-    ):  # as where no udev has opened it to everybody, as it should be
+    if TUN.exists() and not TUN.stat().st_mode & 0o002:  # no udev has opened it to everybody, as it should be
         os.mknod(folder / "tun", stat.S_IFCHR, TUN.stat().st_rdev)
         (folder / "tun").chmod(0o666)
         words.append(f"mount --bind {shlex.quote(str(folder / 'tun'))} {TUN}")

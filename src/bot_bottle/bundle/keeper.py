@@ -9,7 +9,7 @@ import os
 import socket
 from collections.abc import Callable, Mapping
 
-from bot_bottle.errors import StateError
+from bot_bottle.errors import StateError, described
 from bot_bottle.typed import Any
 
 ROOM = 256 * 1024
@@ -88,6 +88,4 @@ class Keeper:
         except (ValueError, RecursionError, StateError) as error:
             self.tell({"error": str(error)})
         except Exception as error:  # noqa: BLE001 - one order's trouble must not lose those that came with it
-            self.tell(
-                {"error": type(error).__name__}
-            )  # and not what it says, which may be the order's own secret
+            self.tell({"error": described(error)})  # its words may be the order's own secret

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import partial
 
 from bot_bottle.backends.base import Bottle, Process, Stdio
-from bot_bottle.errors import BotBottleError
+from bot_bottle.errors import BotBottleError, described
 from bot_bottle.launch import control
 from bot_bottle.launch.output import Log, Outlet
 from bot_bottle.launch.signals import Interrupts
@@ -300,7 +300,7 @@ class Session:
         except (BotBottleError, OSError):
             raise
         except MISTAKES as error:
-            self.failed({"what": client.wants, "why": f"{type(error).__name__} in {_where(error)}"})
+            self.failed({"what": client.wants, "why": described(error)})
             raise
 
     def _type(self, data: bytes) -> None:
@@ -369,11 +369,3 @@ class Session:
             client.process.signal(signal.SIGHUP)  # as when a terminal is closed
         if client.owner and client.wants == "attach":
             self.stop("the terminal went away")
-
-
-def _where(error: Exception) -> str:
-    """The file and line that raised it."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return f"{os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}" if trace else "?"

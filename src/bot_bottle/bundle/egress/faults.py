@@ -6,30 +6,16 @@ would end the loop, and with it every connection. Whose connection it was is kno
 """
 
 import asyncio
-import os
 from collections.abc import Callable
 from contextvars import Context
 
 from bot_bottle.bundle.egress.live import whose
 from bot_bottle.bundle.record import Record
+from bot_bottle.errors import described
 from bot_bottle.typed import Any
 
 INTERNAL = "internal"
 _VIA = "bundle"
-
-
-def described(error: BaseException | None) -> str:
-    """What kind of error it is, and where it was raised. Not what it says: that may hold what was being looked at."""
-    if error is None:
-        return "no exception"
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None:
-        return type(error).__name__
-    return (
-        f"{type(error).__name__} in {os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}"
-    )
 
 
 class Faults:

@@ -177,9 +177,8 @@ class Pump:
 
     def _sweep(self) -> None:
         """Ends tunnels in which nothing happened; looked at so rarely that no time has to be noted for each piece."""
-        self._loop.call_later(
-            min(self._idle, _SWEEP), self._sweep
-        )  # first: whatever fails here, it is looked again
+        # First: whatever fails here, it is looked again.
+        self._loop.call_later(min(self._idle, _SWEEP), self._sweep)
         now = self._loop.time()
         for tunnel in list(self._tunnels.values()):
             if tunnel.active:

@@ -16,10 +16,11 @@ from bot_bottle.bundle.egress.dns import (
     answer,
     read_question,
 )
-from bot_bottle.bundle.egress.faults import INTERNAL, described
+from bot_bottle.bundle.egress.faults import INTERNAL
 from bot_bottle.bundle.egress.names import LOCALHOST, NoAddressLeft
 from bot_bottle.bundle.egress.wire import Ended, SocketTransport, Wire
 from bot_bottle.door.inside import IP_PKTINFO
+from bot_bottle.errors import described
 from bot_bottle.policy.egress import canonical_host, names_allowed
 
 _AT_ONCE = 64

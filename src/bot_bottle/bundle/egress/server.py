@@ -10,7 +10,7 @@ from bot_bottle.bundle.egress.context import Context, Tls
 from bot_bottle.bundle.egress.credentials import Credentials
 from bot_bottle.bundle.egress.dial import Dialer, OpenTls, make_lively
 from bot_bottle.bundle.egress.engine import EngineDialer
-from bot_bottle.bundle.egress.faults import INTERNAL, described
+from bot_bottle.bundle.egress.faults import INTERNAL
 from bot_bottle.bundle.egress.grants import Grants, Tell
 from bot_bottle.bundle.egress.http import HttpConnection
 from bot_bottle.bundle.egress.live import CROWDED_OUT, Live
@@ -24,6 +24,7 @@ from bot_bottle.bundle.egress.tunnel import serve_tls
 from bot_bottle.bundle.model import BundleConfig
 from bot_bottle.bundle.record import Record
 from bot_bottle.door.model import Listener
+from bot_bottle.errors import described
 
 _AT_ONCE = 64
 _REST_SECONDS = 20.0

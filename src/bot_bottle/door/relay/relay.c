@@ -42,7 +42,7 @@
 #include <unistd.h>
 
 enum { MARK = 0xBB, HEAD = 8, BLOCK = 65536, PAIRS = 1536, LISTENERS = 128, QUERY = 4096, QUERIES = 256,
-       ROOM = BLOCK + 2 * QUERY, LENGTH = 4 };
+       ROOM = BLOCK + 2 * QUERY, SPARE = 16, SHORT = 8192, LENGTH = 4 };
 enum { END = 0, ENDED = 0xFFFFFFFF };
 enum { STREAM = 1, DATAGRAM = 2 };
 enum { DNS_SECONDS = 10, FILES = 2 * PAIRS + 2 * LISTENERS };
@@ -86,11 +86,11 @@ struct pair {
 };
 
 static enum role role;
-static int polled = -1, most = PAIRS, paused, pairs, fresh, queries, passed;
+static int polled = -1, most = PAIRS, paused, pairs, fresh, spare, queries, passed;
 static struct pair all[PAIRS], *graves, *unused;
 static struct listener listeners[LISTENERS], line = {THE_LINE, -1, 0}, keeper = {THE_KEEPER, -1, 0};
 static struct sockaddr_un place;
-static char block[LENGTH + BLOCK + LENGTH];
+static char block[LENGTH + BLOCK + LENGTH], *rooms[SPARE];
 
 static time_t now(void) {
   struct timespec at;
@@ -98,22 +98,39 @@ static time_t now(void) {
   return at.tv_sec;
 }
 
-static void watch(int fd, uint32_t events, void *who) {
+static void watch_as(int operation, int fd, uint32_t events, void *who) {
   struct epoll_event event = {.events = events, .data.ptr = who};
-  if (epoll_ctl(polled, EPOLL_CTL_MOD, fd, &event) && errno == ENOENT) epoll_ctl(polled, EPOLL_CTL_ADD, fd, &event);
+  epoll_ctl(polled, operation, fd, &event);
 }
+
+static void watch(int fd, uint32_t events, void *who) { watch_as(EPOLL_CTL_ADD, fd, events, who); }
+static void watch_again(int fd, uint32_t events, void *who) { watch_as(EPOLL_CTL_MOD, fd, events, who); }
 
 static void pause_all(int yes) {
   if (paused == yes) return;
   paused = yes;
-  if (role == OUTSIDE) watch(line.fd, yes ? 0 : EPOLLIN, &line);
+  if (role == OUTSIDE) watch_again(line.fd, yes ? 0 : EPOLLIN, &line);
   for (int i = 0; i < LISTENERS; i++)
-    if (listeners[i].fd > 0 && !listeners[i].datagrams) watch(listeners[i].fd, yes ? 0 : EPOLLIN, &listeners[i]);
+    if (listeners[i].fd > 0 && !listeners[i].datagrams) watch_again(listeners[i].fd, yes ? 0 : EPOLLIN, &listeners[i]);
 }
 
 /* Nothing was accepted: there was nothing, or there is no room; then it waits until a connection has ended. */
 static void not_accepted(void) {
   if (pairs && (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)) pause_all(1);
+}
+
+/* What waits: fresh memory is dear where a machine's pages are made by two kernels, so a little of it is kept */
+
+static char *new_room(void) {
+  if (spare) return rooms[--spare];
+  void *made = mmap(NULL, ROOM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  return made == MAP_FAILED ? NULL : made;
+}
+
+static void free_room(struct end *end) {
+  if (end->waiting && spare < SPARE) rooms[spare++] = end->waiting;
+  else if (end->waiting) munmap(end->waiting, ROOM);
+  end->waiting = NULL;
 }
 
 /* Pairs */
@@ -142,8 +159,7 @@ static void close_end(struct end *end, int reset) {
   }
   end->fd = -1;
   end->events = 0; /* what this round still tells of it is of no use */
-  if (end->waiting) munmap(end->waiting, ROOM);
-  end->waiting = NULL;
+  free_room(end);
 }
 
 /* Events of this round may still name it, so it is used again only after them. */
@@ -169,9 +185,9 @@ static void want(struct end *end) {
   if (reads && !(to->waiting && to->to > to->from)) events |= EPOLLIN;
   if (end->waiting || (end == &end->pair->far && end->pair->connecting)) events |= EPOLLOUT;
   if (events == end->events) return;
-  end->events = events;
   /* Of one that nothing is wanted of, epoll would still tell that its other end has hung up, again and again. */
-  if (events) watch(end->fd, events, end); else epoll_ctl(polled, EPOLL_CTL_DEL, end->fd, NULL);
+  watch_as(!end->events ? EPOLL_CTL_ADD : events ? EPOLL_CTL_MOD : EPOLL_CTL_DEL, end->fd, events, end);
+  end->events = events;
 }
 
 static int send_off(struct end *end) {
@@ -180,8 +196,7 @@ static int send_off(struct end *end) {
     if (sent < 0) return errno == EAGAIN || errno == EINTR ? 0 : -1;
     end->from += (size_t)sent;
   }
-  if (end->waiting) munmap(end->waiting, ROOM);
-  end->waiting = NULL;
+  free_room(end);
   end->from = end->to = 0;
   return 0;
 }
@@ -197,11 +212,7 @@ static int give(struct end *end, const char *data, size_t size) {
     size -= (size_t)sent;
   }
   if (!size) return 0;
-  if (!end->waiting) {
-    void *made = mmap(NULL, ROOM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (made == MAP_FAILED) return -1;
-    end->waiting = made;
-  }
+  if (!end->waiting && !(end->waiting = new_room())) return -1;
   if (size > ROOM - end->to) return -1;
   memcpy(end->waiting + end->to, data, size);
   end->to += size;
@@ -267,18 +278,16 @@ static void begin(struct pair *pair, uint16_t port, uint32_t address) {
 }
 
 static void take_client(struct listener *from) {
-  for (int i = 0; i < 64 && !paused; i++) {
-    int client = accept4(from->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (client < 0) { not_accepted(); return; }
-    struct sockaddr_in meant;
-    socklen_t size = sizeof meant;
-    struct pair *pair = getsockname(client, (struct sockaddr *)&meant, &size) ? NULL : new_pair();
-    if (!pair) { close(client); continue; }
-    pair->far.fd = client;
-    pair->near.fd = dial_socket();
-    if (pair->near.fd < 0) { end_pair(pair, 1); continue; }
-    begin(pair, meant.sin_port, meant.sin_addr.s_addr);
-  }
+  if (paused) return;
+  int client = accept4(from->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+  if (client < 0) { not_accepted(); return; }
+  struct sockaddr_in meant;
+  socklen_t size = sizeof meant;
+  struct pair *pair = getsockname(client, (struct sockaddr *)&meant, &size) ? NULL : new_pair();
+  if (!pair) { close(client); return; }
+  pair->far.fd = client;
+  pair->near.fd = dial_socket();
+  if (pair->near.fd < 0) end_pair(pair, 1); else begin(pair, meant.sin_port, meant.sin_addr.s_addr);
 }
 
 static void take_query(struct listener *from) {
@@ -374,14 +383,13 @@ static void dial(struct pair *pair) {
 }
 
 static void take_socket(void) {
-  for (int i = 0; i < 64 && !paused; i++) {
-    int fd = accept4(line.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (fd < 0) { not_accepted(); return; }
-    struct pair *pair = new_pair();
-    if (!pair) { close(fd); return; }
-    pair->near.fd = fd;
-    want(&pair->near);
-  }
+  if (paused) return;
+  int fd = accept4(line.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+  if (fd < 0) { not_accepted(); return; }
+  struct pair *pair = new_pair();
+  if (!pair) { close(fd); return; }
+  pair->near.fd = fd;
+  want(&pair->near);
 }
 
 /* Both */
@@ -442,7 +450,7 @@ static void read_near(struct pair *pair) {
 static void read_far(struct pair *pair) {
   char *data = block + LENGTH;
   ssize_t more = recv(pair->far.fd, data, BLOCK, MSG_DONTWAIT), size = more;
-  if (more > 0 && more < BLOCK) { /* a short answer and its end go together */
+  if (more > 0 && more < SHORT) { /* a short answer and its end go together */
     more = recv(pair->far.fd, data + size, (size_t)(BLOCK - size), MSG_DONTWAIT);
     if (more > 0) size += more;
   }

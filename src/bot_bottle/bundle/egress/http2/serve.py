@@ -12,7 +12,7 @@ from bot_bottle.bundle.egress.denial import fields as denial_fields
 from bot_bottle.bundle.egress.denial import text as denial_text
 from bot_bottle.bundle.egress.dial import DialFailed
 from bot_bottle.bundle.egress.exchange import UpstreamFailed
-from bot_bottle.bundle.egress.faults import INTERNAL, described
+from bot_bottle.bundle.egress.faults import INTERNAL
 from bot_bottle.bundle.egress.heads import BadMessage, Headers
 from bot_bottle.bundle.egress.hooks import Head
 from bot_bottle.bundle.egress.http import credential_for, host_field
@@ -25,6 +25,7 @@ from bot_bottle.bundle.egress.http2.upstreams import Upstreams
 from bot_bottle.bundle.egress.inject import inject
 from bot_bottle.bundle.egress.target import read_authority
 from bot_bottle.bundle.egress.wire import Transport
+from bot_bottle.errors import described
 from bot_bottle.policy.egress import Wanted, canonical_host
 from bot_bottle.policy.model import Route
 

@@ -27,7 +27,6 @@ from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes, Settings
 from hyperframe.frame import GoAwayFrame
 
-from bot_bottle.bundle.egress.faults import described
 from bot_bottle.bundle.egress.heads import Headers
 from bot_bottle.bundle.egress.http2.frames import (
     GOAWAY,
@@ -42,6 +41,7 @@ from bot_bottle.bundle.egress.http2.frames import (
 from bot_bottle.bundle.egress.http2.stream import Stream
 from bot_bottle.bundle.egress.wire import Transport, Wire
 from bot_bottle.bundle.model import BundleLimits
+from bot_bottle.errors import described
 
 STREAMS = 100
 """Open at once on one connection."""
