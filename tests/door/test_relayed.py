@@ -90,11 +90,23 @@ class Way:
         self._listener.bind(str(path))
         self._listener.listen(64)
         self._cut = threading.Event()
+        self.carried: list[socket.socket] = []
+        """Each connection that was ever made, first the line to the keeper."""
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut(self) -> None:
         """Ends every connection that carries something from now on."""
         self._cut.set()
+
+    def end_all(self) -> None:
+        """Ends every connection but the line."""
+        for connection in self.carried[1:]:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def held(self) -> int:
+        """How many are still there."""
+        return sum(connection.fileno() >= 0 for connection in self.carried)
 
     def close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
@@ -104,6 +116,7 @@ class Way:
         with contextlib.suppress(OSError):
             while True:
                 inside, _ = self._listener.accept()
+                self.carried.append(inside)
                 threading.Thread(target=self._carry, args=(inside,), daemon=True).start()
 
     def _carry(self, inside: socket.socket) -> None:
@@ -380,6 +393,160 @@ def test_who_resets_a_connection_resets_it_on_the_other_side_too(world):
     world.machine.python(script, "192.0.2.1", "7000")
     served.join(DEADLINE)
     assert ends == ["reset"]
+
+
+ONE_AFTER_THE_OTHER = """
+import random, socket, sys
+picks = random.Random(3)
+for number in range(int(sys.argv[1])):
+    s = socket.create_connection(("192.0.2.1", 7000), 20)
+    words = b"%d " % number * picks.choice((0, 1, 30_000))
+    def heard():
+        found = b""
+        while part := s.recv(65536): found += part
+        return found
+    first = picks.choice(("client", "server", "both"))
+    s.sendall(first.encode() + b"\\n")
+    if first == "server":
+        assert heard() == b"bye"
+        s.sendall(words)
+        s.close()
+        continue
+    s.sendall(words)
+    s.shutdown(socket.SHUT_WR)
+    assert heard() == (words if first == "client" else b"bye"), (first, number)
+    s.close()
+print("done")
+"""
+
+
+def serve_as_asked(listener: socket.socket, streams: int, got: list[bytes]) -> None:
+    """Ends before the client does, after it, or at once with it, as its first line says."""
+    for _ in range(streams):
+        connection, _ = listener.accept()
+        with connection, connection.makefile("rb") as heard:
+            first = heard.readline()
+            if first == b"client\n":
+                got.append(heard.read())
+                connection.sendall(got[-1])
+            else:
+                connection.sendall(b"bye")
+                connection.shutdown(socket.SHUT_WR)
+                got.append(heard.read())
+
+
+def test_a_way_through_the_machine_s_wall_carries_one_stream_after_the_other(losing):
+    (listener,) = losing.open(tcp(7000))
+    got = []
+    served = threading.Thread(target=serve_as_asked, args=(listener, 60, got))
+    served.start()
+    assert losing.machine.python(ONE_AFTER_THE_OTHER, "60") == "done\n"
+    served.join(DEADLINE)
+    assert len(got) == 60
+    for number, words in enumerate(got):
+        assert set(words.split()) <= {b"%d" % number}
+    assert len(losing.way.carried) < 10
+
+
+def test_of_a_crowd_s_ways_only_a_few_are_kept(losing):
+    (listener,) = losing.open(tcp(7000))
+    crowd = 50
+    held = []
+    everybody = threading.Barrier(2)
+
+    def serve() -> None:
+        held.extend(listener.accept()[0] for _ in range(crowd))
+        everybody.wait(DEADLINE)
+        for connection in held:
+            connection.close()
+
+    served = threading.Thread(target=serve)
+    served.start()
+    client = threading.Thread(
+        target=losing.machine.python,
+        args=(
+            "import socket\n"
+            f"held = [socket.create_connection(('192.0.2.1', 7000), 20) for _ in range({crowd})]\n"
+            "for s in held: assert s.recv(1) == b''",
+        ),
+    )
+    client.start()
+    everybody.wait(DEADLINE)
+    client.join(DEADLINE)
+    served.join(DEADLINE)
+    assert len(losing.way.carried) == 1 + crowd
+    assert wait_for(lambda: losing.way.held() <= 9 and losing.way.held(), "the others to be closed") > 1
+
+
+def test_after_the_ways_that_are_kept_have_ended_new_ones_are_made(losing):
+    (listener,) = losing.open(tcp(7000))
+    for _ in range(3):
+        served = threading.Thread(target=serve_one, args=(listener, b"here"))
+        served.start()
+        assert losing.machine.python(SAY + "print(s.recv(4))", "192.0.2.1", "7000") == "b'here'\n"
+        served.join(DEADLINE)
+        losing.way.end_all()
+        wait_for(lambda: losing.way.held() == 1, "the ways to end")
+    assert len(losing.way.carried) == 4
+
+
+def test_a_query_that_nobody_answers_leaves_its_way_to_the_next(losing):
+    listener = losing.open(*STANDARD)[4]
+    asked = 12
+
+    def serve() -> None:
+        for number in range(asked):
+            connection, _ = listener.accept()
+            with connection:
+                size = struct.unpack("!H", connection.recv(2))[0]
+                query = connection.recv(size)
+                if number % 2:
+                    connection.sendall(struct.pack("!H", size) + query)
+
+    served = threading.Thread(target=serve)
+    served.start()
+    script = f"""
+import socket, time
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(20); s.connect(("9.9.9.9", 53))
+for number in range(0, {asked}, 2):
+    s.send(b"not answered"); s.send(b"%d" % number)
+    assert s.recv(100) in (b"%d" % number, b"not answered")
+print("done")"""
+    assert losing.machine.python(script) == "done\n"
+    served.join(DEADLINE)
+    assert len(losing.way.carried) <= 1 + 2 * 2
+
+
+HEAD_7000 = struct.pack("!BcH4s", 0xBB, b"S", 7000, socket.inet_aton("192.0.2.1"))
+END, OVER = bytes(4), b"\xff\xff\xff\xff"
+
+
+def piece(words: bytes) -> bytes:
+    return struct.pack("!I", len(words)) + words
+
+
+def test_a_machine_that_says_of_itself_when_its_streams_are_over_is_cut_off(world):
+    (listener,) = world.open(tcp(7000))
+    for ahead in (piece(b"more"), END, OVER, HEAD_7000, b"x"):
+        with socket.socket(socket.AF_UNIX) as machine:
+            machine.settimeout(DEADLINE)
+            machine.connect(str(world.path))
+            machine.sendall(HEAD_7000 + piece(b"words") + END + ahead.ljust(4, b"x"))
+            connection, _ = listener.accept()
+            with connection, contextlib.suppress(ConnectionResetError):
+                assert connection.recv(100) in (b"words", b"")
+            assert machine.recv(100) == b""
+    with socket.socket(socket.AF_UNIX) as machine:
+        machine.settimeout(DEADLINE)
+        machine.connect(str(world.path))
+        for words in (b"first", b"second"):
+            machine.sendall(HEAD_7000 + piece(words) + END)
+            connection, _ = listener.accept()
+            with connection, connection.makefile("rb") as said:
+                assert said.read() == words
+                connection.sendall(b"answer to " + words)
+            heard = machine.makefile("rb")
+            assert heard.read(4 + 10 + len(words) + 4) == piece(b"answer to " + words) + OVER
 
 
 def test_who_does_not_read_holds_up_nobody_else_and_costs_little(world):

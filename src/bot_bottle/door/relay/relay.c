@@ -3,15 +3,16 @@
  *   relay inside SOCKET   as the machine's root: holds the door's listeners and carries each connection to SOCKET
  *   relay outside N M     accepts on descriptor N and connects, in its own network namespace, to the address that was meant
  *
- * Each connection to the socket begins with eight bytes: a mark, what it is, port and address in network order. 'S' is a stream to
- * that address. 'C' is the line to the keeper, good once: outside passes it on over
- * descriptor M, and over it the keeper orders listeners. Either process ends when that line does. DNS over UDP is carried as a
- * stream of one query, so that there is one kind of connection only.
+ * Each connection to the socket begins with eight bytes: a mark, what it is, port and address in network order. 'S' is a
+ * stream to that address. 'C' is the line to the keeper, good once: outside passes it on over descriptor M, and over it the
+ * keeper orders listeners. Either process ends when that line does. DNS over UDP is carried as a stream of one query, so that
+ * there is one kind of connection only.
  *
  * What follows goes in pieces, each with its length in four bytes before it, since a socket that a machine mounts may lose
- * what is on its way when either side ends it, or half of it. END says that nothing more comes; ENDED says so, too, and that
- * the other's END has come and all before it has been handed on. Who hears that closes the connection. When both have said END
- * at once, outside says ENDED as well. A connection that is closed before was cut off, and so is what it carried.
+ * what is on its way when either side ends it, or half of it. END says that nothing more comes. When the other's END has come
+ * and all before it has been handed on, outside says OVER, in place of its own END or after it. A connection that is closed
+ * before was cut off, and so is what it carried. One that is over holds nothing any more: inside closes it or, since to make
+ * one costs more than a short stream, keeps it for the next, which begins with eight bytes again.
  *
  * Needs nothing of its surroundings: no shell, no libc, no files. tools/make_relay.py builds it.
  */
@@ -41,11 +42,11 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MARK = 0xBB, HEAD = 8, BLOCK = 65536, PAIRS = 1536, LISTENERS = 128, QUERY = 4096, QUERIES = 256,
+enum { MARK = 0xBB, HEAD = 8, BLOCK = 65536, PAIRS = 1536, LISTENERS = 128, IDLE = 8, QUERY = 4096, QUERIES = 256,
        ROOM = BLOCK + 2 * QUERY, SPARE = 16, SHORT = 8192, LENGTH = 4 };
-enum { END = 0, ENDED = 0xFFFFFFFF };
+enum { END = 0, OVER = 0xFFFFFFFF };
 enum { STREAM = 1, DATAGRAM = 2 };
-enum { DNS_SECONDS = 10, FILES = 2 * PAIRS + 2 * LISTENERS };
+enum { DNS_SECONDS = 10, FILES = 2 * PAIRS + 2 * LISTENERS + IDLE };
 enum role { INSIDE, OUTSIDE };
 enum what { A_LISTENER, AN_END, THE_LINE, THE_KEEPER };
 
@@ -74,8 +75,8 @@ struct pair {
   unsigned char length[LENGTH];
   size_t measured; /* bytes of the length that comes */
   uint32_t left;   /* bytes of the piece that comes */
-  enum { GOES_ON, SAID_ENDED, HEARD_ENDED } over;
-  int connecting, open, dead, is_query;
+  int over;        /* outside said so */
+  int connecting, open, dead, idle, is_query;
   time_t due;
   struct sockaddr_in asker;
   struct in_addr asked;
@@ -86,8 +87,8 @@ struct pair {
 };
 
 static enum role role;
-static int polled = -1, most = PAIRS, paused, pairs, fresh, spare, queries, passed;
-static struct pair all[PAIRS], *graves, *unused;
+static int polled = -1, most = PAIRS, paused, pairs, fresh, idles, spare, queries, passed;
+static struct pair all[PAIRS + IDLE], *graves, *unused, *idle[IDLE];
 static struct listener listeners[LISTENERS], line = {THE_LINE, -1, 0}, keeper = {THE_KEEPER, -1, 0};
 static struct sockaddr_un place;
 static char block[LENGTH + BLOCK + LENGTH], *rooms[SPARE];
@@ -131,21 +132,28 @@ static void free_room(struct end *end) {
   if (end->waiting && spare < SPARE) rooms[spare++] = end->waiting;
   else if (end->waiting) munmap(end->waiting, ROOM);
   end->waiting = NULL;
+  end->from = end->to = 0;
 }
 
 /* Pairs */
 
+static void count_pair(int more) {
+  pairs += more;
+  if (pairs >= most) pause_all(1);
+  else if (more < 0) pause_all(0);
+}
+
 static struct pair *new_pair(void) {
   struct pair *made = unused;
   if (made) unused = made->next;
-  else if (fresh < PAIRS) made = &all[fresh++];
+  else if (fresh < PAIRS + IDLE) made = &all[fresh++];
   else return NULL;
   memset(made, 0, sizeof *made);
   made->used = 1;
   made->near.what = made->far.what = AN_END;
   made->near.fd = made->far.fd = -1;
   made->near.pair = made->far.pair = made;
-  if (++pairs >= most) pause_all(1);
+  count_pair(1);
   return made;
 }
 
@@ -162,6 +170,17 @@ static void close_end(struct end *end, int reset) {
   free_room(end);
 }
 
+static void forget_stream(struct pair *pair) {
+  pair->near.ended = pair->near.told = pair->far.ended = pair->far.told = 0;
+  pair->over = pair->open = pair->idle = 0;
+  pair->heard = 0;
+}
+
+static void forget_idle(struct pair *pair) {
+  for (int i = 0; i < idles; i++)
+    if (idle[i] == pair) { idle[i] = idle[--idles]; break; }
+}
+
 /* Events of this round may still name it, so it is used again only after them. */
 static void end_pair(struct pair *pair, int reset) {
   if (pair->dead) return;
@@ -170,9 +189,8 @@ static void end_pair(struct pair *pair, int reset) {
   close_end(&pair->far, reset);
   pair->next = graves;
   graves = pair;
-  pairs--;
   if (pair->is_query) queries--;
-  if (pairs < most) pause_all(0);
+  if (pair->idle) forget_idle(pair); else count_pair(-1);
 }
 
 static struct end *other(struct end *end) { return end == &end->pair->near ? &end->pair->far : &end->pair->near; }
@@ -197,7 +215,6 @@ static int send_off(struct end *end) {
     end->from += (size_t)sent;
   }
   free_room(end);
-  end->from = end->to = 0;
   return 0;
 }
 
@@ -226,10 +243,9 @@ static void write_length(void *to, uint32_t length) {
 
 /* Writes what says that nothing more goes to the socket. */
 static void write_end(struct pair *pair, void *to) {
-  int both = pair->near.ended && pair->far.told;
-  write_length(to, both ? ENDED : END);
+  pair->over = role == OUTSIDE && pair->near.ended && pair->far.told;
+  write_length(to, pair->over ? OVER : END);
   pair->near.told = 1;
-  if (both) pair->over = SAID_ENDED;
 }
 
 static int say_end(struct pair *pair) {
@@ -238,18 +254,27 @@ static int say_end(struct pair *pair) {
   return give(&pair->near, length, LENGTH);
 }
 
+/* What is over goes on with the next stream: outside by its next head, inside by the next client. */
+static void begin_again(struct pair *pair) {
+  if (role == OUTSIDE) forget_stream(pair);
+  else if (idles == IDLE) end_pair(pair, 0);
+  else {
+    pair->idle = 1;
+    idle[idles++] = pair;
+    count_pair(-1);
+  }
+}
+
 static void settle(struct pair *pair) {
   struct end *near = &pair->near, *far = &pair->far;
   if (near->ended && !far->told && !far->waiting && !pair->connecting) {
     far->told = 1;
     shutdown(far->fd, SHUT_WR);
   }
-  int crossed = role == OUTSIDE && near->told && far->told && !pair->over;
-  if (((far->ended && !near->told) || crossed) && say_end(pair)) { end_pair(pair, 1); return; }
-  if (near->told && far->told) {
-    close_end(far, 0);
-    if (pair->over == HEARD_ENDED) { end_pair(pair, 0); return; }
-  }
+  int is_over = role == OUTSIDE && near->told && far->told && !pair->over;
+  if (((far->ended && !near->told) || is_over) && say_end(pair)) { end_pair(pair, 1); return; }
+  if (near->told && far->told) close_end(far, 0);
+  if (pair->over && far->fd < 0) begin_again(pair);
   want(near);
   want(far);
 }
@@ -263,6 +288,16 @@ static int dial_socket(void) {
     return -1;
   }
   return fd;
+}
+
+/* One that has a way to the socket, if there is one to be had. */
+static struct pair *idle_or_new(void) {
+  struct pair *pair = idles ? idle[--idles] : new_pair();
+  if (pair && pair->idle) {
+    forget_stream(pair);
+    count_pair(1);
+  } else if (pair) pair->near.fd = dial_socket();
+  return pair;
 }
 
 static void write_head(unsigned char *head, char what, uint16_t port, uint32_t address) {
@@ -283,10 +318,9 @@ static void take_client(struct listener *from) {
   if (client < 0) { not_accepted(); return; }
   struct sockaddr_in meant;
   socklen_t size = sizeof meant;
-  struct pair *pair = getsockname(client, (struct sockaddr *)&meant, &size) ? NULL : new_pair();
+  struct pair *pair = getsockname(client, (struct sockaddr *)&meant, &size) ? NULL : idle_or_new();
   if (!pair) { close(client); return; }
   pair->far.fd = client;
-  pair->near.fd = dial_socket();
   if (pair->near.fd < 0) end_pair(pair, 1); else begin(pair, meant.sin_port, meant.sin_addr.s_addr);
 }
 
@@ -301,14 +335,14 @@ static void take_query(struct listener *from) {
     if (size < 0) return;
     struct cmsghdr *told = CMSG_FIRSTHDR(&message);
     if ((message.msg_flags & MSG_TRUNC) || !size || !told || told->cmsg_type != IP_PKTINFO || queries >= QUERIES || paused) continue;
-    struct pair *pair = new_pair();
+    struct pair *pair = idle_or_new();
     if (!pair) return;
     pair->is_query = 1;
+    pair->replied = 0;
     queries++;
     pair->due = now() + DNS_SECONDS;
     pair->asker = asker;
     pair->asked = ((struct in_pktinfo *)CMSG_DATA(told))->ipi_addr;
-    pair->near.fd = dial_socket();
     write_length(query, (uint32_t)size + 2);
     query[LENGTH] = (char)(size >> 8);
     query[LENGTH + 1] = (char)size;
@@ -339,10 +373,15 @@ static void hear_reply(struct pair *pair, const char *data, size_t size) {
   if (pair->replied + size > sizeof pair->reply) { end_pair(pair, 0); return; }
   memcpy(pair->reply + pair->replied, data, size);
   pair->replied += size;
-  if (pair->replied < 2 || pair->replied < 2u + (size_t)(pair->reply[0] << 8 | pair->reply[1])) return;
+  if (pair->replied < 2 || pair->replied != 2u + (size_t)(pair->reply[0] << 8 | pair->reply[1])) return;
   for (int i = 0; i < LISTENERS; i++)
     if (listeners[i].fd > 0 && listeners[i].datagrams) { answer_query(pair, listeners[i].fd); break; }
-  end_pair(pair, 0);
+}
+
+static void end_query(struct pair *pair) {
+  pair->is_query = 0;
+  queries--;
+  begin_again(pair);
 }
 
 /* Outside: from the socket to the address that was meant */
@@ -410,10 +449,8 @@ static int hear_length(struct pair *pair) {
   length = ntohl(length);
   pair->measured = 0;
   pair->left = 0;
-  if (length == ENDED && pair->near.told && !pair->over) {
-    pair->near.ended = 1;
-    pair->over = HEARD_ENDED;
-  } else if (pair->near.ended || length > BLOCK) return -1;
+  if (length == OVER && role == INSIDE && pair->near.told && !pair->over) pair->over = pair->near.ended = 1;
+  else if (pair->near.ended || length > BLOCK) return -1;
   else if (length == END) pair->near.ended = 1;
   else pair->left = length;
   return 0;
@@ -442,9 +479,11 @@ static int hear_pieces(struct pair *pair, const char *data, size_t size) {
 static void read_near(struct pair *pair) {
   ssize_t size = recv(pair->near.fd, block, BLOCK, MSG_DONTWAIT);
   if (size < 0 && (errno == EAGAIN || errno == EINTR)) return;
-  if (size <= 0) { end_pair(pair, size < 0 || pair->over != SAID_ENDED); return; }
+  if (size <= 0) { end_pair(pair, 1); return; }
   if (hear_pieces(pair, block, (size_t)size)) return;
-  if (pair->is_query) want(&pair->near); else settle(pair);
+  if (!pair->is_query) settle(pair);
+  else if (pair->over) end_query(pair);
+  else want(&pair->near);
 }
 
 static void read_far(struct pair *pair) {
@@ -454,8 +493,8 @@ static void read_far(struct pair *pair) {
     more = recv(pair->far.fd, data + size, (size_t)(BLOCK - size), MSG_DONTWAIT);
     if (more > 0) size += more;
   }
-  if (size < 0 && (errno == EAGAIN || errno == EINTR)) return;
-  if (size < 0) { end_pair(pair, 1); return; }
+  if (more < 0 && errno != EAGAIN && errno != EINTR) { end_pair(pair, 1); return; }
+  if (size < 0) return;
   size_t whole = 0;
   if (size) {
     write_length(block, (uint32_t)size);
@@ -619,7 +658,7 @@ static void confine(void) {
 static void prepare(void) {
   struct rlimit files = {FILES, FILES}, none = {0, 0}, given;
   if (!getrlimit(RLIMIT_NOFILE, &given) && given.rlim_max < FILES) files.rlim_cur = files.rlim_max = given.rlim_max;
-  int room = ((int)files.rlim_cur - 16 - (role == INSIDE ? LISTENERS : 0)) / 2; /* a connection is two descriptors */
+  int room = ((int)files.rlim_cur - 16 - (role == INSIDE ? LISTENERS + IDLE : 0)) / 2; /* a connection is two descriptors */
   most = room < 8 ? 8 : room < PAIRS ? room : PAIRS;
   signal(SIGPIPE, SIG_IGN);
   prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
