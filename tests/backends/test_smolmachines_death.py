@@ -16,6 +16,7 @@ from bot_bottle.backends.base import Bottle, Stdio
 from bot_bottle.backends.registry import backend
 from bot_bottle.backends.smolmachines import deputy, machine
 from bot_bottle.errors import SandboxError
+from bot_bottle.host import spawn
 from bot_bottle.testing.bottles import DEADLINE, SLEEP, shell
 from support import machines
 from support.backends import Factory, make_plan
@@ -177,7 +178,7 @@ def test_a_machine_that_talks_nonsense_has_ended_for_us(tmp_path: Path, said: by
     with socket.socket(socket.AF_UNIX) as hostile:
         hostile.connect(path)
         hostile.sendall(said)
-        attached = line.take(DEADLINE)
+        attached = deputy.attach(line.take(DEADLINE))
         try:
             with pytest.raises(SandboxError, match="has ended"):
                 attached.ask({"do": "write", "text": ""}, within=DEADLINE)
@@ -191,7 +192,7 @@ def test_a_machine_that_floods_is_not_read_without_end(tmp_path: Path) -> None:
     reader, writer = os.pipe()
     with socket.socket(socket.AF_UNIX) as hostile:
         hostile.connect(path)
-        attached = line.take(DEADLINE)
+        attached = deputy.attach(line.take(DEADLINE))
         stop = threading.Event()
 
         def flood() -> None:
@@ -225,7 +226,7 @@ def test_a_line_is_good_for_one_connection(tmp_path: Path) -> None:
     line = deputy.Waiting(path)
     with socket.socket(socket.AF_UNIX) as first, socket.socket(socket.AF_UNIX) as second:
         first.connect(path)
-        attached = line.take(DEADLINE)
+        attached = deputy.attach(line.take(DEADLINE))
         try:
             with pytest.raises(OSError, match=r"refused|No such file"):
                 second.connect(path)
@@ -238,6 +239,35 @@ def test_a_machine_that_never_answers_is_given_up(tmp_path: Path) -> None:
     with pytest.raises(SandboxError, match="did not answer"):
         line.take(0.1)
     assert not (tmp_path / "line").exists()
+
+
+def connected(path: str) -> "subprocess.Popen[bytes]":
+    """A process of its own that has connected to `path`."""
+    script = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); sys.stdin.read()"
+    return subprocess.Popen([sys.executable, "-I", "-c", script, path], stdin=subprocess.PIPE)
+
+
+def test_the_kernel_says_which_process_the_machine_is(tmp_path: Path) -> None:
+    line = deputy.Waiting(str(tmp_path / "line"))
+    with connected(str(tmp_path / "line")) as process, line.take(DEADLINE) as connection:
+        found = deputy.machine_of(connection)
+        try:
+            signal.pidfd_send_signal(found, signal.SIGKILL)
+            assert process.wait(DEADLINE) == -signal.SIGKILL
+        finally:
+            os.close(found)
+
+
+@pytest.mark.parametrize("reaped", [False, True])
+def test_a_machine_that_has_ended_is_no_process_to_be_killed(tmp_path: Path, reaped: bool) -> None:
+    line = deputy.Waiting(str(tmp_path / "line"))
+    with connected(str(tmp_path / "line")) as process, line.take(DEADLINE) as connection:
+        process.kill()
+        assert spawn.readable(connection.fileno(), DEADLINE)
+        if reaped:
+            process.wait(DEADLINE)
+        with pytest.raises(SandboxError, match="has ended"):
+            deputy.machine_of(connection)
 
 
 def test_paths_that_are_too_long_for_sockets_are_refused_before_anything_is_made(tmp_path: Path) -> None:

@@ -539,6 +539,14 @@ def test_a_machine_that_says_of_itself_when_its_streams_are_over_is_cut_off(worl
     with socket.socket(socket.AF_UNIX) as machine:
         machine.settimeout(DEADLINE)
         machine.connect(str(world.path))
+        machine.sendall(HEAD_7000)
+        listener.accept()[0].close()
+        assert machine.recv(4) == END
+        machine.sendall(OVER)
+        assert machine.recv(100) == b""
+    with socket.socket(socket.AF_UNIX) as machine:
+        machine.settimeout(DEADLINE)
+        machine.connect(str(world.path))
         for words in (b"first", b"second"):
             machine.sendall(HEAD_7000 + piece(words) + END)
             connection, _ = listener.accept()

@@ -14,7 +14,7 @@ from bot_bottle.backends.smolmachines.bottle import MachineBottle, confine
 from bot_bottle.backends.smolmachines.images import PreparedImage
 from bot_bottle.backends.smolmachines.smolvm import Smolvm
 from bot_bottle.door import relayed
-from bot_bottle.errors import HostError, SandboxError
+from bot_bottle.errors import HostError
 from bot_bottle.host import files
 from bot_bottle.host.spawn import nothing
 from bot_bottle.plan.model import RunPlan
@@ -109,9 +109,12 @@ def _make(
     owned.callback(starting.drop)
     meanwhile()
     starting.finish()
-    orphaned, keeps = _with_the_keeper(machines, names.machine, owned)
+    connection = line.take(_PATIENCE)
+    owned.callback(connection.close)
+    process = deputy.machine_of(connection)
+    owned.callback(os.close, process)
     door = (relay.fileno(), "its door's relay has ended")
-    attached = line.take(_PATIENCE, orphaned, keeps, (door,))
+    attached = deputy.attach(connection, partial(_kill, process), (process,), (door,))
     owned.callback(attached.close)
     starting.guarded()
     relay.wait_for_inside(_PATIENCE)
@@ -153,19 +156,6 @@ def _programs(folder: str, owned: ExitStack) -> None:
             os.chmod(path, 0o755)  # noqa: S103 - a program
     except OSError as error:
         raise HostError("The bottle's programs can't be put into its folder", details=str(error)) from error
-
-
-def _with_the_keeper(
-    machines: Smolvm, name: str, owned: ExitStack
-) -> tuple[Callable[[], object], tuple[int, ...]]:
-    """What ends the machine when the keeper is gone, and the descriptor that this needs."""
-    found = machines.status(name) or {}
-    try:
-        process = os.pidfd_open(int(found["pid"]))
-    except (KeyError, TypeError, ValueError, OSError) as error:
-        raise SandboxError("The bottle's machine has ended", details=str(error)) from error
-    owned.callback(os.close, process)
-    return partial(_kill, process), (process,)
 
 
 def _kill(process: int) -> None:

@@ -6,6 +6,7 @@ and everything else ends the connection.
 
 import base64
 import os
+import select
 import socket
 import struct
 from collections.abc import Callable, Mapping
@@ -103,6 +104,35 @@ class _Connection:
         self._sock.close()
 
 
+def attach(
+    connection: socket.socket,
+    orphaned: Callable[[], object] = spawn.nothing,
+    keeps: tuple[int, ...] = (),
+    parts: tuple[tuple[int, str], ...] = (),
+) -> Attached:
+    """The deputy at the other end of `connection`, which is carried from now on (see `attached.There`)."""
+    return Attached(_Connection(connection), There("The bottle's machine", CODEC, orphaned, keeps, parts))
+
+
+def machine_of(connection: socket.socket) -> int:
+    """A descriptor (pidfd_open(2)) of the process that made `connection`: the machine itself. Raises SandboxError.
+
+    The kernel says which it is (SO_PEERCRED, unix(7)). One that had ended, and whose number another might have by now, has
+    ended its connection, too.
+    """
+    number, _, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    try:
+        process = os.pidfd_open(number)
+    except OSError as error:
+        raise SandboxError("The bottle's machine has ended", details=str(error)) from error
+    polled = select.poll()
+    polled.register(connection, select.POLLRDHUP)
+    if polled.poll(0):
+        os.close(process)
+        raise SandboxError("The bottle's machine has ended")
+    return process
+
+
 class Waiting:
     """The socket that is mounted into the machine; good for one connection, which is made before the agent is there."""
 
@@ -118,21 +148,14 @@ class Waiting:
             self._sock.close()
             raise HostError("The bottle's line can't be made", details=f"{path}: {error}") from error
 
-    def take(
-        self,
-        patience: float,
-        orphaned: Callable[[], object] = spawn.nothing,
-        keeps: tuple[int, ...] = (),
-        parts: tuple[tuple[int, str], ...] = (),
-    ) -> Attached:
-        """The connection, carried from now on (see `attached.There`); nobody else can make one. Raises SandboxError."""
+    def take(self, patience: float) -> socket.socket:
+        """The connection; nobody else can make one. Raises SandboxError."""
         try:
             if not spawn.readable(self._sock.fileno(), patience):
                 raise SandboxError(f"The bottle's machine did not answer within {patience:.0f} s")
-            connection, _ = self._sock.accept()
+            return self._sock.accept()[0]
         finally:
             self.close()
-        return Attached(_Connection(connection), There("The bottle's machine", CODEC, orphaned, keeps, parts))
 
     def close(self) -> None:
         """Idempotent."""
