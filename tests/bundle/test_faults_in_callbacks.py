@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pytest
 
 from bot_bottle.bundle.model import BundleLimits
-from bot_bottle.door.model import listeners_for
+from bot_bottle.door.model import STANDARD, listeners_for
 from bot_bottle.policy.model import EgressPolicy, Route
 from tests.bundle.conftest import Certificate
 from tests.bundle.h2peers import Client, Serving
@@ -25,19 +25,21 @@ from tests.bundle.test_dns import addresses, query
 EGRESS, RECORD, ORDERS = "bot_bottle.bundle.egress.", "bot_bottle.bundle.record", "bot_bottle.bundle.orders"
 WORDS = "words-of-the-fault"
 FAULT = """
-import importlib
-holder = importlib.import_module({module!r})
-*path, name = {path!r}.split(".")
-for part in path:
-    holder = getattr(holder, part)
-real = getattr(holder, name)
-times = [0]
-def broken(*args, **options):
-    times[0] += bool({when})
-    if {when} and times[0] > {after} and times[0] - {after} <= {most}:
-        raise RuntimeError({words!r})
-    return real(*args, **options)
-setattr(holder, name, broken)
+def break_it():
+    import importlib
+    holder = importlib.import_module({module!r})
+    *path, name = {path!r}.split(".")
+    for part in path:
+        holder = getattr(holder, part)
+    real = getattr(holder, name)
+    times = [0]
+    def broken(*args, **options):
+        times[0] += bool({when})
+        if {when} and times[0] > {after} and times[0] - {after} <= {most}:
+            raise RuntimeError({words!r})
+        return real(*args, **options)
+    setattr(holder, name, broken)
+break_it()
 """
 QUICK = BundleLimits(first_bytes_seconds=1.0, keep_alive_seconds=1.0, idle_seconds=1.0)
 PATIENT = BundleLimits(first_bytes_seconds=60.0, keep_alive_seconds=60.0, idle_seconds=60.0)
@@ -141,12 +143,13 @@ def has_ended(sock: socket.socket, *, piece: int = 65536) -> bool:
 
 
 @contextlib.contextmanager
-def at(fault: Fault, limits: BundleLimits = PATIENT) -> Iterator[Place]:
+def at(fault: Fault, limits: BundleLimits = PATIENT, *, further: Fault | None = None) -> Iterator[Place]:
     echo, web = Echo(), Server(answer)
+    hook = fault.hook() + (further.hook() if further else "")
     policy = EgressPolicy(
         routes=(Route("db.test", 5432, "tcp", upstream=echo.server.upstream()), web.http("ok.test"))
     )
-    with served(policy, listeners=listeners_for(policy), limits=limits, hook=fault.hook()) as (
+    with served(policy, listeners=listeners_for(policy), limits=limits, hook=hook) as (
         holder,
         bundle,
     ):
@@ -248,6 +251,35 @@ def test_where_there_was_room_for_no_other_it_is_tried_again_to_take_one() -> No
                 assert read_response(waits)[1] == b"ok"
 
 
+def test_where_one_listener_could_not_be_watched_again_it_is_tried_again() -> None:
+    takes = "getattr(args[2], '__name__', '') == '_accept'"
+    first = len([one for one in STANDARD if one.kind != "dns-udp"]) + 1
+    fault = Fault("asyncio.selector_events", "BaseSelectorEventLoop.add_reader", after=first, when=takes)
+    with at(fault, PATIENT._replace(connections=2)) as place:
+        with place.tcp() as one, place.tcp() as two:
+            said(one, b"here")
+            said(two, b"here")
+            with place.http() as waits:
+                waits.sendall(REQUEST)
+                one.close()
+                place.told()
+                two.close()
+                assert read_response(waits)[1] == b"ok"
+        place.works()
+
+
+def test_a_connection_that_can_t_be_ended_at_once_is_left_in_order() -> None:
+    """What would end it is what is broken."""
+    with at(Fault("pump", "Pump._read", after=2), further=Fault("pump", "Pump.stop")) as place:
+        with place.tcp() as other, place.tcp() as own:
+            said(other, b"here")
+            own.sendall(b"lost")
+            assert has_ended(own)
+            assert place.told()["host"] == "db.test"
+            said(other, b"still here")
+        place.works()
+
+
 def test_datagrams_that_fail_are_answered_when_they_are_tried_again() -> None:
     with at(Fault("server", "serve_datagrams")) as place:
         assert place.address("db.test")
@@ -303,8 +335,10 @@ def test_a_fault_in_a_streams_timer_ends_its_connection_and_no_other(
     limits = PATIENT._replace(idle_seconds=1.0)
     with opened(policy, certificate, tmp_path, limits=limits, hook=hook) as bottle:
         with bottle.connect("ok.test", "h2") as sock:
-            Client(sock).start()
-            assert has_ended(sock)
+            client = Client(sock)
+            waits = client.answer(client.start())
+            assert waits.reset is None, "whose frames may be broken is not told of one stream"
+            assert client.ended
         assert bottle.bundle.event("egress.failed", reason="internal")["host"] == "ok.test"
         with bottle.connect("ok.test", "h2") as sock:
             client = Client(sock)

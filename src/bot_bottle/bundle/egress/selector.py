@@ -71,9 +71,7 @@ class DirectSelector(selectors.BaseSelector):
             raise KeyError(f"{fileobj!r} is already registered")
         key = selectors.SelectorKey(fileobj, fd, events, data)
         self._epoll.register(fd, _MASKS[events])
-        self._direct.pop(
-            fd, None
-        )  # epoll knew nothing of it: what is left here is of a descriptor that was closed
+        self._direct.pop(fd, None)  # left of a descriptor that was closed, as epoll knew nothing of it
         self._keys[fd] = key
         return key
 
