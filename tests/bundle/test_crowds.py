@@ -10,6 +10,7 @@ from typing import NamedTuple
 import pytest
 
 from bot_bottle.bundle.model import BundleLimits
+from bot_bottle.door.model import listeners_for
 from bot_bottle.policy.model import EgressPolicy, Route
 from tests.bundle.conftest import Certificate
 from tests.bundle.harness import (
@@ -23,12 +24,13 @@ from tests.bundle.harness import (
 )
 from tests.bundle.hellos import client_hello
 from tests.bundle.origins import over_tls, server_context
+from tests.bundle.test_dns import addresses, query
 from tests.bundle.test_intercept import memory
 
-PROXY, HTTPS = ("127.0.0.1", 3128), ("192.0.2.9", 443)
+PROXY, HTTPS, DNS = ("127.0.0.1", 3128), ("192.0.2.9", 443), ("127.0.0.1", 53)
 PATIENT = BundleLimits(first_bytes_seconds=600.0, keep_alive_seconds=600.0)
 MANY = 500
-ROUNDS = 4
+ROUNDS, BYTES = 4, 32
 MIB = 1024
 SMALL, LARGE, HUGE = b"ok", 1 << 20, 32 << 20
 REQUEST = b"GET %b HTTP/1.1\r\nHost: %b\r\n\r\n"
@@ -59,27 +61,54 @@ class Place(NamedTuple):
     def opened(self) -> socket.socket:
         return self.trust.wrap_socket(self.tls(), server_hostname="api.test")
 
+    def dns(self) -> socket.socket:
+        return self.holder.connect(*DNS)
+
+    def database(self) -> socket.socket:
+        """A tunnel of a route for TCP, by the address that its name was given."""
+        return self.holder.connect(self.address("db.test"), 5432)
+
+    def address(self, name: str) -> str:
+        with self.holder.new_socket(socket.SOCK_DGRAM) as asked:
+            asked.connect(DNS)
+            asked.send(query(name))
+            return addresses(asked.recv(1000))[0]
+
+    def narrow(self, kind: str) -> socket.socket:
+        """One that takes as little at a time as the kernel allows, so that what it does not read stays where it came from."""
+        at = {"http": PROXY, "opened": HTTPS}.get(kind) or (self.address("db.test"), 5432)
+        sock = self.holder.new_socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        sock.connect(at)
+        return self.trust.wrap_socket(sock, server_hostname="api.test") if kind == "opened" else sock
+
     def serves_others(self) -> None:
-        """Plain, intercepted, and by DNS: right answers."""
+        """Plain, intercepted, and over TCP by the address that DNS gave a name: right answers."""
         with self.http() as sock:
             sock.sendall(REQUEST % (b"http://ok.test/", b"ok.test"))
             assert read_response(sock)[1] == SMALL
         with self.opened() as sock:
             sock.sendall(REQUEST % (b"/", b"api.test"))
             assert read_response(sock)[1] == SMALL
-        with self.holder.new_socket(socket.SOCK_DGRAM) as asked:
-            asked.connect(("127.0.0.1", 53))
-            asked.send(b"\xab\xcd\1\0\0\1\0\0\0\0\0\0\2ok\4test\0\0\1\0\1")
-            assert asked.recv(1000)[3] & 15 == 0
+        with self.database() as sock:
+            sock.sendall(REQUEST % (b"/", b"db.test"))
+            assert read_response(sock)[1] == SMALL
 
 
 @contextlib.contextmanager
 def at(certificate: Certificate, limits: BundleLimits) -> Iterator[Place]:
     plain = Server(respond)
     secret = Server(over_tls(server_context(certificate.certificate, certificate.key), respond))
-    routes = (plain.http("ok.test"), Route("api.test", 443, upstream=secret.upstream(), credential="key"))
+    routes = (
+        plain.http("ok.test"),
+        Route("api.test", 443, upstream=secret.upstream(), credential="key"),
+        Route("db.test", 5432, "tcp", upstream=plain.upstream()),
+        Route("*.many.test", 443, upstream=secret.upstream()),
+    )
+    policy = EgressPolicy(routes=routes)
     with served(
-        EgressPolicy(routes=routes),
+        policy,
+        listeners=listeners_for(policy),
         limits=limits,
         credentials={"key": in_header("X-Key", "s3cret-value")},
         env={"SSL_CERT_FILE": certificate.certificate},
@@ -103,12 +132,19 @@ def place(certificate: Certificate) -> Iterator[Place]:
 HELLO = client_hello("api.test")
 INNER = REQUEST % (b"/", b"api.test")
 PLAIN = REQUEST % (b"http://ok.test/", b"ok.test")
+ASKED = len(query("ok.test")).to_bytes(2, "big") + query("ok.test")
 
 
 @pytest.mark.parametrize(
     ("kind", "says", "each_kib"),
-    [("http", PLAIN, 16), ("tls", HELLO, 16), ("opened", INNER, 80)],
-    ids=["a plain request", "a hello", "a request inside TLS"],
+    [
+        ("http", PLAIN, 16),
+        ("tls", HELLO, 16),
+        ("opened", INNER, 80),
+        ("dns", ASKED, 16),
+        ("database", PLAIN, 16),
+    ],
+    ids=["a plain request", "a hello", "a request inside TLS", "a query", "a tunnel"],
 )
 def test_five_hundred_that_say_nothing_and_as_many_that_say_little(
     place: Place, kind: str, says: bytes, each_kib: int
@@ -134,21 +170,45 @@ def test_five_hundred_that_say_nothing_and_as_many_that_say_little(
 
 
 @pytest.mark.parametrize(
-    ("kind", "path", "host"),
-    [("http", b"http://ok.test/large", b"ok.test"), ("opened", b"/large", b"api.test")],
+    ("kind", "path", "host", "each_kib"),
+    [
+        ("http", b"http://ok.test/large", b"ok.test", 128),
+        ("opened", b"/large", b"api.test", 256),
+        ("database", b"/large", b"db.test", 32),
+    ],
 )
-def test_five_hundred_that_hardly_read(place: Place, kind: str, path: bytes, host: bytes) -> None:
+def test_five_hundred_that_hardly_read(
+    place: Place, kind: str, path: bytes, host: bytes, each_kib: int
+) -> None:
     before = memory(place.bundle.pid, "VmRSS")
     with contextlib.ExitStack() as stack:
-        slow = [stack.enter_context(getattr(place, kind)()) for _ in range(MANY)]
+        slow = [stack.enter_context(place.narrow(kind)) for _ in range(MANY)]
         for sock in slow:
             sock.sendall(REQUEST % (path, host))
-        for _ in range(ROUNDS):
+        for at in range(BYTES):
             for sock in slow:
                 assert len(sock.recv(1)) == 1
-            place.serves_others()
+            if at % ROUNDS == 0:
+                place.serves_others()
         grown = memory(place.bundle.pid, "VmHWM") - before
-        assert grown < MANY * 256, grown // MIB
+        assert grown < MANY * each_kib, grown // MIB
+    place.serves_others()
+
+
+@pytest.mark.parametrize("name", ["ok.test", "n{}.no.test", "n{}.many.test"])
+def test_five_hundred_that_ask_for_names_and_never_read_an_answer(place: Place, name: str) -> None:
+    before = memory(place.bundle.pid, "VmRSS")
+    with contextlib.ExitStack() as stack:
+        askers = [stack.enter_context(place.holder.new_socket(socket.SOCK_DGRAM)) for _ in range(MANY)]
+        for sock in askers:
+            sock.connect(DNS)
+        for at in range(BYTES):
+            for number, sock in enumerate(askers):
+                sock.send(query(name.format(at * MANY + number)))
+            if at % ROUNDS == 0:
+                place.serves_others()
+        grown = memory(place.bundle.pid, "VmRSS") - before
+        assert grown < 16 * MIB, grown // MIB
     place.serves_others()
 
 
