@@ -1,6 +1,8 @@
 """Dialling: every resolved address is checked, the checked one is dialled, and a name is resolved exactly once."""
 
 import asyncio
+import os
+import resource
 import socket
 from concurrent.futures import ThreadPoolExecutor
 
@@ -71,6 +73,19 @@ def test_a_public_address_of_the_host_itself_is_refused(monkeypatch: pytest.Monk
     with pytest.raises(DialFailed) as failed:
         dialled(Resolver(["1.1.1.1"]))
     assert failed.value.reason == "address_of_host"
+
+
+def test_where_no_descriptor_is_free_nothing_is_dialled_unchecked() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.open("/dev/null", os.O_RDONLY)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    try:
+        with pytest.raises(DialFailed) as failed:
+            dial._is_own("1.1.1.1")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert failed.value.reason == "connect_failed"
 
 
 def test_the_hosts_own_addresses_are_known() -> None:

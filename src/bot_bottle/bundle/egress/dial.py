@@ -203,11 +203,18 @@ def _family(address: str) -> socket.AddressFamily | None:
 
 
 def _is_own(address: str) -> bool:
-    """Whether `address` is one of this host's: then a datagram to it would leave from it. Sends nothing."""
+    """Whether `address` is one of this host's: then a datagram to it would leave from it. Sends nothing.
+
+    Raises DialFailed where that can't be found out, as no descriptor is free.
+    """
     family = _family(address)
     if family is None:
         return True
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+    try:
+        made = socket.socket(family, socket.SOCK_DGRAM)
+    except OSError as error:
+        raise DialFailed("connect_failed", f"the bundle has no socket left: {error.strerror}") from error
+    with made as probe:
         try:
             probe.connect((address, 9))
         except OSError:  # no way there at all: dialling will say so
