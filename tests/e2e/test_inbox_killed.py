@@ -92,7 +92,10 @@ class Inbox:
             return "" if "[x] It may ask again" in shown else "C-t"
         if f"Approve {what} of 1 bottle?" in shown:
             key, name = KEYS[terms]
-            return "" if shown.count(f"· {name} ·") == count else key
+            named = {
+                one for _, one in KEYS.values() if f"· {one} ·" in shown
+            }  # by those that the screen has room for
+            return "" if named == {name} else key
         if f"{what} of 1 bottle" not in shown or "Approving" in shown or "Rejecting" in shown:
             return NOTHING
         if count > 1 and f"{count} marked" not in shown:
