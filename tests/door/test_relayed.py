@@ -645,6 +645,40 @@ print(sum(s.recv(1) == b'!' and s.close() is None for s in held))"""
             machine.close()
 
 
+def test_who_came_while_no_descriptor_was_free_is_served_when_a_stream_is_over(world):
+    """Though the way that it was carried on is kept."""
+    (listener,) = world.open(tcp(7000))
+    outside = world.relay._process.pid
+
+    def allow(soft: int) -> None:
+        who = {"user": 2_000_000, "group": 2_000_000, "extra_groups": []} if os.geteuid() == 0 else {}
+        subprocess.run(["prlimit", "--pid", str(outside), f"--nofile={soft}:"], check=True, **who)
+
+    def serve() -> None:
+        first, _ = listener.accept()
+        with first:
+            allow(0)
+            first.sendall(b"!")
+            assert first.recv(1) == b"x"
+            allow(1000)
+        serve_one(listener, b"!")
+
+    served = threading.Thread(target=serve)
+    served.start()
+    script = (
+        SAY
+        + """
+assert s.recv(1) == b"!"
+late = socket.create_connection((sys.argv[1], int(sys.argv[2])), 20)
+s.sendall(b"x")
+assert s.recv(1) == b""
+s.close()
+print(late.recv(1))"""
+    )
+    assert world.machine.python(script, "192.0.2.1", "7000") == "b'!'\n"
+    served.join(DEADLINE)
+
+
 def test_further_listeners_are_opened_all_or_none(world):
     world.open(HTTP)
     ours, theirs = socket.socketpair()

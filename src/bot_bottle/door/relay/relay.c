@@ -99,9 +99,9 @@ static time_t now(void) {
   return at.tv_sec;
 }
 
-static void watch_as(int operation, int fd, uint32_t events, void *who) {
+static int watch_as(int operation, int fd, uint32_t events, void *who) {
   struct epoll_event event = {.events = events, .data.ptr = who};
-  epoll_ctl(polled, operation, fd, &event);
+  return epoll_ctl(polled, operation, fd, &event);
 }
 
 static void watch(int fd, uint32_t events, void *who) { watch_as(EPOLL_CTL_ADD, fd, events, who); }
@@ -140,7 +140,7 @@ static void free_room(struct end *end) {
 static void count_pair(int more) {
   pairs += more;
   if (pairs >= most) pause_all(1);
-  else if (more < 0) pause_all(0);
+  else if (more <= 0) pause_all(0);
 }
 
 static struct pair *new_pair(void) {
@@ -173,7 +173,7 @@ static void close_end(struct end *end, int reset) {
 static void forget_stream(struct pair *pair) {
   pair->near.ended = pair->near.told = pair->far.ended = pair->far.told = 0;
   pair->over = pair->open = pair->idle = 0;
-  pair->heard = 0;
+  pair->heard = pair->measured = 0;
 }
 
 static void forget_idle(struct pair *pair) {
@@ -204,8 +204,8 @@ static void want(struct end *end) {
   if (end->waiting || (end == &end->pair->far && end->pair->connecting)) events |= EPOLLOUT;
   if (events == end->events) return;
   /* Of one that nothing is wanted of, epoll would still tell that its other end has hung up, again and again. */
-  watch_as(!end->events ? EPOLL_CTL_ADD : events ? EPOLL_CTL_MOD : EPOLL_CTL_DEL, end->fd, events, end);
-  end->events = events;
+  int operation = !end->events ? EPOLL_CTL_ADD : events ? EPOLL_CTL_MOD : EPOLL_CTL_DEL;
+  if (!watch_as(operation, end->fd, events, end)) end->events = events;
 }
 
 static int send_off(struct end *end) {
@@ -256,8 +256,10 @@ static int say_end(struct pair *pair) {
 
 /* What is over goes on with the next stream: outside by its next head, inside by the next client. */
 static void begin_again(struct pair *pair) {
-  if (role == OUTSIDE) forget_stream(pair);
-  else if (idles == IDLE) end_pair(pair, 0);
+  if (role == OUTSIDE) {
+    forget_stream(pair);
+    count_pair(0); /* its other descriptor is free now: who was not accepted for want of one is tried again */
+  } else if (idles == IDLE) end_pair(pair, 0);
   else {
     pair->idle = 1;
     idle[idles++] = pair;
@@ -319,7 +321,11 @@ static void take_client(struct listener *from) {
   struct sockaddr_in meant;
   socklen_t size = sizeof meant;
   struct pair *pair = getsockname(client, (struct sockaddr *)&meant, &size) ? NULL : idle_or_new();
-  if (!pair) { close(client); return; }
+  if (!pair) {
+    struct end refused = {.fd = client};
+    close_end(&refused, 1);
+    return;
+  }
   pair->far.fd = client;
   if (pair->near.fd < 0) end_pair(pair, 1); else begin(pair, meant.sin_port, meant.sin_addr.s_addr);
 }
@@ -479,7 +485,7 @@ static int hear_pieces(struct pair *pair, const char *data, size_t size) {
 static void read_near(struct pair *pair) {
   ssize_t size = recv(pair->near.fd, block, BLOCK, MSG_DONTWAIT);
   if (size < 0 && (errno == EAGAIN || errno == EINTR)) return;
-  if (size <= 0) { end_pair(pair, 1); return; }
+  if (size <= 0 || pair->idle) { end_pair(pair, 1); return; } /* of an idle one nothing is due */
   if (hear_pieces(pair, block, (size_t)size)) return;
   if (!pair->is_query) settle(pair);
   else if (pair->over) end_query(pair);
