@@ -238,23 +238,20 @@ def test_whoever_comes_behind_one_that_could_not_be_served_is(path: str) -> None
         place.works()
 
 
-def test_where_there_was_room_for_no_other_it_is_tried_again_to_take_one() -> None:
-    with at(Fault("server", "Egress._resume", after=1), PATIENT._replace(connections=2)) as place:
-        with place.tcp() as one, place.tcp() as two:
-            said(one, b"here")
-            said(two, b"here")
-            with place.http() as waits:
-                waits.sendall(REQUEST)
-                one.close()
-                place.told()
-                two.close()
-                assert read_response(waits)[1] == b"ok"
+TAKES = "getattr(args[2], '__name__', '') == '_accept'"
+AT_FIRST = len([one for one in STANDARD if one.kind != "dns-udp"]) + 1
+"""How many listeners are watched for connections before any has come: those of every bottle, and one for TCP."""
 
 
-def test_where_one_listener_could_not_be_watched_again_it_is_tried_again() -> None:
-    takes = "getattr(args[2], '__name__', '') == '_accept'"
-    first = len([one for one in STANDARD if one.kind != "dns-udp"]) + 1
-    fault = Fault("asyncio.selector_events", "BaseSelectorEventLoop.add_reader", after=first, when=takes)
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("server", "Egress._resume", after=1),
+        Fault("asyncio.selector_events", "BaseSelectorEventLoop.add_reader", after=AT_FIRST, when=TAKES),
+    ],
+    ids=lambda fault: fault.path,
+)
+def test_where_there_was_room_for_no_other_it_is_tried_again_to_take_one(fault: Fault) -> None:
     with at(fault, PATIENT._replace(connections=2)) as place:
         with place.tcp() as one, place.tcp() as two:
             said(one, b"here")
