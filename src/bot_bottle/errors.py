@@ -50,6 +50,10 @@ class StateError(BotBottleError):
     """The record of what happened can't be read or written, or was tampered with."""
 
 
+class BusyError(StateError):
+    """Another process has held the record for too long; what was wanted may be tried again."""
+
+
 class InterruptedRun(BotBottleError):
     """The operator stopped it (Ctrl-C, SIGTERM); everything made so far was removed."""
 

@@ -7,6 +7,8 @@ from tests.launch.keeping import Kept
 
 from bot_bottle.errors import StateError
 from bot_bottle.events import NewEvent
+from bot_bottle.launch import asks_unstored
+from bot_bottle.launch.asks_limits import BURST
 from bot_bottle.policy.approval import Approval, Terms
 from bot_bottle.state import patient
 from bot_bottle.state.patient import PatientStore
@@ -123,6 +125,72 @@ def test_a_run_that_ends_meanwhile_leaves_no_word_on_what_nobody_knows(kept):
     with Store.open(kept.path) as store:
         Proposals(store).close_run(RUN, "its keeper died")
     assert state_of(kept, name) == ("failed", "its keeper died before it was recorded as in force")
+
+
+def test_an_ask_waits_for_another_program_and_is_answered_as_if_nothing_had_been(kept):
+    away = Away(kept.path)
+    asked = [kept.ask(hosts=[f"{n}.example.org"]) for n in range(BURST)]
+    again = kept.ask(hosts=["0.example.org"])
+    kept.fire()
+    assert asked == [[]] * BURST, "nobody was told anything"
+    away.over()
+    kept.fire()
+    assert [[each["state"] for each in answers] for answers in (*asked, again)] == [["pending"]] * (BURST + 1)
+    assert again[0]["proposal"] == asked[0][0]["proposal"]
+    with kept.desk() as desk:
+        waiting = [each.proposal for each in desk.waiting()]
+    assert [each.routes[0].host for each in waiting] == [f"{n}.example.org" for n in range(BURST)], "in order"
+    assert waiting[0].repeats == 1
+    assert kept.ask(hosts=["more.example.org"])[0]["problem"].startswith("REFUSED for now"), (
+        "each was counted, once"
+    )
+    assert kept.timers == []
+
+
+def test_an_ask_waits_no_longer_than_its_tool(kept):
+    away = Away(kept.path)
+    first = kept.ask(hosts=["one.example.org"])
+    kept.clock.ahead += asks_unstored.WITHIN / 2
+    second = kept.ask(hosts=["two.example.org"])
+    kept.fire()
+    assert (first, second) == ([], [])
+    kept.clock.ahead += asks_unstored.WITHIN / 2
+    kept.fire()
+    assert "could not be stored" in first[0]["problem"]
+    assert second == []
+    away.over()
+    kept.fire()
+    assert [each["state"] for each in second] == ["pending"]
+
+
+def test_those_that_wait_are_bounded_and_none_of_them_stands_in_the_way(kept, monkeypatch):
+    tried = []
+    real = kept.asks.proposals.add
+
+    def add(*args: object) -> object:
+        tried.append(args)
+        return real(*args)
+
+    monkeypatch.setattr(kept.asks.proposals, "add", add)
+    away = Away(kept.path)
+    asked = [kept.ask(hosts=[f"{n}.example.org"]) for n in range(100)]
+    assert [bool(answers) for answers in asked] == [False] * asks_unstored.MOST + [True] * (
+        100 - asks_unstored.MOST
+    )
+    assert len(tried) == 1, "the others stand behind the first"
+    kept.fire()
+    assert len(tried) == 2
+    away.over()
+
+
+def test_a_disk_that_is_full_is_said_at_once(kept, monkeypatch):
+    def fails(*_: object) -> None:
+        raise StateError("The disk is full")
+
+    monkeypatch.setattr(kept.asks.proposals, "add", fails)
+    asked = [kept.ask(hosts=[f"{n}.example.org"]) for n in range(BURST + 1)]
+    assert ["could not be stored" in each[0]["problem"] for each in asked] == [True] * BURST + [False]
+    assert kept.timers == []
 
 
 def test_what_cant_be_read_is_said_not_to_be_known(kept, monkeypatch):

@@ -229,10 +229,10 @@ def holds(pid: int, wanted: bytes) -> bool:
 def test_fifty_waiting_calls_cost_the_keeper_next_to_nothing() -> None:
     with Supervised() as server:
         server.wait_ready()
-        before = memory(os.getpid())
+        before = memory(os.getpid(), "Rss")
         waiting = [post(server) for _ in range(50)]
         until(lambda: server.desk.waiting == 50)
-        assert memory(os.getpid()) - before < 4096
+        assert memory(os.getpid(), "Rss") - before < 4096
         for sock in waiting:
             sock.close()
         until(lambda: not server.desk.waiting)
@@ -274,14 +274,14 @@ def test_what_it_says_in_a_flood_waits_and_the_keeper_goes_on(monkeypatch: pytes
     says(f"while True: line.sendall({line!r} * 1000)", monkeypatch)
     one_read = supervise_process.LONGEST_LINE // len(line) + 1
     with Supervised() as server:
-        memory_before, began = memory(os.getpid()), time.monotonic()
+        memory_before, began = memory(os.getpid(), "Rss"), time.monotonic()
         until(lambda: len(server.desk.heard) >= supervise_process.BURST)
         turns = server.loop.turns
         until(lambda: server.loop.turns > turns + 50)
         heard, passed = len(server.desk.heard), time.monotonic() - began
         room = supervise_process.BURST + passed * supervise_process.RATE
         assert heard < room + one_read, "no more is taken than that there is room for"
-        assert memory(os.getpid()) - memory_before < 64 * 1024
+        assert memory(os.getpid(), "Rss") - memory_before < 64 * 1024
 
 
 def test_one_that_does_not_read_is_ended_before_it_fills_the_keeper(monkeypatch: pytest.MonkeyPatch) -> None:

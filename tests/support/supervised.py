@@ -218,10 +218,10 @@ class Supervised:
         self.close()
 
 
-def memory(pid: int) -> int:
-    """Its proportional set, in KiB."""
+def memory(pid: int, field: str = "Pss") -> int:
+    """Its proportional set in KiB; `Rss` for what does not grow when a child that shared it is gone."""
     with open(f"/proc/{pid}/smaps_rollup") as file:
-        return next(int(line.split()[1]) for line in file if line.startswith("Pss:"))
+        return next(int(line.split()[1]) for line in file if line.startswith(f"{field}:"))
 
 
 def descriptors(pid: int) -> set[str]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from bot_bottle.errors import StateError
+from bot_bottle.errors import BusyError, StateError
 from bot_bottle.launch.asks_apply import Applying
 from bot_bottle.launch.asks_git import pushed
 from bot_bottle.launch.asks_held import Answer, HeldRequests, Told
@@ -25,6 +25,7 @@ from bot_bottle.launch.asks_limits import (
     Refusals,
 )
 from bot_bottle.launch.asks_said import of_proposal, said
+from bot_bottle.launch.asks_unstored import Queue
 from bot_bottle.launch.change import Changes
 from bot_bottle.launch.wishes import After, Kept
 from bot_bottle.names import is_proposal_id, new_proposal_id
@@ -73,6 +74,7 @@ class Asks:
         self._bucket = Bucket(BURST, EACH, around.monotonic)
         self._repeats = Bucket(REPEATS_BURST, REPEATS_EACH, around.monotonic)
         self._refusals = Refusals(around.clock)
+        self._unstored = Queue(around.after, around.monotonic)
         self._version = -1
         self._look_at = 0.0
         self._survey: dict[str, Any] = {}
@@ -107,15 +109,19 @@ class Asks:
         if isinstance(ask, str):
             answer({"problem": words.hindered(ask)})
             return
-        tell = partial(self._tell_call, answer)
-        proposal = self._submit(ask, answer, EXPIRES_AFTER)
-        if proposal is not None:
-            if proposal.id in self._open:
-                self._follow(proposal, f"call {number}", tell)
-            tell(proposal, None)
+
+        def submit() -> None:
+            proposal = self._submit(ask, answer, EXPIRES_AFTER)
+            if proposal is not None:
+                tell = partial(self._tell_call, answer)
+                if proposal.id in self._open:
+                    self._follow(proposal, f"call {number}", tell)
+                tell(proposal, None)
+
+        self._unstored.put(submit, lambda: answer({"problem": words.STORE_FAILED}))
 
     def _submit(self, ask: Ask, answer: Answer, seconds: float) -> Proposal | None:
-        """The open proposal for `ask`, durable; None when it is answered without one."""
+        """The open proposal for `ask`, durable; None when it is answered without one. Raises StateError."""
         if (same := self._same(ask)) is not None:
             return self._repeated(same)
         found = change_for(ask, self.holding.usable())
@@ -126,9 +132,9 @@ class Asks:
         new = Proposal(new_proposal_id(), self._run.plan.id, ask, found.routes, "pending", now, now + seconds)
         try:
             made = self.proposals.add(new, self.holding.standing())
-        except StateError:
-            answer({"problem": words.STORE_FAILED})
-            return None
+        except BusyError:
+            self._bucket.put_back()
+            raise
         if made.state in OPEN and (made.state == "pending" or made.ask.kind in APPLIES):
             self._open[made.id] = made  # what is approved and can't be applied is decided for good
             self._look_at = 0.0
@@ -247,7 +253,11 @@ class Asks:
 
     def submit(self, ask: Ask, answer: Answer, *, holds: float = 0.0) -> Proposal | None:
         """Keeps `asks_held.Intake`."""
-        return self._submit(ask, answer, holds or EXPIRES_AFTER)
+        try:
+            return self._submit(ask, answer, holds or EXPIRES_AFTER)
+        except StateError:
+            answer({"problem": words.STORE_FAILED})
+            return None
 
     def follow(self, proposal: str, key: str, tell: Told) -> None:
         """Keeps `asks_held.Intake`."""

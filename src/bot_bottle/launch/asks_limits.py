@@ -35,6 +35,10 @@ class Bucket:
         self._left -= 1
         return True
 
+    def put_back(self) -> None:
+        """Of the one that was taken, nothing came."""
+        self._left += 1
+
     def wait(self) -> int:
         """Seconds until there is one."""
         self._fill()

@@ -2,7 +2,7 @@
 
 import os
 
-from bot_bottle.errors import StateError
+from bot_bottle.errors import BusyError, StateError
 
 _LOCKED = "Another process holds it. Try again; if that goes on, see who does: fuser -v {path}"
 _FULL = "Free some space on the file system that holds {folder}; nothing that was recorded is lost."
@@ -30,7 +30,8 @@ def explain(error: Exception, path: str) -> StateError:
     folder = os.path.dirname(path)
     for prefix, brief, resolution in _BY_NAME:
         if name.startswith(prefix):
-            return StateError(brief, details=details, resolution=resolution.format(path=path, folder=folder))
+            kind = BusyError if resolution is _LOCKED else StateError
+            return kind(brief, details=details, resolution=resolution.format(path=path, folder=folder))
     if isinstance(error, OSError):
         return _of_the_system(error, details, path)
     return StateError(
