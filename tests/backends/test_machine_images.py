@@ -252,7 +252,7 @@ def oci(*layers, machine="amd64", spoiled=False):
 
 
 def prepared(path, cache, say=said_to_nobody):
-    return images.prepare(ImageSpec(reference=str(path)), cache=cache, say=say)
+    return images.prepare(ImageSpec(reference=str(path)), cache=str(cache), say=say)
 
 
 @pytest.fixture
@@ -270,7 +270,7 @@ def test_an_oci_archive_is_put_together_from_its_layers(tmp_path, cache, compres
     above = tar(entry("usr/bin/.wh.tool"), entry("usr/bin/other", b"o"), compression=compression)
     path.write_bytes(oci(tar(*ROOT_FS), above, machine=machine()))
     image = prepared(path, cache)
-    assert sorted(os.listdir(image.rootfs / "usr/bin")) == ["other"]
+    assert sorted(os.listdir(f"{image.rootfs}/usr/bin")) == ["other"]
     assert image.path == "/opt/bin:/usr/bin"
     assert image.size == 5
 
@@ -306,8 +306,8 @@ def test_a_bare_root_file_system_is_taken_too(tmp_path, cache):
     path = tmp_path / "rootfs.tar.gz"
     path.write_bytes(tar(*ROOT_FS, entry("manifest.json", b"mine"), compression="gz"))
     image = prepared(path, cache)
-    assert (image.rootfs / "usr/bin/tool").read_bytes() == b"tool"
-    assert stat.S_IMODE((image.rootfs / "usr/bin/tool").stat().st_mode) == 0o755
+    assert (Path(image.rootfs) / "usr/bin/tool").read_bytes() == b"tool"
+    assert stat.S_IMODE((Path(image.rootfs) / "usr/bin/tool").stat().st_mode) == 0o755
     assert image.uid == os.getuid()
 
 
@@ -340,7 +340,7 @@ def test_an_archive_that_is_changed_after_its_digest_was_taken_is_not_taken_for_
         with pytest.raises(HostError, match="changed while it was read"):
             prepared(path, cache, act)
         path.write_bytes(good)
-        assert not (prepared(path, cache).rootfs / "usr/bin/evil").exists()
+        assert not (Path(prepared(path, cache).rootfs) / "usr/bin/evil").exists()
         shutil.rmtree(cache)
 
 
@@ -370,7 +370,7 @@ def test_a_root_file_system_that_was_taken_away_is_made_again(tmp_path, cache):
     path = tmp_path / "rootfs.tar"
     path.write_bytes(tar(*ROOT_FS))
     shutil.rmtree(prepared(path, cache).rootfs)
-    assert (prepared(path, cache).rootfs / "usr/bin/tool").exists()
+    assert (Path(prepared(path, cache).rootfs) / "usr/bin/tool").exists()
 
 
 def test_what_a_bottle_is_made_from_is_not_forgotten_while_one_runs(own_home, monkeypatch):
@@ -404,7 +404,7 @@ def test_an_unchanged_archive_is_neither_read_nor_unpacked_again_and_a_changed_o
     path.write_bytes(tar(*ROOT_FS, entry("usr/bin/more", b"more")))
     second = prepared(path, cache, said.append)
     assert second.digest != first.digest
-    assert (second.rootfs / "usr/bin/more").exists()
+    assert (Path(second.rootfs) / "usr/bin/more").exists()
     shutil.copy(path, tmp_path / "copy.tar")
     assert prepared(tmp_path / "copy.tar", cache).rootfs == second.rootfs
 
@@ -429,7 +429,7 @@ import sys
 from pathlib import Path
 from bot_bottle.backends.smolmachines import images
 from bot_bottle.plan.model import ImageSpec
-images.prepare(ImageSpec(reference=sys.argv[1]), cache=Path(sys.argv[2]), say=print)
+images.prepare(ImageSpec(reference=sys.argv[1]), cache=sys.argv[2], say=print)
 """
 
 
@@ -457,7 +457,7 @@ def test_who_is_killed_while_making_one_leaves_nothing_that_is_taken_for_whole(t
         making.send_signal(signal.SIGKILL)
     assert list(cache.glob(".new-*"))
     image = prepared(path, cache)
-    assert len(os.listdir(image.rootfs / "usr/bin")) == 31
+    assert len(os.listdir(f"{image.rootfs}/usr/bin")) == 31
     assert not list(cache.glob(".new-*"))
 
 
@@ -494,8 +494,8 @@ def test_a_folder_is_shown_as_it_is_now_whatever_was_changed_deep_in_it(tmp_path
     before = prepared(root, cache)
     (root / "usr/bin/new").write_bytes(b"new")
     assert prepared(root, cache) == before
-    assert (prepared(root, cache).rootfs / "usr/bin/new").read_bytes() == b"new"
-    assert before.rootfs == root
+    assert (Path(prepared(root, cache).rootfs) / "usr/bin/new").read_bytes() == b"new"
+    assert before.rootfs == str(root)
     assert not cache.exists() or not list(cache.iterdir()), "nothing of it is cached"
 
 
@@ -512,10 +512,10 @@ def test_all_of_them_can_be_forgotten(tmp_path, cache):
     path = tmp_path / "rootfs.tar"
     path.write_bytes(tar(*ROOT_FS))
     image = prepared(path, cache)
-    assert images.forget(cache) == [f"removed the root file system {image.digest[:12]}"]
-    assert not image.rootfs.exists()
-    assert images.forget(tmp_path / "nothing") == []
-    assert prepared(path, cache).rootfs.exists()
+    assert images.forget(str(cache)) == [f"removed the root file system {image.digest[:12]}"]
+    assert not Path(image.rootfs).exists()
+    assert images.forget(str(tmp_path / "nothing")) == []
+    assert Path(prepared(path, cache).rootfs).exists()
 
 
 def test_a_full_disk_is_an_error_in_words(tmp_path, cache, monkeypatch):
@@ -538,21 +538,22 @@ def test_a_full_disk_is_an_error_in_words(tmp_path, cache, monkeypatch):
 def test_an_engine_s_image_is_unpacked_as_it_is_and_saved_to_the_same(tmp_path, cache):
     """By the engine itself, and from the archive that it saves, without it."""
     image = images.prepare(ImageSpec(reference=engines.BASE), cache=cache, say=said_to_nobody)
-    assert (image.rootfs / "usr/bin/git").exists()
+    assert (Path(image.rootfs) / "usr/bin/git").exists()
     again = images.prepare(ImageSpec(reference=engines.BASE), cache=cache, say=pytest.fail)
     assert again == image
     saved = tmp_path / "saved.tar"
     subprocess.run(["docker", "save", "-o", str(saved), engines.BASE], check=True)
     other = prepared(saved, cache)
 
-    def listed(root: Path):
+    def listed(image):
+        root = Path(image.rootfs)
         return {
             str(one.relative_to(root)): os.readlink(one) if one.is_symlink() else one.stat().st_size
             for one in root.rglob("*")
             if not one.is_dir() or one.is_symlink()
         }
 
-    ours, theirs = listed(image.rootfs), listed(other.rootfs)
+    ours, theirs = listed(image), listed(other)
     added = {
         "etc/passwd",
         "etc/group",
@@ -584,8 +585,8 @@ def test_our_own_image_is_made_from_packages_where_no_engine_is(cache, monkeypat
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/no-engine.sock")
     said = []
     image = images.prepare(ImageSpec(), cache=cache, say=said.append)
-    assert {"git", "curl", "rg", "jq", "bash", "python3"} <= set(os.listdir(image.rootfs / "usr/bin"))
-    assert (image.rootfs / "etc/ssl/certs/ca-certificates.crt").stat().st_size > 100_000
+    assert {"git", "curl", "rg", "jq", "bash", "python3"} <= set(os.listdir(f"{image.rootfs}/usr/bin"))
+    assert (Path(image.rootfs) / "etc/ssl/certs/ca-certificates.crt").stat().st_size > 100_000
     assert 50 << 20 < image.size < 700 << 20
     said.clear()
     assert images.prepare(ImageSpec(), cache=cache, say=said.append) == image

@@ -91,12 +91,10 @@ class Begun:
     def __init__(self, argv: Sequence[str], *, env: Mapping[str, str], cwd: str) -> None:
         """Raises HostError when it can't be started."""
         import subprocess
-        import tempfile
 
         self._argv = tuple(argv)
         with ExitStack() as files:
-            out = files.enter_context(tempfile.TemporaryFile())
-            err = files.enter_context(tempfile.TemporaryFile())
+            out, err = (files.enter_context(os.fdopen(os.memfd_create("said"), "w+b")) for _ in range(2))
             try:
                 self._child = subprocess.Popen(
                     list(argv), env=dict(env), cwd=cwd, stdin=subprocess.DEVNULL, stdout=out, stderr=err

@@ -9,10 +9,10 @@ import os
 import signal
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NoReturn
 
 from bot_bottle import errors
 from bot_bottle.errors import BotBottleError, InterruptedRun, SandboxError
+from bot_bottle.typed import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from bot_bottle.launch.sidecar import Sidecar

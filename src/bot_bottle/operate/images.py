@@ -16,11 +16,9 @@ def _of_machines() -> list[str]:
     folder = os.path.join(paths.state_root(), "images")
     if not os.path.isdir(folder):
         return []
-    from pathlib import Path
-
     from bot_bottle.backends.smolmachines import images
 
-    return images.forget(Path(folder))
+    return images.forget(folder)
 
 
 def _of_engines() -> list[str]:

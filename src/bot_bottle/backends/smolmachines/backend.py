@@ -1,7 +1,6 @@
 """The `smolmachines` backend: bottles that are virtual machines of their own."""
 
 import os
-import shutil
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -79,12 +78,10 @@ def ids() -> tuple[int, int]:
 
 
 def _image(plan: RunPlan, say: Callable[[str], None] = lambda _: None) -> PreparedImage:
-    from pathlib import Path
-
     from bot_bottle.backends.smolmachines import images
 
     root = os.path.dirname(os.path.dirname(plan.paths.state))
-    return images.prepare(plan.image, cache=Path(root, "images"), say=say)
+    return images.prepare(plan.image, cache=f"{root}/images", say=say)
 
 
 def _make(
@@ -95,19 +92,21 @@ def _make(
     if problem := machine.too_long(plan):
         raise HostError("The sockets of a microVM need shorter paths", details=problem, resolution=_SHORTER)
     _programs(folder, owned)
-    relay = relayed.Relay(f"{folder}/door.sock")
-    owned.callback(relay.end)
-    line = deputy.Waiting(f"{folder}/line.sock")
-    owned.callback(line.close)
     machines = Smolvm(program.find(), names.state)
     mounts = (*plan.image.layers, *(plan.trust.mounts if plan.trust else ()))
     are_folders = frozenset(mount.source for mount in mounts if os.path.isdir(mount.source))
     folders, shown = machine.shown(mounts, are_folders)
     owned.callback(_remove, machines, names.machine)
-    machines.create(machine.machine(plan, str(image.rootfs), folders))
+    creating = machines.begin_create(machine.machine(plan, image.rootfs, folders))
+    owned.callback(creating.drop)
+    relay = relayed.Relay(f"{folder}/door.sock")
+    owned.callback(relay.end)
+    line = deputy.Waiting(f"{folder}/line.sock")
+    owned.callback(line.close)
+    meanwhile()  # and not while it boots: what it boots with are processors of ours
+    creating.finish()
     starting = machines.begin(names.machine)
     owned.callback(starting.drop)
-    meanwhile()
     starting.finish()
     connection = line.take(_PATIENCE)
     owned.callback(connection.close)
@@ -135,15 +134,15 @@ def _make(
 
 def _list(image: PreparedImage, name: str) -> str:
     """The image's list of users or groups; empty where it has none of a sensible size."""
-    path = image.rootfs / "etc" / name
-    if path.is_symlink() or not path.is_file() or path.stat().st_size > _LARGEST_LIST:
+    path = f"{image.rootfs}/etc/{name}"
+    if os.path.islink(path) or not os.path.isfile(path) or os.path.getsize(path) > _LARGEST_LIST:
         return ""
-    return path.read_text(errors="replace").replace("\0", "")
+    return files.read(path).decode(errors="replace").replace("\0", "")
 
 
 def _programs(folder: str, owned: ExitStack) -> None:
     """What the machine is shown of ours, as files of its own: it sees the folder that they are in."""
-    owned.callback(shutil.rmtree, folder, ignore_errors=True)
+    owned.callback(_forget, folder)
     os.makedirs(f"{folder}/bottle", mode=0o755)
     try:
         for name, content in (
@@ -156,6 +155,12 @@ def _programs(folder: str, owned: ExitStack) -> None:
             os.chmod(path, 0o755)  # noqa: S103 - a program
     except OSError as error:
         raise HostError("The bottle's programs can't be put into its folder", details=str(error)) from error
+
+
+def _forget(folder: str) -> None:
+    import shutil
+
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _kill(process: int) -> None:

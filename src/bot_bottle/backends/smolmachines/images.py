@@ -8,13 +8,12 @@ which whoever empties it has alone.
 
 import json
 import os
-import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from pathlib import Path
 
 from bot_bottle.digest import sha256_hex
 from bot_bottle.errors import HostError
+from bot_bottle.host import files
 from bot_bottle.host.alone import alone, alone_at_once
 from bot_bottle.plan.model import INSIDE_HOME, INSIDE_USER, ImageSpec
 from bot_bottle.typed import TYPE_CHECKING, Any, Final, NamedTuple
@@ -41,7 +40,7 @@ class PreparedImage(NamedTuple):
     `size` is in bytes, 0 where nobody counted.
     """
 
-    rootfs: Path
+    rootfs: str
     digest: str
     user: str
     uid: int
@@ -58,104 +57,115 @@ class Source(NamedTuple):
     fill: Fill
 
 
-def prepare(wanted: ImageSpec, *, cache: Path, say: Say) -> PreparedImage:
+def prepare(wanted: ImageSpec, *, cache: str, say: Say) -> PreparedImage:
     """The root file system that `wanted` means, made where it is not there. Raises BotBottleError of several kinds."""
     if wanted.reference.startswith("/") and os.path.isdir(wanted.reference):
-        return _folder(Path(wanted.reference))
+        return _folder(wanted.reference)
     try:
         os.makedirs(cache, mode=0o700, exist_ok=True)
         source = _source(wanted, cache, say)
         digest = sha256_hex(json.dumps([SCHEMA, source.mark]).encode())[:40]
-        found = _made(cache / digest)
+        found = _made(f"{cache}/{digest}")
         if found is None:
             with (
-                alone(str(cache / _LOCK), lambda: say("Waiting for the images to be removed"), shared=True),
+                alone(f"{cache}/{_LOCK}", lambda: say("Waiting for the images to be removed"), shared=True),
                 alone(_lock(cache, digest), lambda: say("Waiting for this image to be made")),
             ):
-                found = _made(cache / digest) or _make(cache, digest, source)
+                found = _made(f"{cache}/{digest}") or _make(cache, digest, source)
     except OSError as error:
         raise HostError("The image can't be made", details=f"{error.filename}: {error.strerror}") from error
     return found
 
 
-def forget(cache: Path) -> list[str]:
+def forget(cache: str) -> list[str]:
     """Removes every image that was made; they are made again when they are wanted. For when no bottle runs."""
-    if not cache.is_dir():
+    import shutil
+
+    if not os.path.isdir(cache):
         return []
     said = []
-    with alone(str(cache / _LOCK), lambda: None):
-        for one in sorted(cache.iterdir()):
-            if one.suffix == _LOCK and one.name != _LOCK:
-                one.unlink()
-            elif one.is_dir():
+    with alone(f"{cache}/{_LOCK}", lambda: None):
+        for name in sorted(os.listdir(cache)):
+            one = f"{cache}/{name}"
+            if name.endswith(_LOCK) and name != _LOCK:
+                os.unlink(one)
+            elif os.path.isdir(one):
                 shutil.rmtree(one, ignore_errors=True)
-                said.append(f"removed the root file system {one.name[:12]}")
+                said.append(f"removed the root file system {name[:12]}")
     return said
 
 
-def _lock(cache: Path, digest: str) -> str:
-    return str(cache / f"{digest}{_LOCK}")
+def _lock(cache: str, digest: str) -> str:
+    return f"{cache}/{digest}{_LOCK}"
 
 
-def _folder(root: Path) -> PreparedImage:
-    if missing := [name for name in _NEEDED if not (root / name).is_dir()]:
+def _folder(root: str) -> PreparedImage:
+    if missing := _missing(root):
         raise HostError(f"{root} is no unpacked root file system", details=f"missing: {', '.join(missing)}")
-    return _prepared(root, sha256_hex(str(root).encode()), {}, 0)
+    return _prepared(root, sha256_hex(root.encode()), {}, 0)
 
 
-def _prepared(root: Path, digest: str, config: Mapping[str, Any], size: int) -> PreparedImage:
+def _missing(root: str) -> list[str]:
+    return [name for name in _NEEDED if not os.path.isdir(f"{root}/{name}")]
+
+
+def _prepared(root: str, digest: str, config: Mapping[str, Any], size: int) -> PreparedImage:
     """The agent is whoever starts the bottle: the files of the workspace are theirs."""
     told = [str(one) for one in config.get("Env") or () if str(one).startswith("PATH=/")]
     path = told[-1].removeprefix("PATH=") if told else _PATH
     return PreparedImage(root, digest, INSIDE_USER, os.getuid(), os.getgid(), INSIDE_HOME, path, size)
 
 
-def _source(wanted: ImageSpec, cache: Path, say: Say) -> Source:
+def _source(wanted: ImageSpec, cache: str, say: Say) -> Source:
     from bot_bottle.backends.smolmachines import sources
 
     if wanted.reference.startswith("/"):
-        return sources.archive(wanted.reference, cache / "archives.json", say)
+        return sources.archive(wanted.reference, f"{cache}/archives.json", say)
     if wanted.reference or wanted.dockerfile:
         return sources.engine(wanted, say)
     return sources.own(wanted, say)
 
 
-def _made(place: Path) -> PreparedImage | None:
+def _made(place: str) -> PreparedImage | None:
+    root = f"{place}/{_ROOTFS}"
     try:
-        known = json.loads((place / _MADE).read_bytes())
-        if not all((place / _ROOTFS / name).is_dir() for name in _NEEDED):
+        known = json.loads(files.read(f"{place}/{_MADE}"))
+        if _missing(root):
             return None
-        return _prepared(place / _ROOTFS, place.name, known["config"], int(known["size"]))
+        return _prepared(root, os.path.basename(place), known["config"], int(known["size"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _make(cache: Path, digest: str, source: Source) -> PreparedImage:
+def _make(cache: str, digest: str, source: Source) -> PreparedImage:
     """Under the image's lock."""
+    import shutil
+
     from bot_bottle.backends.smolmachines.unpacking import Unpacking
 
-    fresh = cache / f"{_NEW}{digest}"
-    for left in (fresh, cache / digest):
+    fresh, place = f"{cache}/{_NEW}{digest}", f"{cache}/{digest}"
+    for left in (fresh, place):
         shutil.rmtree(left, ignore_errors=True)
-    for left in cache.glob(f"{_NEW}*"):
-        with alone_at_once(_lock(cache, left.name.removeprefix(_NEW))) as nobodys:
-            if nobodys:  # whoever made it was killed
-                shutil.rmtree(left, ignore_errors=True)
-    root = fresh / _ROOTFS
-    root.mkdir(parents=True, mode=0o755)
+    for name in os.listdir(cache):
+        if name.startswith(_NEW):
+            with alone_at_once(_lock(cache, name.removeprefix(_NEW))) as nobodys:
+                if nobodys:  # whoever made it was killed
+                    shutil.rmtree(f"{cache}/{name}", ignore_errors=True)
+    root = f"{fresh}/{_ROOTFS}"
+    os.makedirs(root, mode=0o755)
     try:
-        into = Unpacking(str(root))
+        into = Unpacking(root)
         try:
             config = source.fill(into)
         finally:
             into.close()
         with suppress(FileExistsError):
-            (root / "tmp").mkdir(mode=0o755)
-        if missing := [name for name in _NEEDED if not (root / name).is_dir()]:
+            os.mkdir(os.path.join(root, "tmp"), mode=0o755)
+        if missing := _missing(root):
             raise HostError("The image has no root file system", details=f"missing: {', '.join(missing)}")
         known: dict[str, Any] = {"config": {"Env": list(config.get("Env") or ())}, "size": into.size}
-        (fresh / _MADE).write_text(json.dumps(known))
-        os.rename(fresh, cache / digest)
+        files.write(f"{fresh}/{_MADE}", json.dumps(known).encode())
+        os.rename(fresh, place)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-    return _prepared(cache / digest / _ROOTFS, digest, known["config"], into.size)
+    return _prepared(f"{place}/{_ROOTFS}", digest, known["config"], into.size)

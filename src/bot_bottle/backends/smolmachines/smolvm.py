@@ -27,9 +27,14 @@ class Smolvm:
 
     def create(self, machine: Machine) -> None:
         """Raises SandboxError, also for what smolvm would take in silence."""
+        self.begin_create(machine).finish()
+
+    def begin_create(self, machine: Machine) -> "Creating":
+        """A `create` that is waited for later. Raises what it does, as far as that is known at once."""
         if problems := arguments.wrong(machine):
             raise SandboxError("The bottle's machine can't be made", details="\n".join(problems))
-        self._must("create", arguments.create(machine))
+        argv, env = self._told(arguments.create(machine))
+        return Creating(Begun(argv, env=env, cwd="/"))
 
     def start(self, name: str) -> None:
         """Raises HostError when the machine lacks what a microVM needs, SandboxError when it failed otherwise."""
@@ -106,6 +111,23 @@ class Smolvm:
         program = self._program
         env = {**program.environment(self._state), "XDG_RUNTIME_DIR": self._state}
         return [program.path, "--state-dir", self._state, *argv], env
+
+
+class Creating:
+    """A machine that is being made."""
+
+    def __init__(self, begun: Begun) -> None:
+        self._begun = begun
+
+    def finish(self) -> None:
+        """Waits until it is there. Raises SandboxError."""
+        done = self._begun.finish(SECONDS)
+        if done.code:
+            raise failures.explain(failures.read(done.code, done.stderr), "create")
+
+    def drop(self) -> None:
+        """Ends smolvm's part of it. Idempotent."""
+        self._begun.drop()
 
 
 class Starting:

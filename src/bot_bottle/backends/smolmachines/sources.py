@@ -9,12 +9,12 @@ import tarfile
 import tempfile
 import threading
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import IO, Any, cast
 
 from bot_bottle.backends.smolmachines.images import Say, Source
 from bot_bottle.backends.smolmachines.unpacking import Unpacking
 from bot_bottle.errors import HostError, NotFoundError
+from bot_bottle.host import files
 from bot_bottle.plan.model import ImageSpec
 
 SUITE = "bookworm"
@@ -36,7 +36,7 @@ _LIMIT = 1800.0
 """Seconds for packages to be fetched and unpacked."""
 
 
-def archive(path: str, memory: Path, say: Say) -> Source:
+def archive(path: str, memory: str, say: Say) -> Source:
     """An image in a file. Its digest is kept in `memory` for as long as the file is as it was."""
 
     def fill(into: Unpacking) -> Mapping[str, Any]:
@@ -66,12 +66,12 @@ def _check_unchanged(file: IO[bytes], mark: list[int]) -> None:
         raise HostError("The image was changed while it was read", resolution="Start it again.")
 
 
-def _digest(path: str, memory: Path, say: Say) -> tuple[list[int], str]:
+def _digest(path: str, memory: str, say: Say) -> tuple[list[int], str]:
     """The file's mark, and the digest of what it has."""
     with open(path, "rb") as file:
         mark = _mark(file)
         try:
-            known = json.loads(memory.read_bytes())
+            known = json.loads(files.read(memory))
             if known[path][0] == mark:
                 return mark, str(known[path][1])
         except (OSError, ValueError, KeyError, TypeError, IndexError):
@@ -80,9 +80,9 @@ def _digest(path: str, memory: Path, say: Say) -> tuple[list[int], str]:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         _check_unchanged(file, mark)
     known[path] = [mark, digest]
-    fresh = memory.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
-    fresh.write_text(json.dumps(known))
-    fresh.replace(memory)
+    fresh = f"{memory}.{os.getpid()}-{threading.get_ident()}"
+    files.write(fresh, json.dumps(known).encode())
+    os.replace(fresh, memory)
     return mark, digest
 
 
