@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bot_bottle.backends.base import Stdio
-from bot_bottle.backends.docker.dialing import read, refuse_podman, traits
+from bot_bottle.backends.docker.dialing import read, refuse_far_podman, traits
 from bot_bottle.backends.docker.wire import Engine
 from bot_bottle.backends.registry import backend
 from bot_bottle.errors import BotBottleError, HostError
@@ -109,10 +109,19 @@ def test_engines_whose_users_are_not_this_machine_s_share_nothing(option: str) -
     assert not read({}, here=True).local
 
 
-def test_podman_is_refused_by_name() -> None:
-    refuse_podman(read(HERE, here=True))
-    with pytest.raises(HostError, match="Podman"):
-        refuse_podman(read({**HERE, "BuildahVersion": "1.28.2"}, here=True))
+PODMAN = {**HERE, "BuildahVersion": "1.28.2"}
+
+
+def test_podman_holds_bottles_as_root_on_this_machine_and_is_refused_by_name_elsewhere() -> None:
+    refuse_far_podman(read(HERE, here=True), "container")
+    refuse_far_podman(read(PODMAN, here=True), "keeper")
+    for here, options, bundle in (
+        (False, [], "keeper"),
+        (True, ["name=rootless"], "keeper"),
+        (True, [], "container"),
+    ):
+        with pytest.raises(HostError, match="Podman"):
+            refuse_far_podman(read({**PODMAN, "SecurityOptions": options}, here=here), bundle)
 
 
 @pytest.mark.parametrize(

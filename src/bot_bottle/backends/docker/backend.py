@@ -55,7 +55,7 @@ class DockerBackend:
 
         engine = dialing.engine_at(endpoint.find(os.environ), os.environ)
         try:
-            dialing.refuse_podman(dialing.traits(engine))
+            dialing.refuse_far_podman(dialing.traits(engine), plan.bundle)
             self._prepared[plan.id] = _image(engine, plan, say)
         finally:
             engine.close()
@@ -65,7 +65,7 @@ class DockerBackend:
 
         engine = dialing.engine_at(endpoint.find(os.environ), os.environ, folder=plan.paths.run)
         found = dialing.traits(engine)
-        dialing.refuse_podman(found)
+        dialing.refuse_far_podman(found, plan.bundle)
         local, kept = found.local, found.limits
         if lost := [name for name in plan.limits.stated if name not in (*kept, "disk")]:
             raise HostError(
@@ -179,8 +179,11 @@ def _make(
     engine: Engine, plan: RunPlan, image: images.Image, owned: ExitStack, meanwhile: Callable[[], object]
 ) -> tuple[guest.Line, door.Helper]:
     """The container with process 1 in it, the line to that, and the helper that has handed it over."""
+    from bot_bottle.backends.docker import dialing
+
     names = container.names(plan)
     user = (image.uid, image.gid)
+    podman = dialing.traits(engine).podman
     helpers = programs.door_image(engine)
     owned.callback(_remove_labelled, engine, names, ending=True)
     helper = door.Helper(engine, names.helper(0), door.folder_of(plan))
@@ -189,7 +192,9 @@ def _make(
         bound: Sequence[Mount] = (*container.mounts(plan), *etc.write(plan))
         if shown := _shown(plan):
             bound = stage.stage(bound, shown, user, staged)
-        asked = container.body(plan, image.id, user, bound, writable_root=not image.read_only_ok)
+        asked = container.body(
+            plan, image.id, user, bound, writable_root=not image.read_only_ok, podman=podman
+        )
         engine.call("POST", "/containers/create", asked, what="make the container", name=names.agent)
         starting = engine.begin("POST", f"/containers/{names.agent}/start", what="start the container")
         staged.callback(starting.drop)
@@ -213,12 +218,42 @@ def _make(
 
 def _remove_labelled(engine: Engine, names: Names, *, ending: bool = False) -> list[str]:
     """Removes every container of the run; answers their names. `ending` ones were told to end. Raises EngineRefusal, HostError."""
+    from bot_bottle.backends.docker import dialing
+
+    if dialing.traits(engine).podman:
+        return _remove_from_podman(engine, names)
     wanted = json.dumps({"label": [f"{key}={value}" for key, value in names.labels.items()]})
     found = engine.call("GET", "/containers/json", what="list containers", all="1", filters=wanted)
     going = [_Going(engine, each["Id"], ends=ending and each["State"] != "created") for each in found]
     for each in going:
         each.finish()
     return [each["Names"][0].lstrip("/") for each in found]
+
+
+def _remove_from_podman(engine: Engine, names: Names) -> list[str]:
+    """The same where a container stays as long as another shares its network, and what ends just now can't be removed.
+
+    So it is asked for again and again, first for those that share; and by their names, as Podman's list fails as long as one of
+    all containers is half removed.
+    """
+    deadline, removed = time.monotonic() + _PATIENCE, list[str]()
+    those_that_share = [name for name in names.every if name != names.agent]
+    left = True
+    while left:
+        left = False
+        for name in (*those_that_share, names.agent):
+            try:
+                engine.call("DELETE", f"/containers/{name}", what="remove a container", force="1", v="1")
+            except EngineRefusal as refused:
+                if refused.status == 404:
+                    continue
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+            else:
+                removed += [name] if name not in removed else []
+            left = True
+    return removed
 
 
 class _Going:

@@ -83,9 +83,16 @@ def mounts(plan: RunPlan) -> tuple[Mount, ...]:
 
 
 def body(
-    plan: RunPlan, image: str, user: tuple[int, int], bound: Sequence[Mount], *, writable_root: bool = False
+    plan: RunPlan,
+    image: str,
+    user: tuple[int, int],
+    bound: Sequence[Mount],
+    *,
+    writable_root: bool = False,
+    podman: bool = False,
 ) -> dict[str, object]:
-    """The agent's container. `bound` are `mounts(plan)` with their sources where the engine finds them."""
+    """The agent's container. `bound` are `mounts(plan)` with their sources where the engine finds them; `podman` is whether the
+    engine is one."""
     uid, gid = user
     return {
         "Image": image,
@@ -96,11 +103,12 @@ def body(
         "WorkingDir": "/",
         "Labels": names(plan).labels,
         "StopSignal": "SIGKILL",
-        "Healthcheck": {"Test": ["NONE"]},
+        "Healthcheck": {"Test": ["none" if podman else "NONE"]},  # Podman would run a program of that name
         **NO_NETWORK,
         "HostConfig": {
-            **_confinement(), **_limits(plan), **_root(plan, writable_root), **({"Runtime": plan.runtime} if plan.runtime else {}),
-            "Tmpfs": _scratch(plan, user), "Mounts": list(map(_bound, bound)),
+            **_confinement(podman=podman), **_limits(plan), **_root(plan, writable_root),
+            **({"Runtime": plan.runtime} if plan.runtime else {}),
+            "Tmpfs": _scratch(plan, user, podman=podman), "Mounts": list(map(_bound, bound)),
         },
     }  # fmt: skip
 
@@ -126,12 +134,17 @@ def _root(plan: RunPlan, writable: bool) -> dict[str, object]:
     return {"ReadonlyRootfs": False, **bound}
 
 
-def _confinement() -> dict[str, object]:
+def _confinement(*, podman: bool = False) -> dict[str, object]:
+    # Podman takes `MaskedPaths` in silence, and hides what it chooses to.
+    masks = [f"mask={':'.join(_MASKED)}"] if podman else []
     return {
         "NetworkMode": "none",
         "Dns": ["127.0.0.1"],  # for engines that write /etc/resolv.conf themselves
         "CapDrop": ["ALL"],
-        "SecurityOpt": ["no-new-privileges"],  # and the engine's own seccomp rules; ours come on top of them
+        "SecurityOpt": [
+            "no-new-privileges",
+            *masks,
+        ],  # and the engine's own seccomp rules; ours come on top of them
         "AutoRemove": True,
         "IpcMode": "private",
         "CgroupnsMode": "private",
@@ -153,10 +166,10 @@ def _limits(plan: RunPlan) -> dict[str, object]:
     return found
 
 
-def _scratch(plan: RunPlan, user: tuple[int, int]) -> dict[str, str]:
+def _scratch(plan: RunPlan, user: tuple[int, int], *, podman: bool) -> dict[str, str]:
     """What can be written besides the workspace, all of it in memory and bounded; and /sys, of which nothing is shown."""
     memory, disk = plan.limits.memory or _SCRATCH, plan.limits.disk
-    own = f"uid={user[0]},gid={user[1]},mode=0700"
+    own = "U,mode=0700" if podman else f"uid={user[0]},gid={user[1]},mode=0700"  # U: the container's user
     most = (  # the last number is the place's share of `resources.disk`, in sixteenths
         ("/tmp", "mode=1777", memory, 5),  # noqa: S108
         ("/var/tmp", "mode=1777", memory, 1),  # noqa: S108

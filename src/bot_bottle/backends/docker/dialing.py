@@ -43,7 +43,7 @@ class Traits(NamedTuple):
     local: bool
     limits: tuple[str, ...]
     podman: bool = False
-    """It is Podman's service, which can't hold bottles: see `refuse_podman`."""
+    """It is Podman's service, which is told some things otherwise: see decision 0041."""
 
 
 LIMITS: Final = (("MemoryLimit", "memory"), ("CpuCfsQuota", "cpus"), ("PidsLimit", "pids"))
@@ -91,19 +91,16 @@ def read(info: Mapping[str, Any], *, here: bool) -> Traits:
     return Traits(local, limits, podman="BuildahVersion" in info)
 
 
-PODMAN = "Podman's Docker service can't hold bottles"
-PODMAN_WHY = (
-    "Folders in memory can't be given an owner there, images that are imported lose their tags, and a container that another "
-    "has joined can't be removed."
-)
+PODMAN_FAR = "Podman's service holds bottles only as root, on this machine"
 
 
-def refuse_podman(found: Traits) -> None:
-    """Raises HostError for Podman."""
-    if found.podman:
+def refuse_far_podman(found: Traits, bundle: str) -> None:
+    """Raises HostError where a bundle would have to be a container of Podman's: for a rootless one, one elsewhere, or by wish."""
+    if found.podman and (not found.local or bundle == "container"):
         raise HostError(
-            PODMAN, details=PODMAN_WHY,
-            resolution="Use a Docker engine (DOCKER_HOST or DOCKER_CONTEXT; a rootless one will do), or backend: namespace.",
+            PODMAN_FAR, details="What is needed where sockets can't be shared was not made for it.",
+            resolution="Use root's (DOCKER_HOST=unix:///run/podman/podman.sock) without `bundle: container`, a Docker engine, or "
+            "backend: namespace.",
         )  # fmt: skip
 
 

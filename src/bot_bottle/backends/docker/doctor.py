@@ -38,10 +38,9 @@ def examine(environ: Mapping[str, str]) -> Iterator[Seen]:
             info: Mapping[str, Any] = engine.client.api.info()
         except failures.kinds() as error:
             raise failures.explain(error, "The engine does not say what it offers") from error
-        if dialing.read(info, here=True).podman:
-            yield Seen(
-                "docker", dialing.PODMAN, f"{dialing.PODMAN_WHY} Use a Docker engine, or backend: namespace."
-            )
+        found = dialing.read(info, here=engine.local)
+        if found.podman and not found.local:
+            yield Seen("docker", dialing.PODMAN_FAR, "Use root's, a Docker engine, or backend: namespace.")
             return
         yield from told(info)
         yield room(info) if engine.local else Seen("docker disk", "its free space is not known here")
@@ -130,7 +129,10 @@ def _image(engine: "Engine") -> str:
     name = programs.door_name()
     if images.look(engine, name) is None:
         repository, _, tag = name.partition(":")
-        engine.client.api.import_image_from_data(programs.door_archive(), repository=repository, tag=tag)
+        api = engine.client.api
+        api.import_image_from_data(programs.door_archive(), repository=repository, tag=tag)
+        if images.look(engine, name) is None and images.look(engine, repository):  # Podman takes no tag there
+            api.tag(repository, repository, tag)
     if images.look(engine, name) is None:
         raise HostError("The engine took an image and has none")
     return name

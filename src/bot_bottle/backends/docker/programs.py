@@ -27,9 +27,10 @@ def door_image(engine: Engine) -> str:
     if not look(engine, name):
         repository, _, tag = name.partition(":")
         what = "take the door helper's image"
-        engine.call(
-            "POST", "/images/create", door_archive(), what=what, fromSrc="-", repo=repository, tag=tag
-        )
+        asked = {"fromSrc": "-", "repo": repository, "tag": tag}
+        made = engine.call("POST", "/images/create", door_archive(), what=what, **asked)
+        if (identity := made.get("status")) and not look(engine, name):  # Podman takes no tag here
+            engine.call("POST", f"/images/{identity}/tag", what=what, repo=repository, tag=tag)
     return name
 
 

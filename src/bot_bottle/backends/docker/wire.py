@@ -184,6 +184,8 @@ def _quoted(value: str) -> str:
 def refusal(what: str, status: int, said: str) -> BotBottleError:
     """The error that an engine's words stand for. Pure."""
     words = said.lower()
+    if status == 500 and "is already in use" in words:
+        status = 409  # Podman's way of saying so
     if "no space left" in words:
         return HostError(
             "The Docker engine has no space left", details=said, resolution="docker system prune"
