@@ -55,11 +55,14 @@ def serving(folder: Path, *, storage: str = "overlay") -> Iterator[Engine]:
             wait_for(path.exists, "Podman's socket")
             yield Engine(str(path))
         finally:
-            service.terminate()
-            service.wait()
             subprocess.run(
                 [*argv(folder, storage), "rm", "--all", "--force"], capture_output=True, check=False
             )
+            service.terminate()
+            service.wait()
+            for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
+                if (mounted := line.split()[4]).startswith(f"{folder}/"):  # its storage is one, and may stay
+                    subprocess.run(["umount", "--lazy", mounted], check=True)
 
 
 def argv(folder: Path, storage: str = "overlay") -> list[str]:
