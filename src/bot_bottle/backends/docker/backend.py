@@ -139,6 +139,10 @@ class DockerBackend:
             said += far.remove_rest(engine, names)
         finally:
             engine.close()
+        if traces.get("shown"):
+            stage.unstage(
+                traces["shown"]
+            )  # what Podman was just making a container with, it makes folders for
         return said
 
 

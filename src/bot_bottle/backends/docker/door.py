@@ -96,9 +96,10 @@ class Helper:
 
     def trouble(self) -> str:
         """What it said went wrong; empty when it said nothing."""
-        if self._sock and readable(self._sock.fileno(), 0):
-            return _words(self._sock.recv(16))
-        return ""
+        try:
+            return _words(self._sock.recv(16)) if self._sock and readable(self._sock.fileno(), 0) else ""
+        except OSError:
+            return ""
 
     def close(self) -> None:
         """Ends it. Idempotent."""
@@ -113,7 +114,7 @@ class Helper:
         try:
             self._sock.sendmsg([words], rights, socket.MSG_NOSIGNAL)
         except OSError as error:
-            raise SandboxError("The door's helper went away", details=str(error)) from error
+            raise SandboxError("The door's helper went away", details=self.trouble() or str(error)) from error
 
     def _hear(self, count: int) -> list[socket.socket]:
         assert self._sock
