@@ -141,7 +141,8 @@ def test_another_size_holds_from_the_next_start_and_in_every_branch(place, cli, 
             ["docker", "ps", "--quiet", "--no-trunc", "--filter", f"label=bot-bottle.run={run}"],
             capture_output=True, text=True, check=True,
         ).stdout.split()  # fmt: skip
-        told = subprocess.run(["docker", "inspect", *found], capture_output=True, text=True, check=True)
+        # the door's helper may have ended meanwhile: then it is missing in the answer, which is an error
+        told = subprocess.run(["docker", "inspect", *found], capture_output=True, text=True, check=False)
         assert 256 << 20 in {one["HostConfig"]["Memory"] for one in json.loads(told.stdout)}
         again = cli("stop", "--keep", run)
         assert again.code == 0, again.stderr
