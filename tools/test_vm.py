@@ -27,6 +27,8 @@ from bot_bottle.errors import BotBottleError
 ROOT = Path(__file__).resolve().parent.parent
 GUEST = ROOT / "tools" / "kvm-guest"
 WHOLE, SHORTEST, BOOT, SILENT = 22 * 60, 120, 120, 240
+MACHINES = 5
+"""How many a share has at most, one after the other."""
 NOT_RUN, TOOK_TOO_LONG = 77, 124
 SHARES = {
     "bottles": ("tests/vm/test_bottle_vm.py", "tests/vm/test_killed_vm.py"),
@@ -57,7 +59,7 @@ class Guest:
 
     def __init__(self, share: str, number: int, brought: Path) -> None:
         self._share = share
-        self._passed: set[str] = set()
+        self.passed: set[str] = set()
         self._heard = 0.0
         self._env = {
             **os.environ,
@@ -99,7 +101,7 @@ class Guest:
 
     def tests(self, timeout: float) -> int:
         """Runs those that have not passed yet, as a user without rights, and shows what is said; answers pytest's exit code."""
-        rest = " ".join(f"--deselect {name}" for name in sorted(self._passed))
+        rest = " ".join(f"--deselect {name}" for name in sorted(self.passed))
         words = "python3 -m pytest -c pytest.ini -p no:cacheprovider -rA -v --durations=0 --durations-min=3"
         argv = self._as_user(f"{words} {rest} {' '.join(SHARES[self._share])}")
         end = time.monotonic() + timeout
@@ -123,7 +125,7 @@ class Guest:
             line = raw.decode(errors="replace").rstrip()
             self._heard = time.monotonic()
             if found := re.match(r"(tests/\S+) PASSED", line):
-                self._passed.add(found[1])
+                self.passed.add(found[1])
             print(f"{self._share}: {line}", flush=True)
 
 
@@ -214,12 +216,16 @@ def bring_requirements(target: Path) -> None:
 
 
 def share(name: str, number: int, brought: Path, until: float) -> bool:
-    """A share of the tests in a machine of its own. What has not passed is tried once more; in a new machine when this one hung."""
+    """A share of the tests in a machine of its own. What has not passed is tried once more.
+
+    Where the emulated machine itself hung or was gone, a new one goes on, and that is no try of the tests as long as some passed.
+    """
     machine = Guest(name, number, brought)
-    is_up = False
+    is_up, tries = False, 2
     try:
-        for attempt in (1, 2):
+        for attempt in range(1, MACHINES + 1):
             is_up = is_up or machine.up()
+            passed = len(machine.passed)
             code = machine.tests(until - time.monotonic()) if is_up else TOOK_TOO_LONG
             print(f"test-vm: {name}: attempt {attempt} ended with {code}", flush=True)
             if code == 0:
@@ -227,6 +233,10 @@ def share(name: str, number: int, brought: Path, until: float) -> bool:
             if code != 1:
                 machine.down()
                 is_up = False
+            if code == 1 or len(machine.passed) == passed:
+                tries -= 1
+            if not tries:
+                break
             if until - time.monotonic() < SHORTEST:
                 break
         return False
