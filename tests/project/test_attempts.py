@@ -1,4 +1,4 @@
-"""The tests in emulated machines: what fails is tried once more, and a machine that is gone is no try as long as something passed."""
+"""What fails in an emulated machine is tried once more; a machine that is gone is no try as long as something passed."""
 
 import time
 from pathlib import Path
