@@ -496,6 +496,7 @@ def test_a_folder_is_shown_as_it_is_now_whatever_was_changed_deep_in_it(tmp_path
     assert prepared(root, cache) == before
     assert (Path(prepared(root, cache).rootfs) / "usr/bin/new").read_bytes() == b"new"
     assert before.rootfs == str(root)
+    assert prepared(f"{root}/", cache) == before
     assert not cache.exists() or not list(cache.iterdir()), "nothing of it is cached"
 
 

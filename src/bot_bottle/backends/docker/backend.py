@@ -140,9 +140,8 @@ class DockerBackend:
         finally:
             engine.close()
         if traces.get("shown"):
-            stage.unstage(
-                traces["shown"]
-            )  # what Podman was just making a container with, it makes folders for
+            # Podman makes folders for what it was just making a container with.
+            stage.unstage(traces["shown"])
         return said
 
 

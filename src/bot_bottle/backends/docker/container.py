@@ -141,10 +141,8 @@ def _confinement(*, podman: bool = False) -> dict[str, object]:
         "NetworkMode": "none",
         "Dns": ["127.0.0.1"],  # for engines that write /etc/resolv.conf themselves
         "CapDrop": ["ALL"],
-        "SecurityOpt": [
-            "no-new-privileges",
-            *masks,
-        ],  # and the engine's own seccomp rules; ours come on top of them
+        # and the engine's own seccomp rules; ours come on top of them
+        "SecurityOpt": ["no-new-privileges", *masks],
         "AutoRemove": True,
         "IpcMode": "private",
         "CgroupnsMode": "private",

@@ -60,7 +60,7 @@ class Source(NamedTuple):
 def prepare(wanted: ImageSpec, *, cache: str, say: Say) -> PreparedImage:
     """The root file system that `wanted` means, made where it is not there. Raises BotBottleError of several kinds."""
     if wanted.reference.startswith("/") and os.path.isdir(wanted.reference):
-        return _folder(wanted.reference)
+        return _folder(wanted.reference.rstrip("/") or "/")
     try:
         os.makedirs(cache, mode=0o700, exist_ok=True)
         source = _source(wanted, cache, say)

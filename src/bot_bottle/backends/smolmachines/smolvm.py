@@ -29,12 +29,12 @@ class Smolvm:
         """Raises SandboxError, also for what smolvm would take in silence."""
         self.begin_create(machine).finish()
 
-    def begin_create(self, machine: Machine) -> "Creating":
+    def begin_create(self, machine: Machine) -> "Making":
         """A `create` that is waited for later. Raises what it does, as far as that is known at once."""
         if problems := arguments.wrong(machine):
             raise SandboxError("The bottle's machine can't be made", details="\n".join(problems))
         argv, env = self._told(arguments.create(machine))
-        return Creating(Begun(argv, env=env, cwd="/"))
+        return Making(Begun(argv, env=env, cwd="/"), "create", seconds=SECONDS)
 
     def start(self, name: str) -> None:
         """Raises HostError when the machine lacks what a microVM needs, SandboxError when it failed otherwise."""
@@ -113,39 +113,34 @@ class Smolvm:
         return [program.path, "--state-dir", self._state, *argv], env
 
 
-class Creating:
-    """A machine that is being made."""
+class Making:
+    """What smolvm was asked to do and may still be at; `verb` names it."""
 
-    def __init__(self, begun: Begun) -> None:
+    def __init__(self, begun: Begun, verb: str, *, seconds: float) -> None:
         self._begun = begun
+        self._verb = verb
+        self._seconds = seconds
 
     def finish(self) -> None:
-        """Waits until it is there. Raises SandboxError."""
-        done = self._begun.finish(SECONDS)
+        """Waits until it is done. Raises HostError, SandboxError."""
+        done = self._begun.finish(self._seconds)
         if done.code:
-            raise failures.explain(failures.read(done.code, done.stderr), "create")
-
-    def drop(self) -> None:
-        """Ends smolvm's part of it. Idempotent."""
-        self._begun.drop()
-
-
-class Starting:
-    """A machine that is being started."""
-
-    def __init__(self, begun: Begun, guard: Guard) -> None:
-        self._begun = begun
-        self._guard = guard
-
-    def finish(self) -> None:
-        """Waits until it runs. Raises what `Smolvm.start` does."""
-        done = self._begun.finish(STARTING)
-        if done.code:
-            raise failures.explain(failures.read(done.code, done.stderr), "start")
+            raise failures.explain(failures.read(done.code, done.stderr), self._verb)
 
     def drop(self) -> None:
         """Ends smolvm's own part of it. Idempotent."""
         self._begun.drop()
+
+
+class Starting(Making):
+    """A machine that is being started."""
+
+    def __init__(self, begun: Begun, guard: Guard) -> None:
+        super().__init__(begun, "start", seconds=STARTING)
+        self._guard = guard
+
+    def drop(self) -> None:
+        super().drop()
         self._guard.over()
 
     def guarded(self) -> None:
